@@ -1,0 +1,1 @@
+"""The nouns of the market: ids, money, terms, errors. Imports nothing of ours."""

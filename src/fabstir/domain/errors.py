@@ -1,0 +1,144 @@
+"""Every error that can reach a person or a peer: one tree, one catalogue, stable codes.
+
+What do you want from this file?
+- *I write a shell and something went wrong*: raise `error("code", detail=..., next_step=...)`; pick the code below or add one.
+- *I call one and want to react*: catch the branch. `Refused` (a valid request that we decline), `PeerFault` (the other side broke
+  the protocol), `LocalFault` (this machine), `ChainFault` (RPC, contract, transaction), `Interrupted` (cut off; may be resumed).
+
+Third-party exceptions are translated at the border of a shell, once. Programmer errors are not in here and are not caught.
+`docs/reference/errors.md` is generated from `CATALOGUE`.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class FabstirError(Exception):
+    """Base of the tree. `str()` is the whole story for a person: code, what was measured, what to do."""
+
+    def __init__(self, spec: ErrorSpec, detail: str = "", next_step: str = "") -> None:
+        self.code: Final = spec.code
+        self.retryable: Final = spec.retryable
+        self.http_status: Final = spec.http_status
+        self.message: Final = spec.summary
+        self.detail: Final = detail
+        self.next_step: Final = next_step or spec.next_step
+        super().__init__(spec.code, detail)
+
+    def __str__(self) -> str:
+        text = f"{self.code}: {self.message}"
+        if self.detail:
+            text += f" ({self.detail})"
+        return f"{text}. {self.next_step}" if self.next_step else text
+
+
+class Refused(FabstirError):
+    """A valid request that we decline."""
+
+
+class PeerFault(FabstirError):
+    """The other side broke the protocol."""
+
+
+class LocalFault(FabstirError):
+    """Something on this machine is missing or broken."""
+
+
+class ChainFault(FabstirError):
+    """RPC, contract or transaction."""
+
+
+class Interrupted(FabstirError):
+    """Cut off in the middle; what was delivered stays delivered and paid."""
+
+
+class ErrorSpec(NamedTuple):
+    """One row of the catalogue."""
+
+    code: str
+    kind: type[FabstirError]
+    retryable: bool
+    http_status: int
+    summary: str
+    next_step: str
+
+
+def _rows() -> tuple[ErrorSpec, ...]:
+    return (
+        # -- the session protocol ------------------------------------------------------------------------------------
+        ErrorSpec("message_malformed", PeerFault, False, 400, "The message cannot be read", "Check it against docs/reference/protocol.md."),
+        ErrorSpec("message_unknown", PeerFault, False, 400, "The message type is not known", "Use a type from docs/reference/protocol.md; see `capabilities` in session_ready."),
+        ErrorSpec("message_too_large", PeerFault, False, 413, "The message is larger than this host accepts", "Send less context; the bound is in session_ready.max_message_bytes."),
+        ErrorSpec("message_out_of_order", PeerFault, False, 409, "The message does not fit the state of the session", "Send session_init or session_resume first; one prompt at a time; message_index counts up by one."),
+        ErrorSpec("session_busy", Refused, True, 409, "An answer is being generated in this session", "Wait for `response`, or send `cancel` first."),
+        ErrorSpec("session_in_use", Refused, True, 409, "Another connection serves this job", "Close the other connection, then connect again."),
+        ErrorSpec("session_unauthorized", Refused, False, 401, "The session key did not sign this request, or the signature is too old or was used before", "Sign SessionAuth with the key named `signer` in the terms; check the clock."),
+        ErrorSpec("job_unknown", Refused, True, 404, "No such job is on chain", "Open the job and wait for its transaction, then try again."),
+        ErrorSpec("job_terms_mismatch", Refused, False, 400, "The terms do not hash to this job id", "Send the terms exactly as they were given to the contract."),
+        ErrorSpec("job_foreign", Refused, False, 403, "The job names another host, model, token or price", "Open a job with this host's address, model and price; see GET /v1/offer."),
+        ErrorSpec("job_closed", Refused, False, 410, "The job is closed or closing", "Open a new job."),
+        ErrorSpec("job_expired", Refused, False, 410, "The job has expired or expires too soon to settle", "Open a new job."),
+        ErrorSpec("job_terms_unacceptable", Refused, False, 400, "The terms are outside what this host accepts", "See the bound in the detail and open a job within it."),
+        ErrorSpec("deposit_exhausted", Refused, False, 402, "The deposit does not pay for another token", "Open a new job or add to the deposit."),
+        ErrorSpec("context_too_long", Refused, False, 400, "Prompt and history do not fit the model's context", "Shorten the conversation or start a new session."),
+        ErrorSpec("voucher_invalid", PeerFault, False, 400, "The voucher's signature, amount or transcript is wrong", "Sign exactly what the last receipt says, with the session key."),
+        ErrorSpec("voucher_stale", PeerFault, False, 409, "The voucher is not above the last one", "Sign the newest receipt."),
+        ErrorSpec("voucher_above_deposit", PeerFault, False, 402, "The voucher is above the deposit", "Nothing more can be served in this job; open a new one."),
+        ErrorSpec("ack_timeout", Interrupted, True, 408, "No receipt_ack came while the exposure bound was reached", "Reconnect, acknowledge the last receipt and go on."),
+        ErrorSpec("receipt_invalid", PeerFault, False, 502, "The host's receipt does not match what was delivered", "Nothing was signed; use another host."),
+        ErrorSpec("client_too_slow", Interrupted, True, 408, "The client did not read for too long", "Reconnect and resume."),
+        ErrorSpec("rate_limited", Refused, True, 429, "Too many messages", "Wait and try again."),
+        ErrorSpec("cancelled", Interrupted, False, 499, "The answer was cancelled by the renter", ""),
+        # -- the host --------------------------------------------------------------------------------------------------
+        ErrorSpec("capacity", Refused, True, 503, "No room on this host", "Try again later or use another host."),
+        ErrorSpec("draining", Refused, True, 503, "The host is shutting down", "Use another host."),
+        ErrorSpec("engine_gone", Interrupted, True, 503, "The inference engine stopped; it is being restarted", "Send the prompt again; what was delivered stays delivered."),
+        ErrorSpec("engine_failed", Interrupted, True, 500, "The inference engine reported an error", "Send the prompt again or change the request; the detail says what it reported."),
+        ErrorSpec("engine_refused", Refused, False, 400, "The inference engine does not accept this request", "Change the request; the detail says what it reported."),
+        ErrorSpec("model_unavailable", Refused, False, 404, "This host does not serve that model", "See GET /v1/models."),
+        ErrorSpec("model_invalid", LocalFault, False, 500, "The model file cannot be loaded", "Check path and file; the detail has the engine's words."),
+        ErrorSpec("journal_failed", LocalFault, False, 507, "The journal cannot be written; nothing is served without it", "Free disk space or fix permissions, then start again."),
+        ErrorSpec("journal_locked", LocalFault, False, 500, "Another process uses this journal", "Stop the other process; each data directory belongs to one."),
+        ErrorSpec("host_unreachable", Interrupted, True, 502, "The host cannot be reached or the connection broke", "Try again or use another host."),
+        ErrorSpec("no_host", Refused, True, 503, "No registered host serves this", "Run `fabstir host start`, or choose another model or price."),
+        ErrorSpec("hosts_exhausted", Interrupted, True, 502, "Every suitable host failed", "Try again later; the detail lists what each one said."),
+        # -- chain -----------------------------------------------------------------------------------------------------
+        ErrorSpec("chain_unreachable", ChainFault, True, 503, "No RPC endpoint answers", "Check `chain.rpc_urls`; start `fabstir devnet`."),
+        ErrorSpec("chain_mismatch", ChainFault, False, 500, "The chain or contract is not the configured one", "Check `chain.rpc_urls` and the address book."),
+        ErrorSpec("chain_reverted", ChainFault, False, 400, "The contract refuses the call", "The detail names the contract's error."),
+        ErrorSpec("chain_failed", ChainFault, True, 502, "The RPC endpoint reported an error", "The detail has its words; try again."),
+        ErrorSpec("transaction_lost", ChainFault, True, 504, "The transaction was not mined in time", "It stays in the outbox and is followed; raise the fee bound if the chain is busy."),
+        ErrorSpec("funds_insufficient", ChainFault, False, 402, "The account cannot pay", "Fund the account; `fabstir wallet` shows address and balance."),
+        # -- proofs ----------------------------------------------------------------------------------------------------
+        ErrorSpec("prover_unavailable", LocalFault, True, 503, "The prover process does not run", "See the log; it is restarted by itself."),
+        ErrorSpec("proof_failed", LocalFault, False, 500, "The proof could not be made", "The detail has the prover's words."),
+        ErrorSpec("proof_invalid", PeerFault, False, 400, "The proof does not verify", ""),
+        ErrorSpec("srs_development_only", LocalFault, False, 500, "The development reference string is refused off chain id 31337", "Install the ceremony's SRS; see docs/explanation/proofs.md."),
+        ErrorSpec("circuit_mismatch", LocalFault, False, 500, "A circuit file is not the pinned one", "Install the package again."),
+        # -- tools, configuration -----------------------------------------------------------------------------------------
+        ErrorSpec("tool_missing", LocalFault, False, 500, "A program that this needs is not installed", "The detail says which and how to get it."),
+        ErrorSpec("tool_corrupt", LocalFault, False, 500, "A downloaded program is not the pinned one", "Remove the cache entry named in the detail and try again."),
+        ErrorSpec("config_invalid", LocalFault, False, 500, "The configuration cannot be used", "Fix the setting named in the detail."),
+        ErrorSpec("config_missing", LocalFault, False, 500, "There is no configuration here", "Run `fabstir host init`, or name one with --config."),
+        ErrorSpec("key_missing", LocalFault, False, 500, "The key file does not exist", "Run `fabstir wallet new`."),
+        ErrorSpec("key_invalid", LocalFault, False, 500, "The key file cannot be used", "Check password, format and permissions (0600)."),
+        ErrorSpec("devnet_missing", LocalFault, False, 503, "No devnet runs here", "Start one with `fabstir devnet`."),
+        ErrorSpec("host_not_running", LocalFault, False, 503, "No host runs here", "Start it with `fabstir host start`."),
+        ErrorSpec("bind_refused", LocalFault, False, 500, "Binding beyond localhost needs authentication", "Set `api.allow_remote = true` once a reverse proxy with TLS stands in front."),
+        ErrorSpec("budget_exceeded", Refused, False, 402, "The budget does not allow it", "Raise the budget."),
+        ErrorSpec("request_invalid", PeerFault, False, 400, "The request is not valid", "See the detail and docs/reference/http.md."),
+    )  # fmt: skip
+
+
+CATALOGUE: Final[dict[str, ErrorSpec]] = {row.code: row for row in _rows()}
+
+
+def error(code: str, detail: str = "", next_step: str = "") -> FabstirError:
+    """The error that `code` names, of the right branch; `raise error("job_closed", detail="...")`.
+
+    `detail` is safe to show to the peer: never text of a conversation, never a key. Raises KeyError on a code that is not
+    in the catalogue (a programmer error).
+    """
+    spec = CATALOGUE[code]
+    return spec.kind(spec, detail, next_step)

@@ -1,0 +1,75 @@
+"""The terms of one job: what renter and host agreed, fixed when the deposit is made.
+
+Mirrors `JobMarketplace.Terms` field by field; `fabstir.protocol.signing.job_id` hashes it exactly as the contract does.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+import msgspec
+
+from fabstir.domain.ids import Address, Hash32, ModelId
+from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
+
+DEFAULT_EXPOSURE: Final = Tokens(64)
+"""W: at most so many tokens are served but not acknowledged. 64 tokens at 0.20 USDC/M are worth 0.0013 cent."""
+
+MIN_CHALLENGE_SECONDS: Final = 900
+"""The contract refuses a shorter challenge window (x402 batch-settlement uses the same minimum)."""
+
+
+class ProofPolicy(IntEnum):
+    """What a host must show before it is paid."""
+
+    REQUIRED = 0
+    """Nothing is redeemed without a valid proof over at least as many tokens."""
+    FALLBACK = 1
+    """The renter's voucher pays alone; a proof is needed only for tokens that the renter did not sign for."""
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """One job between one renter and one host."""
+
+    renter: Address
+    """Who pays the deposit and gets the refund."""
+    signer: Address
+    """The renter's session key: its signature alone makes a voucher valid (plain ECDSA, never ERC-1271)."""
+    host: Address
+    """Who serves and is paid; also signs receipts."""
+    token: Address
+    """ERC-20 contract, or ZERO_ADDRESS for the native coin."""
+    price: PricePerMTok
+    expires_at: int
+    """Unix seconds. After `expires_at + challenge` anyone may finalize."""
+    challenge: int
+    """Seconds between the renter's requestClose and finalize."""
+    exposure: Tokens
+    """W of this job."""
+    policy: ProofPolicy
+    model_id: ModelId
+    salt: Hash32
+    """Random; makes the job id unique."""
+
+
+class JobState(msgspec.Struct, frozen=True, kw_only=True):
+    """What the contract holds about one job (`JobMarketplace.jobs(id)`)."""
+
+    deposit: BaseUnits = BaseUnits(0)
+    owed: BaseUnits = BaseUnits(0)
+    """Credited so far, host's part and fee together."""
+    signed: Tokens = Tokens(0)
+    """Tokens of the best redeemed voucher."""
+    proven: Tokens = Tokens(0)
+    """Tokens covered by the best accepted proof."""
+    closed: bool = False
+    closing_at: int = 0
+    """Unix seconds from which finalize is allowed after requestClose; 0 while not requested."""
+    pending_block: int = 0
+    """Block of the open proof commitment; 0 while there is none."""
+
+    @property
+    def is_open(self) -> bool:
+        """A deposit was made and the job was not closed."""
+        return self.deposit > 0 and not self.closed

@@ -1,0 +1,1 @@
+"""What the decisions need from outside, as Protocols. Shells implement them; `bootstrap` connects them."""

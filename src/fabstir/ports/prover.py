@@ -1,0 +1,77 @@
+"""Commitments and proofs about token records, behind one interface for every circuit and back end.
+
+The host commits each checkpoint as it closes, long before any challenge is known; at redemption one checkpoint is challenged and one
+proof is made. What a proof shows and does not show: docs/explanation/proofs.md.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+import msgspec
+
+from fabstir.domain.ids import Hash32
+
+CHECKPOINT_TOKENS: Final = 256
+"""Largest number of records in one checkpoint, the width of the `bind` circuit."""
+
+
+class Commitment(msgspec.Struct, frozen=True):
+    """A checkpoint's records, committed. `digest` is what the Merkle-sum tree holds: for ezkl, keccak-256 of the KZG point of the
+    record vector (64 bytes, big-endian x and y) and the records' sum modulo the field (32 bytes, big-endian)."""
+
+    digest: Hash32
+    opening: bytes
+    """What the back end needs to recognise it again (for ezkl: point and sum, 96 bytes). Not secret."""
+
+
+class ProofStatement(msgspec.Struct, frozen=True):
+    """Everything public about one proof. The contract computes the same two words from its own storage."""
+
+    statement: Hash32
+    """`fabstir.protocol.commitments.statement_hash`."""
+    seed: Hash32
+    """The challenge: keccak-256 of a block hash that nobody knew at commitment, and of the statement's commitment."""
+    commitment: Hash32
+    """Digest of the challenged checkpoint."""
+
+
+class ProofBundle(msgspec.Struct, frozen=True):
+    """What goes on chain."""
+
+    circuit_id: Hash32
+    proof: bytes
+    """As the circuit's adapter contract decodes it."""
+
+
+class Prover(Protocol):
+    """One circuit with its keys, in a process of its own."""
+
+    @property
+    def circuit_id(self) -> Hash32:
+        """SHA-256 of the verification key: the pin under which `ProofSystem` knows the verifier."""
+        ...
+
+    async def start(self) -> None:
+        """Build or load the keys (once, under a lock) and start the process. Raises LocalFault."""
+        ...
+
+    async def stop(self) -> None:
+        """Idempotent."""
+        ...
+
+    async def commit(self, records: tuple[bytes, ...]) -> Commitment:
+        """Commit 1 to CHECKPOINT_TOKENS record digests (32 bytes each; deterministic). Raises LocalFault (`prover_unavailable`)."""
+        ...
+
+    async def prove(self, statement: ProofStatement, records: tuple[bytes, ...]) -> ProofBundle:
+        """Prove. Raises LocalFault (`prover_unavailable`, `proof_failed`), also where `records` do not match `statement.commitment`."""
+        ...
+
+    async def verify(self, statement: ProofStatement, bundle: ProofBundle) -> bool:
+        """Check without the chain."""
+        ...
+
+    async def health(self) -> str:
+        """`ok`, or what is wrong. Never raises."""
+        ...
