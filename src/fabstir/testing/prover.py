@@ -1,0 +1,77 @@
+"""A prover for tests of other parts: deterministic, in memory, and worth nothing as a proof.
+
+It keeps the promises of `fabstir.ports.prover.Prover` that callers build on (records of one checkpoint, a commitment that a proof must
+match, a verdict that depends on every public word), so that a caller's mistake fails here as it fails with ezkl. Its `circuit_id` reads
+as ASCII that it is a test double; no `ProofSystem` on any chain knows it. Specification: `fabstir.ports.prover`.
+"""
+
+from __future__ import annotations
+
+import hmac
+from typing import Final
+
+from eth_utils.crypto import keccak
+
+from fabstir.domain.errors import error
+from fabstir.domain.ids import Hash32
+from fabstir.ports.prover import CHECKPOINT_TOKENS, Commitment, ProofBundle, ProofStatement
+
+CIRCUIT_ID: Final = Hash32(b"TEST DOUBLE HashProver no proof!")
+
+
+class HashProver:
+    """Hashes where a real prover proves. Holds no records, so its memory is constant.
+
+    Set `unavailable` to see what a caller does while the prover process is down.
+    """
+
+    def __init__(self) -> None:
+        self.unavailable = False
+        self._running = False
+
+    def __repr__(self) -> str:
+        return f"<HashProver [test double, {'running' if self._running else 'stopped'}]>"
+
+    @property
+    def circuit_id(self) -> Hash32:
+        return CIRCUIT_ID
+
+    async def start(self) -> None:
+        self._running = True
+
+    async def stop(self) -> None:
+        self._running = False
+
+    async def commit(self, records: tuple[bytes, ...]) -> Commitment:
+        self._check_available()
+        return _commit(records)
+
+    async def prove(self, statement: ProofStatement, records: tuple[bytes, ...]) -> ProofBundle:
+        self._check_available()
+        if _commit(records).digest != statement.commitment:
+            raise error("proof_failed", detail="the records do not match the commitment")
+        return ProofBundle(CIRCUIT_ID, _tag(statement))
+
+    async def verify(self, statement: ProofStatement, bundle: ProofBundle) -> bool:
+        self._check_available()
+        return bundle.circuit_id == CIRCUIT_ID and hmac.compare_digest(bundle.proof, _tag(statement))
+
+    async def health(self) -> str:
+        if self.unavailable:
+            return "made unavailable by the test"
+        return "ok" if self._running else "not started"
+
+    def _check_available(self) -> None:
+        if self.unavailable or not self._running:
+            raise error("prover_unavailable", detail="test double made unavailable" if self._running else "not started")
+
+
+def _commit(records: tuple[bytes, ...]) -> Commitment:
+    if not 1 <= len(records) <= CHECKPOINT_TOKENS or any(len(record) != 32 for record in records):
+        raise ValueError(f"a checkpoint is 1 to {CHECKPOINT_TOKENS} digests of 32 bytes")
+    digest = keccak(b"".join(records))
+    return Commitment(Hash32(digest), opening=digest)
+
+
+def _tag(statement: ProofStatement) -> bytes:
+    return keccak(b"HashProver" + statement.statement + statement.seed + statement.commitment)
