@@ -1,0 +1,1 @@
+"""Running the software: places, configuration, health, metrics."""

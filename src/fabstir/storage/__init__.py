@@ -1,0 +1,1 @@
+"""The one log that remembers: the journal and the transaction outbox in one SQLite file."""
