@@ -11,57 +11,22 @@ from typing import Protocol
 
 import msgspec
 
-from fabstir.domain.ids import Hash32, TokenId
+from fabstir.domain.ids import Hash32
+from fabstir.protocol.generation import GenerationEnd, GenerationRequest, TokenBatch
+from fabstir.protocol.messages import ChatMessage
+from fabstir.protocol.transcript import TokenRecord
 
 
-class ChatMessage(msgspec.Struct, frozen=True):
-    """One message of a conversation. `role` is system, user or assistant."""
-
-    role: str
-    content: str
-
-
-class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One answer to generate."""
-
-    messages: tuple[ChatMessage, ...]
-    prefix: str = ""
-    """Beginning of the answer that was delivered before (by another host): the engine goes on after it."""
-    max_tokens: int
-    temperature: float = 0.8
-    top_p: float = 0.95
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-    ignore_eos: bool = False
-    """Only for tests and benchmarks that need an exact number of tokens."""
-
-
-class TokenRecord(msgspec.Struct, frozen=True, array_like=True):
-    """What is committed about one generated token. Log-probabilities are of the raw softmax, before the sampler, in micro-nats
-    (round(ln p * 1e6), <= 0)."""
-
-    token: TokenId
-    logprob: int
-    top: tuple[tuple[int, int], ...] = ()
-    """The k most likely (token id, log-probability), best first."""
-
-
-class TokenBatch(msgspec.Struct, frozen=True):
-    """One or more tokens in the order of generation, and the text that became complete with them (may be "")."""
-
-    records: tuple[TokenRecord, ...]
-    text: str
-
-
-class GenerationEnd(msgspec.Struct, frozen=True, kw_only=True):
-    """Last item of a generation that was not cut off."""
-
-    finish_reason: str
-    """"stop" (end-of-turn token or stop sequence) or "length"."""
-    prompt_tokens: int
-    completion_tokens: int
-    """By the engine's own count; equals the number of records emitted, end-of-turn token included."""
-    cached_tokens: int = 0
+__all__ = [
+    "ChatMessage",
+    "Engine",
+    "EngineHealth",
+    "GenerationEnd",
+    "GenerationRequest",
+    "ModelInfo",
+    "TokenBatch",
+    "TokenRecord",
+]
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,14 +6,14 @@ proof is made. What a proof shows and does not show: docs/explanation/proofs.md.
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Protocol
 
 import msgspec
 
 from fabstir.domain.ids import Hash32
+from fabstir.protocol.commitments import CHECKPOINT_TOKENS
 
-CHECKPOINT_TOKENS: Final = 256
-"""Largest number of records in one checkpoint, the width of the `bind` circuit."""
+__all__ = ["CHECKPOINT_TOKENS", "Commitment", "ProofBundle", "ProofStatement", "Prover"]
 
 
 class Commitment(msgspec.Struct, frozen=True):

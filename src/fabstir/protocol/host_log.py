@@ -1,0 +1,232 @@
+"""The host's log of one job, and its fold. Counts, hashes and signatures; never what was said.
+
+`HostLedger` is the only record of what a job owes, is owed and must prove: meter, vouchers, proof obligations and conversation position are
+derived from the same events, so they cannot disagree after a crash. Live and replay take the same road: `apply(event)`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from fabstir.domain.ids import Hash32, JobId
+from fabstir.domain.money import BaseUnits, Tokens, affordable, cost
+from fabstir.domain.terms import Terms
+from fabstir.protocol.commitments import Checkpoint
+from fabstir.protocol.signing import Market, job_id
+from fabstir.protocol.transcript import extend, job_head, turn_head
+
+DIGEST: Final = 32
+
+
+class JobAdmitted(msgspec.Struct, frozen=True, tag="job_admitted"):
+    """The job was checked on chain; first event of its stream."""
+
+    terms: Terms
+    deposit: BaseUnits
+    market: Market
+    at: float
+
+
+class TurnStarted(msgspec.Struct, frozen=True, tag="turn_started"):
+    """A prompt was accepted; `request` is its salted hash."""
+
+    message_index: int
+    request: Hash32
+
+
+class TokensServed(msgspec.Struct, frozen=True, tag="tokens_served"):
+    """Tokens went out; `records` are their digests, 32 bytes each. Written before the receipt that counts them."""
+
+    records: bytes
+
+
+class VoucherAccepted(msgspec.Struct, frozen=True, tag="voucher_accepted"):
+    """The renter signed for everything up to `tokens`."""
+
+    tokens: Tokens
+    amount: BaseUnits
+    transcript: Hash32
+    signature: bytes
+
+
+class TurnEnded(msgspec.Struct, frozen=True, tag="turn_ended"):
+    """Reason: stop, length, deposit, cancelled, or the code of the error that cut it off."""
+
+    message_index: int
+    reason: str
+
+
+class Resynced(msgspec.Struct, frozen=True, tag="resynced"):
+    """After a drop both sides agreed to continue from here; tokens beyond were not delivered and are not billed."""
+
+    tokens: Tokens
+    head: Hash32
+
+
+class SessionFinished(msgspec.Struct, frozen=True, tag="session_finished"):
+    """Nothing more will be served; the job is to be settled and closed."""
+
+    reason: str
+
+
+class CheckpointClosed(msgspec.Struct, frozen=True, tag="checkpoint_closed"):
+    """The next `tokens` records are committed."""
+
+    commitment: Hash32
+    opening: bytes
+    tokens: Tokens
+
+
+class CommitmentMade(msgspec.Struct, frozen=True, tag="commitment_made"):
+    """Intent: this tree is about to be committed on chain."""
+
+    tokens: Tokens
+    tree_root: Hash32
+    head: Hash32
+    checkpoints: int
+
+
+class JobClosed(msgspec.Struct, frozen=True, tag="job_closed"):
+    """Seen on chain; last event of the stream."""
+
+    owed: BaseUnits
+    refund: BaseUnits
+    at: float
+
+
+HostEvent = (
+    JobAdmitted
+    | TurnStarted
+    | TokensServed
+    | VoucherAccepted
+    | TurnEnded
+    | Resynced
+    | SessionFinished
+    | CheckpointClosed
+    | CommitmentMade
+    | JobClosed
+)
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final[msgspec.msgpack.Decoder[HostEvent]] = msgspec.msgpack.Decoder(HostEvent)
+
+
+def encode_event(event: HostEvent) -> bytes:
+    """As it stands in the journal (msgpack)."""
+    return _encoder.encode(event)
+
+
+def decode_event(data: bytes) -> HostEvent:
+    """Raises msgspec.MsgspecError on bytes that no version of this program wrote."""
+    return _decoder.decode(data)
+
+
+class HostLedger:
+    """The fold of one job's log.
+
+    Memory: one 32-byte digest for each served token (needed to answer a challenge), one head for each token that is not acknowledged yet.
+    """
+
+    def __init__(self, admitted: JobAdmitted) -> None:
+        self.terms: Final[Terms] = admitted.terms
+        self.market: Final[Market] = admitted.market
+        self.job: Final[JobId] = job_id(admitted.terms)
+        self.deposit = admitted.deposit
+        self.admitted_at: Final = admitted.at
+        self.records: list[bytes] = []
+        self.head = job_head(admitted.market, admitted.terms)
+        self.heads: dict[int, Hash32] = {0: self.head}
+        """Position -> head, from the acknowledged position to the served one; before a turn's mixing at a turn's start."""
+        self.voucher: VoucherAccepted | None = None
+        self.message_index = 0
+        """Index that the next prompt must have."""
+        self.in_turn = False
+        self.checkpoints: list[Checkpoint] = []
+        self.checkpointed = Tokens(0)
+        self.commitment: CommitmentMade | None = None
+        self.finished = ""
+        self.closed: JobClosed | None = None
+
+    @classmethod
+    def replay(cls, events: list[HostEvent]) -> HostLedger:
+        """The ledger after `events`. Raises ValueError where they do not begin with JobAdmitted."""
+        if not events or not isinstance(events[0], JobAdmitted):
+            raise ValueError("a job's log begins with job_admitted")
+        ledger = cls(events[0])
+        for event in events[1:]:
+            ledger.apply(event)
+        return ledger
+
+    @property
+    def served(self) -> Tokens:
+        """Tokens that went out and are billed for."""
+        return Tokens(len(self.records))
+
+    @property
+    def acknowledged(self) -> Tokens:
+        """Tokens that the renter signed for."""
+        return self.voucher.tokens if self.voucher else Tokens(0)
+
+    @property
+    def exposed(self) -> int:
+        """Served and not signed for: never above W."""
+        return self.served - self.acknowledged
+
+    @property
+    def affordable(self) -> Tokens:
+        """What the deposit pays for, from the start of the job."""
+        return affordable(self.deposit, self.terms.price)
+
+    def amount(self, tokens: Tokens) -> BaseUnits:
+        """Cumulative price of `tokens`."""
+        return cost(tokens, self.terms.price)
+
+    def records_between(self, first: int, count: int) -> tuple[bytes, ...]:
+        """Digests of `count` tokens from `first`."""
+        return tuple(self.records[first : first + count])
+
+    def head_at(self, tokens: Tokens) -> Hash32 | None:
+        """The head after `tokens` tokens, for positions between the acknowledged and the served one."""
+        return self.heads.get(tokens)
+
+    def apply(self, event: HostEvent) -> None:
+        """Take one event in."""
+        match event:
+            case TurnStarted():
+                self.head = turn_head(self.head, event.message_index, self.served, event.request)
+                self.message_index = event.message_index + 1
+                self.in_turn = True
+            case TokensServed():
+                self._serve(event.records)
+            case VoucherAccepted():
+                self.voucher = event
+                self.heads = {n: h for n, h in self.heads.items() if n >= event.tokens}
+            case TurnEnded():
+                self.in_turn = False
+            case Resynced():
+                del self.records[event.tokens :]
+                self.head = event.head
+                self.heads = {n: h for n, h in self.heads.items() if n < event.tokens} | {event.tokens: event.head}
+            case SessionFinished():
+                self.finished = event.reason
+            case CheckpointClosed():
+                self.checkpoints.append(Checkpoint(event.commitment, event.tokens))
+                self.checkpointed = Tokens(self.checkpointed + event.tokens)
+            case CommitmentMade():
+                self.commitment = event
+            case JobClosed():
+                self.closed = event
+            case JobAdmitted():
+                self.deposit = event.deposit
+
+    def _serve(self, records: bytes) -> None:
+        for at in range(0, len(records), DIGEST):
+            digest = records[at : at + DIGEST]
+            self.records.append(digest)
+            self.head = extend(self.head, (digest,))
+            self.heads[len(self.records)] = self.head
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else self.finished or "open"
+        return f"<HostLedger {self.job.hex()[:8]} {state}: served {self.served}, acknowledged {self.acknowledged}>"
