@@ -85,6 +85,7 @@ def _rows() -> tuple[ErrorSpec, ...]:
         ErrorSpec("voucher_invalid", PeerFault, False, 400, "The voucher's signature, amount or transcript is wrong", "Sign exactly what the last receipt says, with the session key."),
         ErrorSpec("voucher_stale", PeerFault, False, 409, "The voucher is not above the last one", "Sign the newest receipt."),
         ErrorSpec("voucher_above_deposit", PeerFault, False, 402, "The voucher is above the deposit", "Nothing more can be served in this job; open a new one."),
+        ErrorSpec("transcript_mismatch", PeerFault, False, 409, "Renter and host do not agree on what was served", "Open a new job; what was acknowledged is settled."),
         ErrorSpec("ack_timeout", Interrupted, True, 408, "No receipt_ack came while the exposure bound was reached", "Reconnect, acknowledge the last receipt and go on."),
         ErrorSpec("receipt_invalid", PeerFault, False, 502, "The host's receipt does not match what was delivered", "Nothing was signed; use another host."),
         ErrorSpec("client_too_slow", Interrupted, True, 408, "The client did not read for too long", "Reconnect and resume."),
