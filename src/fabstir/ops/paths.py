@@ -30,5 +30,5 @@ def cache_dir() -> Path:
 
 def _home(variable: str, fallback: str) -> Path:
     named = os.environ.get(variable, "")
-    base = Path(named) if os.path.isabs(named) else Path.home() / fallback
+    base = Path(named) if Path(named).is_absolute() else Path.home() / fallback
     return base / APPLICATION

@@ -1,0 +1,84 @@
+# The two commands that matter: `make demo` and `make test`. Everything else is in `make help`.
+# Stamp files (.venv/.synced, contracts/node_modules/.synced) make a second `make install` instant.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+CODE := src tests tools $(wildcard benchmarks)
+
+.PHONY: help
+help: ## What can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# -- installing ---------------------------------------------------------------------------------------------------------
+
+.PHONY: install
+install: .venv/.synced contracts/node_modules/.synced ## Everything that this project needs, into .venv and contracts/node_modules
+
+.venv/.synced: requirements.lock pyproject.toml tools/uv.lock tools/make-venv
+	@tools/make-venv
+	@echo "Installing the pinned Python packages"
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+contracts/node_modules/.synced: contracts/package-lock.json
+	@tools/check-node
+	@echo "Installing the pinned contract tools"
+	@cd contracts && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+# -- running ------------------------------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: install ## A whole market on this machine: two hosts, a renter, a crash, proofs, settlement
+	@$(BIN)/fabstir demo
+
+.PHONY: bench
+bench: install ## Every benchmark, one JSON object each
+	@for file in benchmarks/[a-z]*.py; do $(BIN)/python "$$file"; done
+
+# -- testing ------------------------------------------------------------------------------------------------------------
+
+.PHONY: test
+test: install ## All tests: contracts in forge, then everything else
+	@$(BIN)/python contracts/tools/forge.py test
+	@$(BIN)/pytest
+
+.PHONY: test-unit
+test-unit: install ## Only tests that start no process
+	@$(BIN)/pytest -m "not real and not scenario"
+
+.PHONY: check
+check: install ## Format, lint, types, layers, and that nothing generated is stale
+	@$(BIN)/ruff format --check $(CODE)
+	@$(BIN)/ruff check $(CODE)
+	@$(BIN)/mypy $(CODE)
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python tools/check_lock.py
+	@$(BIN)/python tools/generate_reference.py --check
+
+# -- changing -----------------------------------------------------------------------------------------------------------
+
+.PHONY: fmt
+fmt: install ## Format and fix what can be fixed
+	@$(BIN)/ruff check --fix --exit-zero --quiet $(CODE)
+	@$(BIN)/ruff format $(CODE)
+
+.PHONY: contracts
+contracts: install ## Compile the contracts and write artifacts and bindings
+
+.PHONY: docs
+docs: install ## Write docs/reference from the code
+	@$(BIN)/python tools/generate_reference.py
+
+.PHONY: lock
+lock: .venv/.synced ## Pin again after a change of the dependencies in pyproject.toml
+	@$(BIN)/uv pip compile pyproject.toml --group dev --generate-hashes --universal --python-version 3.11 -o requirements.lock --quiet
+
+.PHONY: clean
+clean: ## Remove everything that `make` made
+	rm -rf .venv contracts/node_modules contracts/out contracts/cache dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,164 @@
+"""The one frozen tree of settings. Decides what a setting is called, what it may be and what it is when nobody says.
+
+Never reads anything: `fabstir.ops.settings` does, and `docs/reference/configuration.md` is generated from the descriptions here.
+Amounts of money are base units (1e-6 USDC), durations are seconds.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from fabstir.ops import paths
+
+Count = Annotated[int, Meta(ge=1)]
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Url = Annotated[str, Meta(title="URL", pattern="^https?://")]
+ContractAddress = Annotated[str, Meta(title="address", pattern="^0x[0-9a-fA-F]{40}$")]
+
+
+def about(description: str, *, secret: bool = False) -> Meta:
+    """What a setting is for; of a `secret` one only that it is set is ever shown, of a secret URL its origin."""
+    return Meta(description=description, extra={"secret": secret})
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One table of the file. A key that is not listed is refused, so that a misspelt setting is never ignored."""
+
+
+class ChainSection(Section, frozen=True, kw_only=True):
+    """Where the money is."""
+
+    rpc_urls: Annotated[
+        tuple[Url, ...],
+        Meta(min_length=1),
+        about("JSON-RPC endpoints, best first; the next takes over when one fails.", secret=True),
+    ] = ("http://127.0.0.1:8545",)
+    chain_id: Annotated[Count, about("The chain that the endpoints must serve. 31337 is the local devnet.")] = 31337
+    market: Annotated[ContractAddress | None, about("JobMarketplace. Unset: from this chain's address book.")] = None
+    registry: Annotated[ContractAddress | None, about("NodeRegistry. Unset: from this chain's address book.")] = None
+    models: Annotated[ContractAddress | None, about("ModelRegistry. Unset: from this chain's address book.")] = None
+    proofs: Annotated[ContractAddress | None, about("ProofSystem. Unset: from this chain's address book.")] = None
+    usdc: Annotated[ContractAddress | None, about("The USDC token. Unset: from this chain's address book.")] = None
+    max_fee_gwei: Annotated[Count, about("Never pay more for one unit of gas; transactions wait instead.")] = 10
+
+
+class HostSection(Section, frozen=True, kw_only=True):
+    """What a host offers and what it accepts."""
+
+    data_dir: Annotated[Path, about("Where the host's journal lives. One host per directory.")] = msgspec.field(
+        default_factory=lambda: paths.data_dir() / "host"
+    )
+    key_file: Annotated[Path, about("The host's key: is paid and signs receipts. Mode 0600.")] = msgspec.field(
+        default_factory=lambda: paths.config_dir() / "host.key"
+    )
+    price_per_mtok: Annotated[Count, about("Base units for 1,000,000 generated tokens. 200000 is 0.20 USDC.")] = 200_000
+    min_deposit: Annotated[Count, about("Jobs with a smaller deposit are refused. 10000 is 0.01 USDC.")] = 10_000
+    max_sessions: Annotated[Count, about("Sessions at the same time; more are refused with `capacity`.")] = 64
+    ack_timeout_s: Annotated[Count, about("How long an answer waits at the exposure bound for a receipt_ack.")] = 30
+    exposure_max: Annotated[
+        int, Meta(ge=1, le=4096), about("Largest W that is accepted: tokens served but not yet acknowledged.")
+    ] = 256
+    challenge_min_s: Annotated[
+        int,
+        Meta(ge=900),
+        about("Shortest challenge window that is accepted: time to redeem once a renter asks to close."),
+    ] = 900
+    advertise_url: Annotated[
+        Url | None, about("Base URL for the on-chain registry. Unset: made from `api.host` and `api.port`.")
+    ] = None
+    settle_interval_s: Annotated[
+        Count, about("How often jobs are looked through for what can be redeemed, proven or closed.")
+    ] = 30
+    auto_register: Annotated[bool, about("Register in NodeRegistry at the start when URL, model or price changed.")] = (
+        True
+    )
+
+
+class EngineSection(Section, frozen=True, kw_only=True):
+    """What computes the answers."""
+
+    kind: Annotated[
+        Literal["llama", "openai"],
+        about("`llama`: llama.cpp in a supervised process. `openai`: a server that speaks the OpenAI dialect."),
+    ] = "llama"
+    model: Annotated[Path | None, about("A GGUF file. Unset: the tiny model that comes with the package.")] = None
+    binary: Annotated[Path | None, about("A llama-server of your own. Unset: the one that comes with the package.")] = (
+        None
+    )
+    base_url: Annotated[Url | None, about("For `openai`: the server's base URL, /v1 included.")] = None
+    api_key: Annotated[str | None, about("For `openai`: the server's key.", secret=True)] = None
+    context_size: Annotated[int, Meta(ge=64), about("Tokens of prompt and answer together, for one session.")] = 4096
+    parallel: Annotated[int, Meta(ge=1, le=512), about("Answers that are computed at the same time.")] = 4
+    threads: Annotated[Count | None, about("CPU threads. Unset: the number of cores.")] = None
+    gpu_layers: Annotated[int, Meta(ge=0), about("Layers of the model on the GPU; 999 is all of them.")] = 0
+    top_logprobs: Annotated[
+        int,
+        Meta(ge=0, le=20),
+        about("Most likely tokens per position that are committed with their log-probabilities."),
+    ] = 5
+
+
+class ProofsSection(Section, frozen=True, kw_only=True):
+    """What a host agrees to show before it is paid."""
+
+    accepted: Annotated[
+        tuple[Literal["required", "fallback"], ...],
+        Meta(min_length=1),
+        about("Proof policies that this host accepts in the terms of a job."),
+    ] = ("required", "fallback")
+
+
+class ApiSection(Section, frozen=True, kw_only=True):
+    """Where the host listens."""
+
+    host: Annotated[str, about("Address to listen on.")] = "127.0.0.1"
+    port: Annotated[Port, about("Port to listen on; 0 takes a free one.")] = 8080
+    allow_remote: Annotated[
+        bool, about("Allow an address beyond this machine. Put a reverse proxy with TLS in front first.")
+    ] = False
+    max_message_bytes: Annotated[
+        int, Meta(ge=1024, le=67_108_864), about("Largest message that is read; larger ones are refused unread.")
+    ] = 1_048_576
+    max_connections: Annotated[Count, about("Open WebSockets; more are answered with 503.")] = 1024
+
+
+class RenterSection(Section, frozen=True, kw_only=True):
+    """What a renter spends and where its gateway listens."""
+
+    data_dir: Annotated[Path, about("Where the renter's journal lives. One renter per directory.")] = msgspec.field(
+        default_factory=lambda: paths.data_dir() / "renter"
+    )
+    key_file: Annotated[Path, about("The renter's key: pays deposits and gets refunds. Mode 0600.")] = msgspec.field(
+        default_factory=lambda: paths.config_dir() / "renter.key"
+    )
+    budget: Annotated[Count, about("Deposit of one session in base units. What is not used comes back.")] = 1_000_000
+    gateway_host: Annotated[str, about("Address of the OpenAI gateway. It spends your money: this machine only.")] = (
+        "127.0.0.1"
+    )
+    gateway_port: Annotated[Port, about("Port of the OpenAI gateway; 0 takes a free one.")] = 8090
+
+
+class LogSection(Section, frozen=True, kw_only=True):
+    """What is written to stderr. Never what was said in a conversation, at no level."""
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], about("The least important lines written.")] = "info"
+    format: Annotated[
+        Literal["auto", "console", "json"],
+        about("`auto`: for a person on a terminal, one JSON object per line elsewhere."),
+    ] = "auto"
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that can be set."""
+
+    chain: ChainSection = ChainSection()
+    host: HostSection = msgspec.field(default_factory=HostSection)
+    engine: EngineSection = EngineSection()
+    proofs: ProofsSection = ProofsSection()
+    api: ApiSection = ApiSection()
+    renter: RenterSection = msgspec.field(default_factory=RenterSection)
+    log: LogSection = LogSection()
