@@ -110,6 +110,7 @@ def _rows() -> tuple[ErrorSpec, ...]:
         ErrorSpec("chain_reverted", ChainFault, False, 400, "The contract refuses the call", "The detail names the contract's error."),
         ErrorSpec("chain_failed", ChainFault, True, 502, "The RPC endpoint reported an error", "The detail has its words; try again."),
         ErrorSpec("transaction_lost", ChainFault, True, 504, "The transaction was not mined in time", "It stays in the outbox and is followed; raise the fee bound if the chain is busy."),
+        ErrorSpec("fee_too_high", ChainFault, True, 503, "The chain's fee is above the bound", "Wait, or raise `chain.max_fee_gwei`."),
         ErrorSpec("funds_insufficient", ChainFault, False, 402, "The account cannot pay", "Fund the account; `fabstir wallet` shows address and balance."),
         # -- proofs ----------------------------------------------------------------------------------------------------
         ErrorSpec("prover_unavailable", LocalFault, True, 503, "The prover process does not run", "See the log; it is restarted by itself."),
@@ -124,6 +125,7 @@ def _rows() -> tuple[ErrorSpec, ...]:
         ErrorSpec("config_missing", LocalFault, False, 500, "There is no configuration here", "Run `fabstir host init`, or name one with --config."),
         ErrorSpec("key_missing", LocalFault, False, 500, "The key file does not exist", "Run `fabstir wallet new`."),
         ErrorSpec("key_invalid", LocalFault, False, 500, "The key file cannot be used", "Check password, format and permissions (0600)."),
+        ErrorSpec("devnet_failed", LocalFault, False, 500, "The devnet did not start", "The detail has anvil's words; is the port free?"),
         ErrorSpec("devnet_missing", LocalFault, False, 503, "No devnet runs here", "Start one with `fabstir devnet`."),
         ErrorSpec("host_not_running", LocalFault, False, 503, "No host runs here", "Start it with `fabstir host start`."),
         ErrorSpec("bind_refused", LocalFault, False, 500, "Binding beyond localhost needs authentication", "Set `api.allow_remote = true` once a reverse proxy with TLS stands in front."),
