@@ -57,6 +57,11 @@ def load(file: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     named = file or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
     raw = _read(named or paths.config_dir() / "config.toml", must_exist=named is not None)
     _apply_environment(raw, environ)
+    return from_tree(raw)
+
+
+def from_tree(raw: Mapping[str, Any]) -> Config:
+    """The settings that nested dictionaries stand for. Raises LocalFault (`config_invalid`, `bind_refused`)."""
     try:
         config = msgspec.convert(raw, Config, dec_hook=_custom)
     except msgspec.ValidationError as refused:

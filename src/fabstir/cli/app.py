@@ -1,0 +1,70 @@
+"""The root of the command line: which commands there are, and how each one ends.
+
+A command is one row of COMMANDS and one file. It is imported when it is called, so that no command pays for another's libraries; it
+raises FabstirError and lets it pass, since telling a person about it is done here, once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from cyclopts import App, CycloptsError, Group
+
+import fabstir
+from fabstir.cli.frame import JSON_FLAG, print_error
+from fabstir.domain.errors import FabstirError
+
+USAGE: Final = 2
+INTERRUPTED: Final = 130
+
+MARKET: Final = Group("Market", sort_key=1)
+LOOK_UP: Final = Group("Look things up", sort_key=2)
+
+
+class Command(NamedTuple):
+    """One row. `place` is `module:attribute` of a function, or of an App with subcommands whose name is `name`."""
+
+    name: str
+    place: str
+    help: str
+    group: Group
+
+
+COMMANDS: Final = (
+    Command("explain", "fabstir.cli.explain:app", "What an error code or an ending of a session means.", LOOK_UP),
+    Command("config", "fabstir.cli.config:app", "The settings in force.", LOOK_UP),
+    Command("version", "fabstir.cli.version:version", "The version of this package.", LOOK_UP),
+)
+
+
+def root() -> App:
+    """The command line, with every command of COMMANDS."""
+    app = App(
+        name="fabstir",
+        help="Owners of GPUs serve language models directly to renters: metered, receipted, proven and paid on chain.",
+        help_epilogue="Every command takes --json. Settings: docs/reference/configuration.md. Errors: fabstir explain error CODE.",
+        version=fabstir.__version__,
+        group_commands=MARKET,
+    )
+    app["--help"].group = app["--version"].group = Group("Options", sort_key=9)
+    for order, command in enumerate(COMMANDS):
+        app.command(command.place, name=command.name, help=command.help, group=command.group, sort_key=order)
+    return app
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code."""
+    app = root()
+    try:
+        result = app(list(arguments), exit_on_error=False, print_error=True, result_action="return_value")
+    except CycloptsError:
+        return USAGE  # already told, on stderr
+    except FabstirError as refused:
+        print_error(refused, as_json=JSON_FLAG in arguments)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return INTERRUPTED
+    return result if isinstance(result, int) else 0

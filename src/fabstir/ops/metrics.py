@@ -1,0 +1,186 @@
+"""What the node counts. Names follow the field: vLLM's for serving, with our prefix; money in base units.
+
+Holds its own registry, so that two nodes in one process do not mix. No label has unbounded values: finish reasons, error codes and
+parts are closed sets, checked here; sessions, jobs and accounts are never labels. A gauge is a float: exact up to 2**53 base units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+import fabstir
+from fabstir.domain.errors import CATALOGUE
+
+CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+FINISH_REASONS: Final = ("stop", "length", "deposit", "cancelled")
+"""As in the message `response`; an answer that was cut off counts as a failure."""
+PARTS: Final = ("chain", "engine", "prover", "journal")
+TRANSACTION_RESULTS: Final = ("mined", "reverted", "lost")
+
+# vLLM's own buckets, so that dashboards made for it fit.
+_FIRST_TOKEN: Final = (
+    0.001,
+    0.005,
+    0.01,
+    0.02,
+    0.04,
+    0.06,
+    0.08,
+    0.1,
+    0.25,
+    0.5,
+    0.75,
+    1.0,
+    2.5,
+    5.0,
+    7.5,
+    10.0,
+    20.0,
+    40.0,
+    80.0,
+)
+_BETWEEN_TOKENS: Final = (
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.075,
+    0.1,
+    0.15,
+    0.2,
+    0.3,
+    0.4,
+    0.5,
+    0.75,
+    1.0,
+    2.5,
+)
+_REQUEST: Final = (
+    0.05,
+    0.1,
+    0.3,
+    0.5,
+    0.8,
+    1.0,
+    1.5,
+    2.0,
+    2.5,
+    5.0,
+    10.0,
+    15.0,
+    20.0,
+    30.0,
+    40.0,
+    50.0,
+    60.0,
+    120.0,
+    240.0,
+)
+_PROOF: Final = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
+
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # `_created` series double the page and nobody draws them
+
+
+class Metrics:
+    """Every series of one node. Attributes are set directly where the thing happens: `metrics.generation_tokens.inc(n)`."""
+
+    def __init__(self) -> None:
+        self.registry: Final = CollectorRegistry()
+        self._serving()
+        self._money()
+        self._parts()
+
+    def __repr__(self) -> str:
+        return f"<Metrics {len(list(self.registry.collect()))} series>"
+
+    def _serving(self) -> None:
+        self._success = self._counter("request_success", "Answers that ended, by finish reason", "finish_reason")
+        self._failure = self._counter("request_failure", "Requests that ended with an error, by code", "code")
+        for reason in FINISH_REASONS:
+            self._success.labels(reason)
+        self.prompt_tokens = self._counter("prompt_tokens", "Prompt tokens processed")
+        self.generation_tokens = self._counter("generation_tokens", "Tokens generated and delivered")
+        self.time_to_first_token = self._histogram(
+            "time_to_first_token_seconds", "From the prompt's arrival to the first token sent", _FIRST_TOKEN
+        )
+        self.inter_token_latency = self._histogram("inter_token_latency_seconds", "Between two tokens", _BETWEEN_TOKENS)
+        self.request_latency = self._histogram("e2e_request_latency_seconds", "From prompt to response", _REQUEST)
+        self.requests_running = self._gauge("num_requests_running", "Answers being generated")
+        self.requests_waiting = self._gauge("num_requests_waiting", "Prompts that wait for the engine")
+        self.sessions_open = self._gauge("sessions_open", "Sessions with a connection")
+        self.connections_open = self._gauge("connections_open", "Open WebSockets")
+
+    def _money(self) -> None:
+        self.unacknowledged_tokens = self._gauge(
+            "unacknowledged_tokens", "Tokens served, not yet acknowledged by a voucher"
+        )
+        self.unproven_tokens = self._gauge("unproven_tokens", "Tokens acknowledged, not yet proven on chain")
+        self.claimable = self._gauge("claimable_base_units", "What open jobs would pay now, in base units")
+        self.withdrawable = self._gauge(
+            "withdrawable_base_units", "Credited by the contract, not yet withdrawn, in base units"
+        )
+        self.acknowledged_tokens = self._counter("acknowledged_tokens", "Tokens that renters signed for")
+        self.proven_tokens = self._counter("proven_tokens", "Tokens whose proof the contract accepted")
+        self.unpaid_tokens = self._counter("unpaid_tokens", "Tokens of closed jobs that nobody paid for")
+        self.earned = self._counter("earned_base_units", "Credited by the contract after its fee, in base units")
+        self.prove_seconds = self._histogram("prove_seconds", "Making one proof", _PROOF)
+        self.proof_failures = self._counter("proof_failures", "Proofs that could not be made or were not accepted")
+
+    def _parts(self) -> None:
+        self._transactions = self._counter("transactions", "Transactions of this node, by result", "result")
+        for result in TRANSACTION_RESULTS:
+            self._transactions.labels(result)
+        self.gas_used = self._counter("gas_used", "Gas of mined transactions")
+        self.head_block = self._gauge("chain_head_block", "Newest block seen")
+        self.engine_restarts = self._counter("engine_restarts", "Times that the engine's process was started again")
+        self._up = self._gauge("part_up", "1 where the part works", "part")
+        for part in PARTS:
+            self._up.labels(part).set(0)
+        self._gauge("build_info", "Constant 1; the version is the label", "version").labels(fabstir.__version__).set(1)
+
+    # -- with labels: closed sets only ---------------------------------------------------------------------------------
+
+    def success(self, finish_reason: str) -> None:
+        """One answer ended well. Raises ValueError on a reason that is not in FINISH_REASONS."""
+        self._success.labels(_member(finish_reason, FINISH_REASONS)).inc()
+
+    def failure(self, code: str) -> None:
+        """One request ended with the error `code`. Raises ValueError on a code that is not in the catalogue."""
+        self._failure.labels(_member(code, CATALOGUE)).inc()
+
+    def transaction(self, result: str) -> None:
+        """One transaction ended. Raises ValueError on a result that is not in TRANSACTION_RESULTS."""
+        self._transactions.labels(_member(result, TRANSACTION_RESULTS)).inc()
+
+    def up(self, part: str, works: bool) -> None:
+        """Whether `part` works. Raises ValueError on a part that is not in PARTS."""
+        self._up.labels(_member(part, PARTS)).set(works)
+
+    def expose(self) -> bytes:
+        """The whole registry in Prometheus' text format (CONTENT_TYPE)."""
+        return generate_latest(self.registry)
+
+    # -- making --------------------------------------------------------------------------------------------------------
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, namespace="fabstir", registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, namespace="fabstir", registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(name, text, namespace="fabstir", registry=self.registry, buckets=buckets)
+
+
+def _member(value: str, allowed: Container[str]) -> str:
+    if value not in allowed:
+        raise ValueError(f"{value!r} is not one of the values of this label")
+    return value

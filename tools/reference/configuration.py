@@ -1,0 +1,54 @@
+"""docs/reference/configuration.md, from the tree of settings in `fabstir.ops.config`."""
+
+from __future__ import annotations
+
+import os
+from itertools import groupby
+from pathlib import Path
+from typing import Any, get_type_hints
+from unittest import mock
+
+from fabstir.ops import settings
+from fabstir.ops.config import Config
+from reference.table import table
+
+INTRODUCTION = """\
+# Settings
+
+Read from `~/.config/fabstir/config.toml` (`$XDG_CONFIG_HOME` is respected; `--config FILE` or `$FABSTIR_CONFIG` names another file), then
+overridden by environment variables `FABSTIR_<SECTION>_<NAME>`; a list is written there with commas. Unknown keys and variables are
+refused with their place. `fabstir config show` prints what is in force, secrets covered. Amounts of money are base units (1e-6 USDC)."""
+
+
+def render() -> str:
+    """The page: one table per section."""
+    # The defaults of paths depend on the home: show them as for a person who set nothing.
+    with mock.patch.dict(os.environ, {name: "" for name in os.environ if name.startswith("XDG_")}):
+        defaults = Config()
+    parts = [INTRODUCTION]
+    for section, members in groupby(settings.settings(), key=lambda setting: setting.section):
+        parts.append(f"## [{section}]\n\n{get_type_hints(Config)[section].__doc__}")
+        rows = [
+            (
+                f"`{member.name}`",
+                member.kind,
+                _shown(getattr(getattr(defaults, section), member.name)),
+                f"`{member.variable}`",
+                member.description,
+            )
+            for member in members
+        ]
+        parts.append(table(("Setting", "Type", "Default", "Variable", "Meaning"), rows))
+    return "\n\n".join(parts)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "unset"
+    if isinstance(value, Path):
+        return f"`~/{value.relative_to(Path.home())}`"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, tuple):
+        return ", ".join(_shown(part) for part in value)
+    return f"`{value}`"
