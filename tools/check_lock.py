@@ -1,7 +1,7 @@
 """Is requirements.lock what pyproject.toml asks for? Needs no network, so `make check` works offline; `make lock` pins again.
 
-Checks that the direct requirements are the same set, that each pin satisfies its specifier, that every pin has a hash, and that no address of
-a package index is in the file. Does not check that the pins of indirect requirements are the best ones: that is uv's work.
+Checks that the direct requirements are the same set, that each pin satisfies its specifier, that every pin has a hash, and that
+no address of a package index is in the file. Does not check that the pins of indirect requirements are the best ones: that is uv's work.
 """
 
 from __future__ import annotations

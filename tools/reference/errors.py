@@ -10,9 +10,9 @@ from reference.table import table
 INTRODUCTION = """\
 # Errors
 
-Every refusal and failure has one of these codes, the same on the WebSocket, over HTTP, in the SDK, in the log and on the screen. The code is stable;
-the words may change. `retryable` says whether the same request can succeed later. On the wire an error also carries a `detail` (what was
-measured, and the bound) and the next step. `fabstir explain error CODE` prints one of them."""
+Every refusal and failure has one of these codes, the same on the WebSocket, over HTTP, in the SDK, in the log and on the screen. The
+code is stable; the words may change. `retryable` says whether the same request can succeed later. On the wire an error also carries a
+`detail` (what was measured, and the bound) and the next step. `fabstir explain error CODE` prints one of them."""
 
 
 def render() -> str:

@@ -70,19 +70,9 @@ def from_tree(raw: Mapping[str, Any]) -> Config:
     return config
 
 
-def settings() -> Iterator[Setting]:
+def settings() -> tuple[Setting, ...]:
     """Every setting, in the order of the file."""
-    for section, hint in get_type_hints(Config).items():
-        for name, annotation in get_type_hints(hint, include_extras=True).items():
-            metas = [meta for meta in get_args(annotation)[1:] if isinstance(meta, msgspec.Meta)]
-            yield Setting(
-                section=section,
-                name=name,
-                kind=_describe(annotation),
-                description=next(meta.description for meta in metas if meta.description),
-                secret=any((meta.extra or {}).get("secret", False) for meta in metas),
-                annotation=annotation,
-            )
+    return tuple(_settings())
 
 
 def plain(config: Config) -> dict[str, dict[str, Any]]:
@@ -105,6 +95,20 @@ def refuse_remote_bind(name: str, host: str, *, allowed: bool) -> None:
     except ValueError:
         pass  # a name: it may resolve to anything
     raise error("bind_refused", detail=f"{name} is {host!r}, which is not an address of this machine alone")
+
+
+def _settings() -> Iterator[Setting]:
+    for section, hint in get_type_hints(Config).items():
+        for name, annotation in get_type_hints(hint, include_extras=True).items():
+            metas = [meta for meta in get_args(annotation)[1:] if isinstance(meta, msgspec.Meta)]
+            yield Setting(
+                section=section,
+                name=name,
+                kind=_describe(annotation),
+                description=next(meta.description for meta in metas if meta.description),
+                secret=any((meta.extra or {}).get("secret", False) for meta in metas),
+                annotation=annotation,
+            )
 
 
 def _covered(value: Any) -> Any:
