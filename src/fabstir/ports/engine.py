@@ -16,7 +16,6 @@ from fabstir.protocol.generation import GenerationEnd, GenerationRequest, TokenB
 from fabstir.protocol.messages import ChatMessage
 from fabstir.protocol.transcript import TokenRecord
 
-
 __all__ = [
     "ChatMessage",
     "Engine",

@@ -1,45 +1,51 @@
-"""One paid session as the host sees it: a state machine without I/O, fed by messages, engine items and time.
+"""One paid session as the host sees it: a state machine without I/O.
 
-It decides what is served, when the stream must stop (never more than W tokens beyond the renter's last signature, never beyond the deposit), what is
-written to the log, which receipt is issued and which voucher is good. It never reads a clock, a socket or the chain, and never keeps what was
-said anywhere but in `Conversation` (memory). Admission (does the job exist on chain?) happened before: see `fabstir.protocol.admission`.
+It decides what is served, when the stream must stop (never more than W tokens beyond the renter's last signature, never
+beyond the deposit), what is written to the log, which receipt is issued and which voucher is good. It never reads a clock, a
+socket or the chain, and never keeps what was said anywhere but in `Conversation` (memory). Admission (does the job exist on
+chain?) happened before: see `fabstir.protocol.admission`.
 Theory of operation: docs/explanation/session.md. Transitions are the table at the end of this file.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
-from enum import Enum
-from typing import Final
-
-import msgspec
+from typing import Any, Final
 
 from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import Hash32, SessionId, to_hex
 from fabstir.domain.money import Tokens
+from fabstir.protocol.answer import Answer
 from fabstir.protocol.conversation import Conversation
-from fabstir.protocol.effects import CancelGeneration, Disconnect, HostEffect, RequestSettlement, RunGeneration, Send, Store
-from fabstir.protocol.generation import GenerationEnd, GenerationRequest, TokenBatch
-from fabstir.protocol.host_log import (
-    HostEvent,
-    HostLedger,
-    Resynced,
-    SessionFinished,
-    TokensServed,
-    TurnEnded,
-    TurnStarted,
-    VoucherAccepted,
+from fabstir.protocol.effects import (
+    CancelGeneration,
+    Disconnect,
+    HostEffect,
+    RequestSettlement,
+    RunGeneration,
+    Send,
+    Store,
 )
+from fabstir.protocol.generation import GenerationRequest, TokenBatch
+from fabstir.protocol.host_inputs import (
+    ChainClosing,
+    EngineBatch,
+    EngineFailed,
+    EngineFinished,
+    HostInput,
+    HostOffer,
+    RenterLost,
+    SessionState,
+)
+from fabstir.protocol.host_log import HostEvent, HostLedger, SessionFinished, TurnEnded, TurnStarted
 from fabstir.protocol.messages import (
     PROTOCOL_VERSION,
     Cancel,
     Error,
-    Notice,
+    FromHost,
     Ping,
     Pong,
     Prompt,
-    Receipt,
     ReceiptAck,
     Response,
     SessionEnd,
@@ -48,105 +54,26 @@ from fabstir.protocol.messages import (
     SessionResume,
     StreamChunk,
     Usage,
-    amount_of,
     canonical,
 )
-from fabstir.protocol.signing import SigningKey, recover
-from fabstir.protocol.transcript import extend, record_digest, request_hash
+from fabstir.protocol.meter import Meter
+from fabstir.protocol.signing import SigningKey
+from fabstir.protocol.transcript import request_hash
+
+__all__ = [
+    "TRANSITIONS",
+    "ChainClosing",
+    "EngineBatch",
+    "EngineFailed",
+    "EngineFinished",
+    "HostInput",
+    "HostOffer",
+    "HostSession",
+    "RenterLost",
+    "SessionState",
+]
 
 CAPABILITIES: Final = ("stream", "resume", "prefix", "cancel", "receipts")
-
-
-class SessionState(Enum):
-    """Where a session of the host stands."""
-
-    DETACHED = "detached"
-    """No renter is connected; the job is open and can be resumed."""
-    READY = "ready"
-    """Connected; waiting for a prompt."""
-    GENERATING = "generating"
-    """An answer is being generated and streamed."""
-    BLOCKED = "blocked"
-    """Generated tokens wait: W tokens are served and not acknowledged."""
-    FINISHED = "finished"
-    """Nothing more will be served; the job is being settled."""
-
-
-class HostOffer(msgspec.Struct, frozen=True, kw_only=True):
-    """What this host says about itself in `session_ready`, and its bounds."""
-
-    model: str
-    context_size: int
-    max_message_bytes: int
-    max_answer_tokens: int = 4096
-    """Bounds the tokens that one session may hold back while it waits for an acknowledgement."""
-    ack_timeout: float = 30.0
-    """Seconds for which a stream waits at the exposure bound."""
-
-
-class EngineBatch(msgspec.Struct, frozen=True):
-    """Items of generation `turn`."""
-
-    turn: int
-    batch: TokenBatch
-
-
-class EngineFinished(msgspec.Struct, frozen=True):
-    """Generation `turn` is complete."""
-
-    turn: int
-    end: GenerationEnd
-
-
-class EngineFailed(msgspec.Struct, frozen=True):
-    """Generation `turn` was cut off."""
-
-    turn: int
-    fault: FabstirError
-
-
-class RenterLost(msgspec.Struct, frozen=True):
-    """The connection is gone."""
-
-    code: str = "host_unreachable"
-
-
-class ChainClosing(msgspec.Struct, frozen=True):
-    """The chain shows that the job is closing, closed or expiring: serve nothing more."""
-
-    code: str = "job_closed"
-
-
-HostInput = (
-    SessionInit
-    | SessionResume
-    | Prompt
-    | ReceiptAck
-    | Cancel
-    | SessionEnd
-    | Ping
-    | EngineBatch
-    | EngineFinished
-    | EngineFailed
-    | RenterLost
-    | ChainClosing
-)
-
-
-class _Turn:
-    """The answer in the works."""
-
-    def __init__(self, index: int, prompt: Prompt, budget: int, deposit_bound: bool) -> None:
-        self.index = index
-        self.prompt = prompt
-        self.budget = budget
-        self.deposit_bound = deposit_bound
-        self.held: deque[TokenBatch] = deque()
-        """Generated, not yet served. Bounded by max_answer_tokens."""
-        self.text: list[str] = []
-        self.served = 0
-        self.generated = 0
-        self.end: GenerationEnd | None = None
 
 
 class HostSession:
@@ -163,12 +90,9 @@ class HostSession:
         self._session = SessionId("")
         self._salt = Hash32(bytes(32))
         self._conversation = Conversation()
-        self._turn: _Turn | None = None
+        self._answer: Answer | None = None
         self._turns = 0
-        self._unsaved: list[bytes] = []
-        self._head = ledger.head
-        self._issued: dict[int, Hash32] = {}
-        """Receipts that wait for a voucher: tokens -> head."""
+        self._meter = Meter(ledger, key)
         self._blocked_until: float | None = None
         self._out: list[HostEffect] = []
 
@@ -189,7 +113,10 @@ class HostSession:
         """Time has passed: end an answer whose acknowledgement is overdue."""
         if self._blocked_until is None or now < self._blocked_until:
             return []
-        fault = error("ack_timeout", f"{self.served - self.ledger.acknowledged} tokens of {self.ledger.terms.exposure} unacknowledged")
+        fault = error(
+            "ack_timeout",
+            f"{self.served - self.ledger.acknowledged} tokens of {self.ledger.terms.exposure} unacknowledged",
+        )
         return self._run(lambda: self._break_off(fault))
 
     def next_deadline(self) -> float | None:
@@ -201,7 +128,7 @@ class HostSession:
     @property
     def served(self) -> Tokens:
         """Tokens sent, stored or not."""
-        return Tokens(self.ledger.served + len(self._unsaved))
+        return self._meter.served
 
     @property
     def connected(self) -> bool:
@@ -223,28 +150,15 @@ class HostSession:
             raise error("job_closed", self.ledger.finished)
         if PROTOCOL_VERSION not in message.protocol:
             raise error("message_malformed", f"this host speaks protocol {PROTOCOL_VERSION}")
+        agreed = self._meter.agree(message if isinstance(message, SessionResume) else None)
+        if agreed:
+            self._out.append(Store(agreed))
         self._conversation = Conversation.of(message.conversation_context)
-        if isinstance(message, SessionResume):
-            self._agree(message)
         self._session = SessionId(message.session_id)
         self._salt = salt
         self.state = SessionState.READY
         self._send(self._ready())
-        if self.ledger.served > self.ledger.acknowledged:
-            self._issue_receipt()
-
-    def _agree(self, message: SessionResume) -> None:
-        """Settle where both continue: the smaller of both counts, if the transcripts agree there."""
-        ledger = self.ledger
-        if message.tokens_received >= ledger.served:
-            return  # the renter has at least what the log holds and rewinds itself to `tokens_served`
-        head = ledger.head_at(Tokens(message.tokens_received))
-        if head is None or message.tokens_received < max(ledger.acknowledged, ledger.checkpointed):
-            raise error("transcript_mismatch", f"{message.tokens_received} tokens are before the acknowledged {ledger.acknowledged}")
-        if message.transcript is not None and message.transcript != to_hex(head):
-            raise error("transcript_mismatch", f"heads differ at {message.tokens_received}")
-        self._record(Resynced(Tokens(message.tokens_received), head))
-        self._head = ledger.head
+        self._send_receipt()
 
     def _ready(self) -> SessionReady:
         ledger, terms = self.ledger, self.ledger.terms
@@ -263,34 +177,33 @@ class HostSession:
             tokens_served=ledger.served,
             tokens_acknowledged=ledger.acknowledged,
             tokens_affordable=ledger.affordable,
-            transcript=to_hex(ledger.head_at(ledger.served) or ledger.head),
+            transcript=to_hex(ledger.head),
             salt=to_hex(self._salt),
             message_index=ledger.message_index,
         )
 
     # -- an answer -------------------------------------------------------------------------------------------------------
 
-    def _prompt(self, item: HostInput, now: float) -> None:
-        assert isinstance(item, Prompt)
+    def _prompt(self, item: Prompt, now: float) -> None:
         self._check_session(item.session_id)
         ledger = self.ledger
         if item.message_index != ledger.message_index:
             raise error("message_out_of_order", f"message_index {item.message_index}, expected {ledger.message_index}")
-        left = ledger.affordable - self.served
+        left = self._meter.left
         if left <= 0:
             raise error("deposit_exhausted", f"{self.served} tokens served, {ledger.affordable} paid for")
         wanted = min(item.max_tokens, self._offer.max_answer_tokens)
         self._turns += 1
-        self._turn = _Turn(self._turns, item, min(wanted, left), deposit_bound=left < wanted)
+        answer = Answer(self._turns, item, min(wanted, left), deposit_bound=left < wanted)
+        self._answer = answer
         messages = self._conversation.asked(item.content)
         request = request_hash(self._salt, canonical((messages, item)))
-        self._record(TurnStarted(item.message_index, request))
-        self._head = ledger.head
+        self._store(TurnStarted(item.message_index, request))
         self.state = SessionState.GENERATING
         generation = GenerationRequest(
             messages=messages,
             prefix=item.prefix,
-            max_tokens=self._turn.budget,
+            max_tokens=answer.budget,
             temperature=item.temperature,
             top_p=item.top_p,
             seed=item.seed,
@@ -298,69 +211,49 @@ class HostSession:
         )
         self._out.append(RunGeneration(generation, self._turns))
 
-    def _engine_batch(self, item: HostInput, now: float) -> None:
-        assert isinstance(item, EngineBatch)
-        turn = self._turn
-        if turn is None or item.turn != turn.index:
-            return
-        turn.generated += len(item.batch.records)
-        turn.held.append(item.batch)
-        self._pump(now)
+    def _engine_batch(self, item: EngineBatch, now: float) -> None:
+        answer = self._running()
+        if item.turn == answer.turn:
+            answer.hold(item.batch)
+            self._pump(now)
 
-    def _engine_finished(self, item: HostInput, now: float) -> None:
-        assert isinstance(item, EngineFinished)
-        if self._turn is None or item.turn != self._turn.index:
-            return
-        self._turn.end = item.end
-        self._pump(now)
+    def _engine_finished(self, item: EngineFinished, now: float) -> None:
+        answer = self._running()
+        if item.turn == answer.turn:
+            answer.end = item.end
+            self._pump(now)
 
-    def _engine_failed(self, item: HostInput, now: float) -> None:
-        assert isinstance(item, EngineFailed)
-        if self._turn is not None and item.turn == self._turn.index:
-            self._turn.held.clear()
+    def _engine_failed(self, item: EngineFailed, now: float) -> None:
+        if item.turn == self._running().turn:
             self._break_off(item.fault, cancel=False)
+
+    def _running(self) -> Answer:
+        """The answer in the works; there is one in every state that streams."""
+        if self._answer is None:
+            raise AssertionError(f"no answer while {self.state.value}")
+        return self._answer
 
     def _pump(self, now: float) -> None:
         """Serve what may be served; then block, or finish the answer."""
-        turn, ledger = self._turn, self.ledger
-        assert turn is not None
-        while turn.held:
-            room = ledger.acknowledged + ledger.terms.exposure - self.served
-            batch = turn.held[0]
-            if room <= 0:
-                break
-            if len(batch.records) > room:  # split: the text goes with the last of its tokens
-                turn.held[0] = TokenBatch(batch.records[room:], batch.text)
-                batch = TokenBatch(batch.records[:room], "")
-            else:
-                turn.held.popleft()
-            self._serve(turn, batch)
-            if len(self._unsaved) >= self._receipt_interval:
-                self._issue_receipt()
-        if turn.held:
+        answer = self._running()
+        while (batch := answer.take(self._meter.room)) is not None:
+            self._serve(answer, batch)
+            if self._meter.receipt_due:
+                self._store()
+                self._send_receipt()
+        if answer.waiting:
             self._block(now)
-        elif turn.end is not None:
-            self._complete(turn, turn.end)
+        elif answer.end is not None:
+            self._finish_turn(answer, answer.finish_reason(answer.end))
         else:
             self._unblock()
 
-    @property
-    def _receipt_interval(self) -> int:
-        """Half of W: a receipt and its voucher are in flight while the other half streams."""
-        return max(1, self.ledger.terms.exposure // 2)
-
-    def _serve(self, turn: _Turn, batch: TokenBatch) -> None:
-        first = self.served
-        for record in batch.records:
-            digest = record_digest(self._salt, self.served, record)
-            self._unsaved.append(digest)
-            self._head = extend(self._head, (digest,))
-        turn.served += len(batch.records)
-        turn.text.append(batch.text)
+    def _serve(self, answer: Answer, batch: TokenBatch) -> None:
+        first = self._meter.serve(self._salt, batch.records)
         self._send(
             StreamChunk(
                 session_id=self._session,
-                message_index=turn.prompt.message_index,
+                message_index=answer.prompt.message_index,
                 index=first,
                 content=batch.text,
                 tokens=batch.records,
@@ -368,9 +261,9 @@ class HostSession:
         )
 
     def _block(self, now: float) -> None:
-        if self._unsaved:
-            self._issue_receipt()
         if self.state is not SessionState.BLOCKED:
+            self._store()
+            self._send_receipt()
             self.state = SessionState.BLOCKED
             self._blocked_until = now + self._offer.ack_timeout
 
@@ -379,115 +272,80 @@ class HostSession:
         if self.state is SessionState.BLOCKED:
             self.state = SessionState.GENERATING
 
-    def _complete(self, turn: _Turn, end: GenerationEnd) -> None:
-        reason = "deposit" if end.finish_reason == "length" and turn.deposit_bound else end.finish_reason
-        text = turn.prompt.prefix + "".join(turn.text)
-        self._conversation = self._conversation.answered(turn.prompt.content, text)
-        self._finish_turn(turn, reason, end.prompt_tokens)
-
-    def _finish_turn(self, turn: _Turn, reason: str, prompt_tokens: int) -> None:
-        self._flush(TurnEnded(turn.prompt.message_index, reason))
-        response = Response(
-            session_id=self._session,
-            message_index=turn.prompt.message_index,
-            tokens_used=turn.served,
-            finish_reason=reason,
-            usage=Usage(prompt_tokens=prompt_tokens, completion_tokens=turn.served),
-        )
+    def _finish_turn(self, answer: Answer, reason: str) -> None:
+        self._remember(answer)
+        self._store(TurnEnded(answer.prompt.message_index, reason))
         self._send_receipt()
-        self._send(response)
+        usage = Usage(prompt_tokens=answer.end.prompt_tokens if answer.end else 0, completion_tokens=answer.served)
+        self._send(
+            Response(
+                session_id=self._session,
+                message_index=answer.prompt.message_index,
+                tokens_used=answer.served,
+                finish_reason=reason,
+                usage=usage,
+            )
+        )
         self._idle()
+
+    def _remember(self, answer: Answer) -> None:
+        if answer.text:
+            self._conversation = self._conversation.answered(answer.prompt.content, answer.text)
 
     def _idle(self) -> None:
-        self._turn = None
+        self._answer = None
         self._blocked_until = None
-        if self.state is not SessionState.FINISHED:
-            self.state = SessionState.READY
+        self.state = SessionState.READY
 
-    def _cancel(self, item: HostInput, now: float) -> None:
-        assert isinstance(item, Cancel)
+    def _cancel(self, item: Cancel, now: float) -> None:
         self._check_session(item.session_id)
-        turn = self._turn
-        assert turn is not None
-        if item.message_index != turn.prompt.message_index:
+        answer = self._running()
+        if item.message_index != answer.prompt.message_index:
             raise error("message_out_of_order", f"message_index {item.message_index} is not being answered")
-        self._out.append(CancelGeneration(turn.index))
-        text = turn.prompt.prefix + "".join(turn.text)
-        self._conversation = self._conversation.answered(turn.prompt.content, text)
-        self._finish_turn(turn, "cancelled", turn.end.prompt_tokens if turn.end else 0)
+        self._out.append(CancelGeneration(answer.turn))
+        self._finish_turn(answer, "cancelled")
 
     def _break_off(self, fault: FabstirError, cancel: bool = True) -> None:
-        """End the answer with a named error; what was served stays served and billed."""
-        turn = self._turn
-        assert turn is not None
+        """End the answer with a named error; what was served stays served and billed, what was held back is dropped."""
+        answer = self._running()
         if cancel:
-            self._out.append(CancelGeneration(turn.index))
-        text = turn.prompt.prefix + "".join(turn.text)
-        if text:
-            self._conversation = self._conversation.answered(turn.prompt.content, text)
-        self._flush(TurnEnded(turn.prompt.message_index, fault.code))
+            self._out.append(CancelGeneration(answer.turn))
+        self._remember(answer)
+        self._store(TurnEnded(answer.prompt.message_index, fault.code))
         self._send_receipt()
-        self._send(Error.of(fault, self._session, turn.prompt.message_index))
+        self._send(Error.of(fault, self._session, answer.prompt.message_index))
         self._idle()
+
+    def _abandon(self, reason: str) -> None:
+        """End the answer without a word: nobody is there to hear it."""
+        answer, self._answer = self._answer, None
+        self._blocked_until = None
+        if answer is not None:
+            self._out.append(CancelGeneration(answer.turn))
+            self._store(TurnEnded(answer.prompt.message_index, reason))
 
     # -- money -----------------------------------------------------------------------------------------------------------
 
-    def _flush(self, *events: HostEvent) -> None:
-        """Write unsaved tokens together with `events`."""
-        unsaved = (TokensServed(b"".join(self._unsaved)),) if self._unsaved else ()
-        self._unsaved = []
-        if unsaved or events:
-            self._record(*unsaved, *events)
-
-    def _issue_receipt(self) -> None:
-        self._flush()
-        self._send_receipt()
+    def _store(self, *events: HostEvent) -> None:
+        """Write tokens not yet stored together with `events`."""
+        written = self._meter.record(*events)
+        if written:
+            self._out.append(Store(written))
 
     def _send_receipt(self) -> None:
-        ledger = self.ledger
-        tokens = ledger.served
-        if tokens <= ledger.acknowledged:
-            return
-        head = ledger.heads[tokens]
-        amount = ledger.amount(tokens)
-        self._issued[tokens] = head
-        signature = self._key.sign(ledger.market.receipt_digest(ledger.job, amount, tokens, head))
-        self._send(
-            Receipt(
-                session_id=self._session,
-                tokens=tokens,
-                amount=str(amount),
-                transcript=to_hex(head),
-                signature=to_hex(signature),
-            )
-        )
+        receipt = self._meter.receipt(self._session)
+        if receipt is not None:
+            self._send(receipt)
 
-    def _receipt_ack(self, item: HostInput, now: float) -> None:
-        assert isinstance(item, ReceiptAck)
+    def _receipt_ack(self, item: ReceiptAck, now: float) -> None:
         self._check_session(item.session_id)
-        self._accept_voucher(item)
-        if self._turn is not None:
+        self._out.append(Store(self._meter.accept(item)))
+        if self._answer is not None:
             self._pump(now)
-
-    def _accept_voucher(self, ack: ReceiptAck) -> None:
-        ledger, tokens, amount = self.ledger, Tokens(ack.tokens), amount_of(ack.amount)
-        if amount > ledger.deposit:
-            raise error("voucher_above_deposit", f"{amount} of {ledger.deposit}")
-        if tokens <= ledger.acknowledged:
-            raise error("voucher_stale", f"{tokens} tokens, {ledger.acknowledged} are acknowledged already")
-        head = self._issued.get(tokens)
-        if head is None or amount != ledger.amount(tokens) or ack.transcript != to_hex(head):
-            raise error("voucher_invalid", f"no receipt says this about {tokens} tokens")
-        signature = bytes.fromhex(ack.signature[2:])
-        if recover(ledger.market.voucher_digest(ledger.job, amount, tokens, head), signature) != ledger.terms.signer:
-            raise error("voucher_invalid", "not signed by the session key")
-        self._record(VoucherAccepted(tokens, amount, head, signature))
-        self._issued = {n: h for n, h in self._issued.items() if n > tokens}
 
     # -- endings -----------------------------------------------------------------------------------------------------------
 
-    def _session_end(self, item: HostInput, now: float) -> None:
-        assert isinstance(item, SessionEnd)
+    def _session_end(self, item: SessionEnd, now: float) -> None:
         self._check_session(item.session_id)
         self._finish("ended by the renter")
         ledger = self.ledger
@@ -504,41 +362,30 @@ class HostSession:
         self._out.append(Disconnect("ended"))
 
     def _finish(self, reason: str) -> None:
-        if self._turn is not None:
-            self._out.append(CancelGeneration(self._turn.index))
-            self._flush(TurnEnded(self._turn.prompt.message_index, "ended"))
-            self._turn = None
-        self._blocked_until = None
-        self._flush(SessionFinished(reason))
+        self._abandon("ended")
+        self._store(SessionFinished(reason))
         self.state = SessionState.FINISHED
         self._out.append(RequestSettlement(reason))
 
-    def _chain_closing(self, item: HostInput, now: float) -> None:
-        assert isinstance(item, ChainClosing)
+    def _chain_closing(self, item: ChainClosing, now: float) -> None:
         if self.connected:
             self._send(Error.of(error(item.code), self._session or None))
             self._out.append(Disconnect(item.code))
         self._finish(item.code)
 
-    def _renter_lost(self, item: HostInput, now: float) -> None:
-        assert isinstance(item, RenterLost)
-        if self._turn is not None:
-            self._out.append(CancelGeneration(self._turn.index))
-            self._flush(TurnEnded(self._turn.prompt.message_index, item.code))
-            self._turn = None
-        self._blocked_until = None
+    def _renter_lost(self, item: RenterLost, now: float) -> None:
+        self._abandon(item.code)
+        self._store()
         self._conversation = Conversation()
-        self._issued.clear()
         self.state = SessionState.DETACHED
         self._out.append(RequestSettlement("connection lost"))
 
     # -- the rest ------------------------------------------------------------------------------------------------------------
 
-    def _ping(self, item: HostInput, now: float) -> None:
-        assert isinstance(item, Ping)
+    def _ping(self, item: Ping, now: float) -> None:
         self._send(Pong(id=item.id))
 
-    def _busy(self, item: HostInput, now: float) -> None:
+    def _busy(self, item: Prompt, now: float) -> None:
         raise error("session_busy")
 
     def _ignore(self, item: HostInput, now: float) -> None:
@@ -551,12 +398,7 @@ class HostSession:
         if session != self._session:
             raise error("message_out_of_order", "another session_id than session_init named")
 
-    def _record(self, *events: HostEvent) -> None:
-        for event in events:
-            self.ledger.apply(event)
-        self._out.append(Store(events))
-
-    def _send(self, message: SessionReady | StreamChunk | Receipt | Response | SessionEnd | Error | Pong | Notice) -> None:
+    def _send(self, message: FromHost) -> None:
         self._out.append(Send(message))
 
     def _run(self, step: Callable[[], None]) -> list[HostEffect]:
@@ -564,13 +406,13 @@ class HostSession:
         try:
             step()
         except FabstirError as fault:
-            index = self._turn.prompt.message_index if self._turn else None
+            index = self._answer.prompt.message_index if self._answer else None
             self._send(Error.of(fault, self._session or None, index))
         out, self._out = self._out, []
         return out
 
 
-_Handler = Callable[[HostSession, HostInput, float], None]
+_Handler = Callable[[HostSession, Any, float], None]
 _S = SessionState
 _STREAMING: Final = (_S.GENERATING, _S.BLOCKED)
 _ATTACHED: Final = (_S.READY, *_STREAMING)
@@ -582,7 +424,11 @@ TRANSITIONS: Final[dict[tuple[SessionState, type], _Handler]] = {
     **{(s, EngineBatch): _H._engine_batch for s in _STREAMING},
     **{(s, EngineFinished): _H._engine_finished for s in _STREAMING},
     **{(s, EngineFailed): _H._engine_failed for s in _STREAMING},
-    **{(s, kind): _H._ignore for s in (_S.DETACHED, _S.READY, _S.FINISHED) for kind in (EngineBatch, EngineFinished, EngineFailed)},
+    **{
+        (s, kind): _H._ignore
+        for s in (_S.DETACHED, _S.READY, _S.FINISHED)
+        for kind in (EngineBatch, EngineFinished, EngineFailed)
+    },
     **{(s, ReceiptAck): _H._receipt_ack for s in _ATTACHED},
     **{(s, Cancel): _H._cancel for s in _STREAMING},
     **{(s, SessionEnd): _H._session_end for s in _ATTACHED},

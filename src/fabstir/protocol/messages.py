@@ -302,7 +302,9 @@ class _Tag(msgspec.Struct):
 
 
 _tag: Final = msgspec.json.Decoder(_Tag)
-RENTER_TYPES: Final = frozenset(("session_init", "session_resume", "prompt", "receipt_ack", "cancel", "session_end", "ping"))
+RENTER_TYPES: Final = frozenset(
+    ("session_init", "session_resume", "prompt", "receipt_ack", "cancel", "session_end", "ping")
+)
 HOST_TYPES: Final = frozenset(
     ("session_ready", "stream_chunk", "receipt", "response", "session_end", "error", "pong", "notice")
 )

@@ -134,6 +134,6 @@ def recover(digest: Hash32, signature: bytes) -> Address | None:
         key = coincurve.PublicKey.from_signature_and_message(
             signature[:64] + bytes((signature[64] - 27,)), digest, hasher=None
         )
-    except Exception:  # noqa: BLE001 - coincurve raises a bare Exception where no point fits the signature
+    except Exception:
         return None
     return _address_of(key)

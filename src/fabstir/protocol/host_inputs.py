@@ -1,0 +1,87 @@
+"""What a host's session is fed with, and the states that it can be in."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import msgspec
+
+from fabstir.domain.errors import FabstirError
+from fabstir.protocol.generation import GenerationEnd, TokenBatch
+from fabstir.protocol.messages import Cancel, Ping, Prompt, ReceiptAck, SessionEnd, SessionInit, SessionResume
+
+
+class SessionState(Enum):
+    """Where a session of the host stands."""
+
+    DETACHED = "detached"
+    """No renter is connected; the job is open and can be resumed."""
+    READY = "ready"
+    """Connected; waiting for a prompt."""
+    GENERATING = "generating"
+    """An answer is being generated and streamed."""
+    BLOCKED = "blocked"
+    """Generated tokens wait: W tokens are served and not acknowledged."""
+    FINISHED = "finished"
+    """Nothing more will be served; the job is being settled."""
+
+
+class HostOffer(msgspec.Struct, frozen=True, kw_only=True):
+    """What this host says about itself in `session_ready`, and its bounds."""
+
+    model: str
+    context_size: int
+    max_message_bytes: int
+    max_answer_tokens: int = 4096
+    """Bounds the tokens that one session may hold back while it waits for an acknowledgement."""
+    ack_timeout: float = 30.0
+    """Seconds for which a stream waits at the exposure bound."""
+
+
+class EngineBatch(msgspec.Struct, frozen=True):
+    """Items of generation `turn`."""
+
+    turn: int
+    batch: TokenBatch
+
+
+class EngineFinished(msgspec.Struct, frozen=True):
+    """Generation `turn` is complete."""
+
+    turn: int
+    end: GenerationEnd
+
+
+class EngineFailed(msgspec.Struct, frozen=True):
+    """Generation `turn` was cut off."""
+
+    turn: int
+    fault: FabstirError
+
+
+class RenterLost(msgspec.Struct, frozen=True):
+    """The connection is gone."""
+
+    code: str = "host_unreachable"
+
+
+class ChainClosing(msgspec.Struct, frozen=True):
+    """The chain shows that the job is closing, closed or expiring: serve nothing more."""
+
+    code: str = "job_closed"
+
+
+HostInput = (
+    SessionInit
+    | SessionResume
+    | Prompt
+    | ReceiptAck
+    | Cancel
+    | SessionEnd
+    | Ping
+    | EngineBatch
+    | EngineFinished
+    | EngineFailed
+    | RenterLost
+    | ChainClosing
+)

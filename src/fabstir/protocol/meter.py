@@ -1,0 +1,124 @@
+"""The host's meter of one job: counts tokens as they go out, issues receipts, accepts vouchers, bounds the exposure.
+
+It turns the ledger (what is in the log) and the tokens of the last moment (not yet in the log) into one number, `served`. It decides nothing about
+answers or connections; that is `host_session`. Every method that changes the log returns the events to store.
+"""
+
+from __future__ import annotations
+
+from fabstir.domain.errors import error
+from fabstir.domain.ids import Hash32, SessionId, to_hex
+from fabstir.domain.money import Tokens
+from fabstir.protocol.host_log import HostEvent, HostLedger, Resynced, TokensServed, VoucherAccepted
+from fabstir.protocol.messages import Receipt, ReceiptAck, SessionResume, amount_of
+from fabstir.protocol.signing import SigningKey, recover
+from fabstir.protocol.transcript import TokenRecord, extend, record_digest
+
+
+class Meter:
+    """Counts one job's tokens.
+
+    Memory: digests of the tokens since the last receipt (at most W/2), and the heads of receipts that wait for a voucher.
+    """
+
+    def __init__(self, ledger: HostLedger, key: SigningKey) -> None:
+        self._ledger = ledger
+        self._key = key
+        self._unsaved: list[bytes] = []
+        self._head = ledger.head
+        self._issued: dict[int, Hash32] = {}
+        """Receipts that wait for a voucher: tokens -> head."""
+
+    @property
+    def served(self) -> Tokens:
+        """Tokens that went out, stored or not."""
+        return Tokens(self._ledger.served + len(self._unsaved))
+
+    @property
+    def room(self) -> int:
+        """Tokens that may go out before the exposure bound is reached."""
+        return self._ledger.acknowledged + self._ledger.terms.exposure - self.served
+
+    @property
+    def left(self) -> int:
+        """Tokens that the deposit still pays for."""
+        return self._ledger.affordable - self.served
+
+    @property
+    def receipt_due(self) -> bool:
+        """Half of W is out since the last receipt: its voucher travels while the other half streams."""
+        return len(self._unsaved) >= max(1, self._ledger.terms.exposure // 2)
+
+    def serve(self, salt: Hash32, records: tuple[TokenRecord, ...]) -> Tokens:
+        """Count `records` as served; returns the position of the first."""
+        first = self.served
+        for record in records:
+            digest = record_digest(salt, self.served, record)
+            self._unsaved.append(digest)
+            self._head = extend(self._head, (digest,))
+        return first
+
+    def record(self, *events: HostEvent) -> tuple[HostEvent, ...]:
+        """Tokens not yet stored, then `events`: applied to the ledger, to be stored by the caller."""
+        saved = (TokensServed(b"".join(self._unsaved)),) if self._unsaved else ()
+        self._unsaved = []
+        everything: tuple[HostEvent, ...] = (*saved, *events)
+        for event in everything:
+            self._ledger.apply(event)
+        self._head = self._ledger.head
+        return everything
+
+    def receipt(self, session: SessionId) -> Receipt | None:
+        """The signed receipt over everything stored; None where all of it is acknowledged."""
+        ledger = self._ledger
+        tokens = ledger.served
+        if tokens <= ledger.acknowledged:
+            return None
+        head, amount = ledger.heads[tokens], ledger.amount(tokens)
+        self._issued[tokens] = head
+        signature = self._key.sign(ledger.market.receipt_digest(ledger.job, amount, tokens, head))
+        return Receipt(
+            session_id=session,
+            tokens=tokens,
+            amount=str(amount),
+            transcript=to_hex(head),
+            signature=to_hex(signature),
+        )
+
+    def accept(self, ack: ReceiptAck) -> tuple[HostEvent, ...]:
+        """Check a voucher against its receipt. Raises PeerFault (`voucher_*`)."""
+        ledger, tokens, amount = self._ledger, Tokens(ack.tokens), amount_of(ack.amount)
+        if amount > ledger.deposit:
+            raise error("voucher_above_deposit", f"{amount} of {ledger.deposit}")
+        if tokens <= ledger.acknowledged:
+            raise error("voucher_stale", f"{tokens} tokens, {ledger.acknowledged} are acknowledged already")
+        head = self._issued.get(tokens)
+        if head is None or amount != ledger.amount(tokens) or ack.transcript != to_hex(head):
+            raise error("voucher_invalid", f"no receipt says this about {tokens} tokens")
+        signature = bytes.fromhex(ack.signature[2:])
+        if recover(ledger.market.voucher_digest(ledger.job, amount, tokens, head), signature) != ledger.terms.signer:
+            raise error("voucher_invalid", "not signed by the session key")
+        voucher = VoucherAccepted(tokens, amount, head, signature)
+        ledger.apply(voucher)  # tokens not yet stored lie after it, so the live head stands
+        self._issued = {n: h for n, h in self._issued.items() if n > tokens}
+        return (voucher,)
+
+    def agree(self, message: SessionResume | None) -> tuple[HostEvent, ...]:
+        """Settle where both sides continue after a drop: the smaller of both counts, if the transcripts agree there.
+
+        Raises PeerFault (`transcript_mismatch`).
+        """
+        ledger = self._ledger
+        self._issued.clear()
+        tokens = ledger.served
+        if message is not None and message.tokens_received < tokens:
+            tokens = Tokens(message.tokens_received)
+            if tokens < max(ledger.acknowledged, ledger.checkpointed):
+                raise error("transcript_mismatch", f"{tokens} tokens lie before the acknowledged {ledger.acknowledged}")
+            if message.transcript is not None and message.transcript != to_hex(ledger.heads[tokens]):
+                raise error("transcript_mismatch", f"the heads differ at {tokens} tokens")
+        # else the renter has all that the log holds, or more: it rewinds itself to `tokens_served`
+        head = ledger.heads[tokens]
+        if tokens == ledger.served and head == ledger.head:
+            return ()
+        return self.record(Resynced(tokens, head))

@@ -1,0 +1,442 @@
+"""One paid session as the renter sees it: a state machine without I/O, the counterpart of `host_session`.
+
+It decides what is sent, what of the host's stream is believed, and above all what is signed: only a receipt that says exactly what was received,
+at the price of the terms. Whatever does not fit is answered by signing nothing and leaving the host (`LeaveHost`). It never chooses hosts;
+`fabstir.renter` does, and moves on with `session_resume` elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Final
+
+import msgspec
+
+from fabstir.domain.errors import CATALOGUE, FabstirError, error
+from fabstir.domain.ids import Hash32, SessionId, from_hex, to_hex
+from fabstir.domain.money import Tokens
+from fabstir.protocol.messages import (
+    Cancel,
+    ChatMessage,
+    Error,
+    FromRenter,
+    Notice,
+    Pong,
+    Prompt,
+    Receipt,
+    ReceiptAck,
+    Response,
+    SessionAuth,
+    SessionEnd,
+    SessionInit,
+    SessionReady,
+    SessionResume,
+    StreamChunk,
+    WireTerms,
+    amount_of,
+    canonical,
+    records_valid,
+)
+from fabstir.protocol.renter_log import HostReleased, RenterEvent, RenterLedger, TurnSeen, VoucherSigned
+from fabstir.protocol.signing import SigningKey, recover
+from fabstir.protocol.transcript import Transcript, request_hash
+
+
+class RenterState(Enum):
+    """Where a session of the renter stands."""
+
+    OFFLINE = "offline"
+    """No connection."""
+    OPENING = "opening"
+    """session_init or session_resume is sent."""
+    READY = "ready"
+    """Waiting for a question."""
+    RECEIVING = "receiving"
+    """An answer streams in."""
+    ENDING = "ending"
+    """session_end is sent."""
+    ENDED = "ended"
+    """The host confirmed the end, or was left for good."""
+
+
+# -- commands (in) ----------------------------------------------------------------------------------------------------------
+
+
+class Connect(msgspec.Struct, frozen=True, kw_only=True):
+    """A connection stands: introduce ourselves. `nonce` is 32 fresh random bytes."""
+
+    session_id: SessionId
+    context: tuple[ChatMessage, ...] = ()
+    nonce: Hash32
+    issued_at: int
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask a question; `prefix` is what an earlier host delivered of the answer."""
+
+    content: str
+    prefix: str = ""
+    max_tokens: int = 512
+    temperature: float = 0.8
+    top_p: float = 0.95
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+class StopAnswer(msgspec.Struct, frozen=True):
+    """Cancel the running answer."""
+
+
+class Finish(msgspec.Struct, frozen=True):
+    """End the session and let the host settle."""
+
+
+class HostLost(msgspec.Struct, frozen=True):
+    """The connection is gone."""
+
+    detail: str = ""
+
+
+RenterCommand = Connect | Ask | StopAnswer | Finish | HostLost
+
+# -- effects (out) ------------------------------------------------------------------------------------------------------------
+
+
+class StoreRenter(msgspec.Struct, frozen=True):
+    """Append to the job's log; durable before the next effect runs."""
+
+    events: tuple[RenterEvent, ...]
+
+
+class SendHost(msgspec.Struct, frozen=True):
+    """Send to the host."""
+
+    message: FromRenter
+
+
+class SessionOpened(msgspec.Struct, frozen=True):
+    """Questions may be asked."""
+
+    ready: SessionReady
+
+
+class Deliver(msgspec.Struct, frozen=True):
+    """Text for the person; `tokens` is how many it took."""
+
+    text: str
+    tokens: int
+
+
+class AnswerDone(msgspec.Struct, frozen=True):
+    """The answer is complete."""
+
+    response: Response
+
+
+class AnswerBroken(msgspec.Struct, frozen=True):
+    """The answer was cut off; the connection may still stand."""
+
+    fault: FabstirError
+
+
+class LeaveHost(msgspec.Struct, frozen=True):
+    """Close the connection: this host is not to be trusted or does not want us. Nothing more is signed."""
+
+    fault: FabstirError
+
+
+class SessionClosed(msgspec.Struct, frozen=True):
+    """The host confirmed the end."""
+
+    end: SessionEnd
+
+
+class ShowNotice(msgspec.Struct, frozen=True):
+    """For people."""
+
+    notice: Notice
+
+
+RenterEffect = (
+    StoreRenter
+    | SendHost
+    | SessionOpened
+    | Deliver
+    | AnswerDone
+    | AnswerBroken
+    | LeaveHost
+    | SessionClosed
+    | ShowNotice
+)
+RenterInput = RenterCommand | SessionReady | StreamChunk | Receipt | Response | SessionEnd | Error | Pong | Notice
+
+
+class RenterSession:
+    """The core. `receive(input, now)` -> effects.
+
+    Memory: the conversation, one transcript head for each token that is not signed for (W and a little).
+    """
+
+    def __init__(self, ledger: RenterLedger, key: SigningKey) -> None:
+        self.ledger = ledger
+        self.state = RenterState.OFFLINE
+        self._key = key
+        self._transcript = Transcript(ledger.signed_head, ledger.signed)
+        self._heads: dict[int, Hash32] = {ledger.signed: ledger.signed_head}
+        self._session = SessionId("")
+        self._context: tuple[ChatMessage, ...] = ()
+        self._salt = Hash32(bytes(32))
+        self._message_index = 0
+        self._prompt: Prompt | None = None
+        self._answer: list[str] = []
+        self._out: list[RenterEffect] = []
+
+    def receive(self, item: RenterInput, now: float) -> list[RenterEffect]:
+        """Take one input. A host that breaks the protocol is left."""
+        handler = TRANSITIONS.get((self.state, type(item)))
+        try:
+            if handler is None:
+                raise error("message_out_of_order", f"{type(item).__name__} while {self.state.value}")
+            handler(self, item)
+        except FabstirError as fault:
+            if isinstance(item, RenterCommand):
+                self._out = []
+                raise
+            self._leave(fault)
+        out, self._out = self._out, []
+        return out
+
+    @property
+    def received(self) -> Tokens:
+        """Tokens of this job that arrived."""
+        return self._transcript.tokens
+
+    @property
+    def context(self) -> tuple[ChatMessage, ...]:
+        """The conversation so far."""
+        return self._context
+
+    @property
+    def partial(self) -> str:
+        """What of the running or broken answer arrived."""
+        return "".join(self._answer)
+
+    def __repr__(self) -> str:
+        return f"<RenterSession {self.ledger.job.hex()[:8]} {self.state.value}: received {self.received}, signed {self.ledger.signed}>"
+
+    # -- commands --------------------------------------------------------------------------------------------------------
+
+    def _connect(self, item: Connect) -> None:
+        ledger = self.ledger
+        self._session, self._context, self._prompt, self._answer = item.session_id, item.context, None, []
+        digest = ledger.market.session_auth_digest(ledger.job, item.session_id, item.issued_at, item.nonce)
+        auth = SessionAuth(issued_at=item.issued_at, nonce=to_hex(item.nonce), signature=to_hex(self._key.sign(digest)))
+        job, terms = to_hex(ledger.job), WireTerms.of(ledger.terms)
+        if self.received == 0 and not item.context:
+            message: FromRenter = SessionInit(session_id=item.session_id, job_id=job, terms=terms, auth=auth)
+        else:
+            message = SessionResume(
+                session_id=item.session_id,
+                job_id=job,
+                terms=terms,
+                auth=auth,
+                conversation_context=item.context,
+                last_message_index=len(item.context),
+                tokens_received=self.received,
+                transcript=to_hex(self._heads[self.received]),
+            )
+        self.state = RenterState.OPENING
+        self._out.append(SendHost(message))
+
+    def _ask(self, item: Ask) -> None:
+        prompt = Prompt(
+            session_id=self._session,
+            message_index=self._message_index,
+            content=item.content,
+            max_tokens=item.max_tokens,
+            temperature=item.temperature,
+            top_p=item.top_p,
+            seed=item.seed,
+            stop=item.stop,
+            prefix=item.prefix,
+        )
+        messages = (*self._context, ChatMessage("user", item.content))
+        self._transcript.begin_turn(self._message_index, request_hash(self._salt, canonical((messages, prompt))))
+        self._prompt, self._answer = prompt, []
+        self.state = RenterState.RECEIVING
+        self._out.append(SendHost(prompt))
+
+    def _stop_answer(self, item: RenterInput) -> None:
+        self._out.append(SendHost(Cancel(session_id=self._session, message_index=self._asked().message_index)))
+
+    def _finish(self, item: RenterInput) -> None:
+        self.state = RenterState.ENDING
+        self._out.append(SendHost(SessionEnd(session_id=self._session, reason="renter")))
+
+    def _lost(self, item: HostLost) -> None:
+        fault = error("host_unreachable", item.detail)
+        if self.state is RenterState.RECEIVING:
+            self._break(fault)
+        self.state = RenterState.OFFLINE
+
+    # -- from the host -----------------------------------------------------------------------------------------------------
+
+    def _session_ready(self, item: SessionReady) -> None:
+        ledger, terms = self.ledger, self.ledger.terms
+        named = (item.session_id, item.job_id, item.host, item.model_id, item.price_per_mtok)
+        meant = (self._session, to_hex(ledger.job), to_hex(terms.host), to_hex(terms.model_id), str(terms.price))
+        if named != meant:
+            raise error("message_malformed", "session_ready names another session, job, host, model or price")
+        head = self._heads.get(item.tokens_served)
+        if head is None or to_hex(head) != item.transcript:
+            raise error(
+                "transcript_mismatch",
+                f"host continues at {item.tokens_served}, received {self.received}, signed {ledger.signed}",
+            )
+        self._transcript = Transcript(head, Tokens(item.tokens_served))
+        self._heads = {n: h for n, h in self._heads.items() if n <= item.tokens_served}
+        self._salt = Hash32(from_hex(item.salt, 32))
+        self._message_index = item.message_index
+        self.state = RenterState.READY
+        self._out.append(SessionOpened(item))
+
+    def _stream_chunk(self, item: StreamChunk) -> None:
+        if item.session_id != self._session or item.message_index != self._asked().message_index:
+            raise error("message_out_of_order", "stream_chunk of another answer")
+        if item.index != self.received or not records_valid(item.tokens):
+            raise error("message_out_of_order", f"stream_chunk at {item.index}, expected {self.received}")
+        for record in item.tokens:
+            self._transcript.append(self._salt, (record,))
+            self._heads[self.received] = self._transcript.head
+        self._answer.append(item.content)
+        self._out.append(Deliver(item.content, len(item.tokens)))
+
+    def _receipt(self, item: Receipt) -> None:
+        ledger, tokens, amount = self.ledger, Tokens(item.tokens), amount_of(item.amount)
+        head = self._heads.get(tokens)
+        fits = tokens == self.received and head is not None and item.transcript == to_hex(head)
+        if not fits or amount != ledger.amount(tokens) or head is None:
+            raise error("receipt_invalid", f"receipt over {tokens} tokens and {amount}; received {self.received}")
+        if amount > ledger.deposit:
+            raise error("receipt_invalid", f"{amount} is above the deposit {ledger.deposit}")
+        signer = recover(ledger.market.receipt_digest(ledger.job, amount, tokens, head), from_hex(item.signature, 65))
+        if signer != ledger.terms.host:
+            raise error("receipt_invalid", "not signed by the host of the terms")
+        voucher = ledger.voucher
+        if voucher is None or tokens > voucher.tokens:
+            signature = self._key.sign(ledger.market.voucher_digest(ledger.job, amount, tokens, head))
+            voucher = VoucherSigned(tokens, amount, head, signature)
+            self._record(voucher)
+            self._heads = {n: h for n, h in self._heads.items() if n >= tokens}
+        self._out.append(
+            SendHost(
+                ReceiptAck(
+                    session_id=self._session,
+                    tokens=voucher.tokens,
+                    amount=str(voucher.amount),
+                    transcript=to_hex(voucher.transcript),
+                    signature=to_hex(voucher.signature),
+                )
+            )
+        )
+
+    def _response(self, item: Response) -> None:
+        prompt = self._asked()
+        if item.message_index != prompt.message_index:
+            raise error("message_out_of_order", "response of another answer")
+        text = prompt.prefix + self.partial
+        self._context = (*self._context, ChatMessage("user", prompt.content), ChatMessage("assistant", text))
+        self._message_index = prompt.message_index + 1
+        self._prompt = None
+        self.state = RenterState.READY
+        self._record(TurnSeen(item.message_index, self.received, item.finish_reason))
+        self._out.append(AnswerDone(item))
+
+    def _host_error(self, item: Error) -> None:
+        """While an answer streams: it is broken, and both sides must agree again before the next (`Connect`). Else: the host does not want us."""
+        fault = as_fault(item)
+        if self.state is RenterState.RECEIVING:
+            self._break(fault)
+            self.state = RenterState.OFFLINE
+        elif self.state in (RenterState.OPENING, RenterState.ENDING):
+            self._leave(fault)
+
+    def _session_ended(self, item: SessionEnd) -> None:
+        ledger = self.ledger
+        if item.close_signature is not None and item.tokens_acknowledged == ledger.signed:
+            amount, signature = ledger.amount(ledger.signed), from_hex(item.close_signature, 65)
+            if recover(ledger.market.close_digest(ledger.job, amount, ledger.signed), signature) == ledger.terms.host:
+                self._record(HostReleased(ledger.signed, amount, signature))
+        if self.state is RenterState.RECEIVING:
+            self._break(error("host_unreachable", item.reason))
+        self.state = RenterState.ENDED
+        self._out.append(SessionClosed(item))
+
+    def _notice(self, item: Notice) -> None:
+        self._out.append(ShowNotice(item))
+
+    def _ignore(self, item: RenterInput) -> None:
+        """Late messages of an answer that is over."""
+
+    def _asked(self) -> Prompt:
+        """The question in the works; there is one while an answer streams."""
+        if self._prompt is None:
+            raise AssertionError(f"no question while {self.state.value}")
+        return self._prompt
+
+    # -- inner -------------------------------------------------------------------------------------------------------------
+
+    def _break(self, fault: FabstirError) -> None:
+        self._record(TurnSeen(self._asked().message_index, self.received, fault.code))
+        self._prompt = None
+        self._out.append(AnswerBroken(fault))
+
+    def _leave(self, fault: FabstirError) -> None:
+        if self.state is RenterState.RECEIVING:
+            self._break(fault)
+        self.state = RenterState.OFFLINE
+        self._out.append(LeaveHost(fault))
+
+    def _record(self, event: RenterEvent) -> None:
+        self.ledger.apply(event)
+        self._out.append(StoreRenter((event,)))
+
+
+def as_fault(message: Error) -> FabstirError:
+    """The host's error as one of ours; a code that this version does not know becomes `engine_failed`, its words kept."""
+    code = message.code if message.code in CATALOGUE else "engine_failed"
+    return error(code, message.detail or message.message, message.next_step)
+
+
+_Handler = Callable[[RenterSession, Any], None]
+_S = RenterState
+_R = RenterSession
+_LIVE: Final = (_S.OPENING, _S.READY, _S.RECEIVING, _S.ENDING)
+
+TRANSITIONS: Final[dict[tuple[RenterState, type], _Handler]] = {
+    (_S.OFFLINE, Connect): _R._connect,
+    (_S.READY, Connect): _R._connect,
+    (_S.READY, Ask): _R._ask,
+    (_S.RECEIVING, StopAnswer): _R._stop_answer,
+    (_S.READY, StopAnswer): _R._ignore,
+    (_S.READY, Finish): _R._finish,
+    **{(s, HostLost): _R._lost for s in _LIVE},
+    **{(s, HostLost): _R._ignore for s in (_S.OFFLINE, _S.ENDED)},
+    (_S.OPENING, SessionReady): _R._session_ready,
+    (_S.RECEIVING, StreamChunk): _R._stream_chunk,
+    (_S.RECEIVING, Receipt): _R._receipt,
+    (_S.READY, Receipt): _R._receipt,
+    (_S.RECEIVING, Response): _R._response,
+    **{(s, Error): _R._host_error for s in _LIVE},
+    **{(s, SessionEnd): _R._session_ended for s in (_S.READY, _S.RECEIVING, _S.ENDING)},
+    **{(s, Pong): _R._ignore for s in RenterState},
+    **{(s, Notice): _R._notice for s in _LIVE},
+    **{
+        (s, kind): _R._ignore
+        for s in (_S.OFFLINE, _S.ENDED)
+        for kind in (StreamChunk, Receipt, Response, Error, SessionEnd, Notice)
+    },
+    **{(_S.ENDING, kind): _R._ignore for kind in (StreamChunk, Receipt, Response)},
+}
+"""(state, input) -> handler. Anything else from the host is a protocol error: the host is left and nothing is signed."""
