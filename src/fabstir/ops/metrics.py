@@ -16,8 +16,8 @@ import fabstir
 from fabstir.domain.errors import CATALOGUE
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
-FINISH_REASONS: Final = ("stop", "length", "deposit", "cancelled")
-"""As in the message `response`; an answer that was cut off counts as a failure."""
+FINISH_REASONS: Final = ("stop", "length", "deposit", "cancelled", "interrupted")
+"""As in the message `response`; `interrupted` is any other."""
 PARTS: Final = ("chain", "engine", "prover", "journal")
 TRANSACTION_RESULTS: Final = ("mined", "reverted", "lost")
 
