@@ -1,0 +1,206 @@
+"""What a host does next about the money of one job: a pure planner over its ledger and the contract's state.
+
+`plan` returns one action; the shell (`fabstir.host.settler`) carries it out and asks again. The order of the questions *is* the policy: see what is
+closed, answer the open challenge, commit, redeem, claim the tail, close. Calls follow `fabstir.protocol.matrix.claims`. Restart-safe, because nothing
+is remembered here: the contract says what is done, the log what is owed.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from fabstir.domain.ids import Hash32
+from fabstir.domain.money import BaseUnits, Tokens, cost
+from fabstir.domain.terms import JobState, ProofPolicy
+from fabstir.protocol.commitments import CHECKPOINT_TOKENS, tree_root
+from fabstir.protocol.host_log import CommitmentMade, HostLedger, VoucherAccepted
+from fabstir.protocol.settlement import BLOCKHASH_WINDOW, SEED_DELAY, claimable_by_proof
+
+
+class SettlementRules(msgspec.Struct, frozen=True, kw_only=True):
+    """When it is worth while."""
+
+    redeem_above: BaseUnits = BaseUnits(1_000_000)
+    """Redeem a running job once so much is signed and not redeemed."""
+    claim_tail_above: BaseUnits = BaseUnits(2_000)
+    """Claim the unsigned tail only where it is worth more than the gas."""
+    expiry_margin: float = 3_600.0
+    """Seconds before expiry at which a job is settled and closed."""
+    idle_close: float = 3_600.0
+    """Seconds without a connection after which a job is settled and closed."""
+
+
+class Situation(msgspec.Struct, frozen=True):
+    """What is known now."""
+
+    job: JobState
+    block: int
+    now: float
+    idle_for: float = 0.0
+    """Seconds since the renter's connection was lost; 0 while it stands."""
+
+
+# -- actions ------------------------------------------------------------------------------------------------------------------
+
+
+class Rest(msgspec.Struct, frozen=True):
+    """Nothing to do now."""
+
+    reason: str
+
+
+class AwaitBlock(msgspec.Struct, frozen=True):
+    """The challenge is not known before `block` is there."""
+
+    block: int
+
+
+class CloseCheckpoint(msgspec.Struct, frozen=True):
+    """Commit the next `tokens` records."""
+
+    first: Tokens
+    tokens: Tokens
+
+
+class CommitTree(msgspec.Struct, frozen=True):
+    """Log the intent, then commit this tree on chain."""
+
+    commitment: CommitmentMade
+
+
+class AnswerChallenge(msgspec.Struct, frozen=True):
+    """The challenge of `commitment` is known by the hash of `seed_block`: prove."""
+
+    commitment: CommitmentMade
+    seed_block: int
+
+
+class RedeemVoucher(msgspec.Struct, frozen=True):
+    """Redeem; may travel with other jobs' vouchers in one transaction."""
+
+    voucher: VoucherAccepted
+
+
+class ClaimTail(msgspec.Struct, frozen=True):
+    """Claim proven tokens that the renter did not sign for."""
+
+
+class CloseJob(msgspec.Struct, frozen=True):
+    """Close, with the last voucher where it is not redeemed yet."""
+
+    voucher: VoucherAccepted | None
+
+
+class NoteClosed(msgspec.Struct, frozen=True):
+    """The contract has closed the job: write it down."""
+
+    owed: BaseUnits
+    refund: BaseUnits
+
+
+Action = (
+    Rest
+    | AwaitBlock
+    | CloseCheckpoint
+    | CommitTree
+    | AnswerChallenge
+    | RedeemVoucher
+    | ClaimTail
+    | CloseJob
+    | NoteClosed
+)
+
+NOT_DUE: Final = Rest("not due")
+
+
+def is_finishing(ledger: HostLedger, situation: Situation, rules: SettlementRules) -> bool:
+    """The job is to be settled for good and closed."""
+    return bool(
+        ledger.finished
+        or situation.job.closing_at
+        or situation.now > ledger.terms.expires_at - rules.expiry_margin
+        or situation.idle_for > rules.idle_close
+    )
+
+
+def plan(ledger: HostLedger, situation: Situation, rules: SettlementRules) -> Action:
+    """The next action for one job."""
+    job = situation.job
+    if ledger.closed is not None:
+        return Rest("closed")
+    if job.closed:
+        return NoteClosed(job.owed, BaseUnits(job.deposit - job.owed))
+    finishing = is_finishing(ledger, situation, rules)
+    tail = finishing and _tail_value(ledger, job) >= rules.claim_tail_above
+    if not finishing and not _redemption_due(ledger, job, rules):
+        return _early_checkpoint(ledger)
+    return (
+        _prove(ledger, situation, tail)
+        or _redeem(ledger, job, closing=finishing and not tail)
+        or _claim_tail(ledger, job, tail)
+        or (CloseJob(None) if finishing else NOT_DUE)
+    )
+
+
+def _tail_value(ledger: HostLedger, job: JobState) -> BaseUnits:
+    """What `claimProven` would add to the signed amount, were everything served proven."""
+    signed = max(ledger.acknowledged, job.signed)
+    paid = Tokens(min(ledger.served, signed + ledger.terms.exposure))
+    return BaseUnits(min(job.deposit, cost(paid, ledger.terms.price)) - max(job.owed, ledger.amount(signed)))
+
+
+def _redemption_due(ledger: HostLedger, job: JobState, rules: SettlementRules) -> bool:
+    return ledger.amount(ledger.acknowledged) - job.owed >= rules.redeem_above
+
+
+def _early_checkpoint(ledger: HostLedger) -> Action:
+    """Full checkpoints are committed while the session runs, so that little is left for its end."""
+    if ledger.acknowledged - ledger.checkpointed >= CHECKPOINT_TOKENS:
+        return CloseCheckpoint(ledger.checkpointed, Tokens(CHECKPOINT_TOKENS))
+    return NOT_DUE
+
+
+def _prove(ledger: HostLedger, situation: Situation, tail: bool) -> Action | None:
+    job = situation.job
+    needed = Tokens(0)
+    if ledger.terms.policy is ProofPolicy.REQUIRED and ledger.acknowledged > job.signed:
+        needed = ledger.acknowledged
+    if tail:
+        needed = ledger.served
+    if needed <= job.proven:
+        return None
+    if job.pending_block:
+        seed_block = job.pending_block + SEED_DELAY
+        if situation.block <= seed_block:
+            return AwaitBlock(seed_block + 1)
+        if situation.block < seed_block + BLOCKHASH_WINDOW and ledger.commitment is not None:
+            return AnswerChallenge(ledger.commitment, seed_block)
+        if situation.block <= seed_block + BLOCKHASH_WINDOW:
+            return AwaitBlock(seed_block + BLOCKHASH_WINDOW + 1)
+    if ledger.checkpointed < needed:
+        size = min(CHECKPOINT_TOKENS, needed - ledger.checkpointed)
+        return CloseCheckpoint(ledger.checkpointed, Tokens(size))
+    checkpoints = tuple(ledger.checkpoints)
+    head = _head_at(ledger, ledger.checkpointed)
+    return CommitTree(CommitmentMade(ledger.checkpointed, tree_root(checkpoints).hash, head, len(checkpoints)))
+
+
+def _head_at(ledger: HostLedger, tokens: Tokens) -> Hash32:
+    if ledger.voucher is not None and ledger.voucher.tokens == tokens:
+        return ledger.voucher.transcript
+    return ledger.heads[tokens]
+
+
+def _redeem(ledger: HostLedger, job: JobState, closing: bool) -> Action | None:
+    voucher = ledger.voucher
+    if voucher is None or voucher.tokens <= job.signed:
+        return None
+    return CloseJob(voucher) if closing else RedeemVoucher(voucher)
+
+
+def _claim_tail(ledger: HostLedger, job: JobState, tail: bool) -> Action | None:
+    if tail and claimable_by_proof(ledger.terms, job) > job.owed:
+        return ClaimTail()
+    return None
