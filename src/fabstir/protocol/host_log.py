@@ -145,6 +145,8 @@ class HostLedger:
         self.checkpoints: list[Checkpoint] = []
         self.checkpointed = Tokens(0)
         self.commitment: CommitmentMade | None = None
+        self.provable: VoucherAccepted | None = None
+        """The voucher that stood when the last tree was committed: what a proof of that tree lets the host redeem."""
         self.finished = ""
         self.closed: JobClosed | None = None
 
@@ -215,6 +217,7 @@ class HostLedger:
                 self.checkpointed = Tokens(self.checkpointed + event.tokens)
             case CommitmentMade():
                 self.commitment = event
+                self.provable = self.voucher
             case JobClosed():
                 self.closed = event
             case JobAdmitted():

@@ -136,6 +136,8 @@ def plan(ledger: HostLedger, situation: Situation, rules: SettlementRules) -> Ac
     tail = finishing and _tail_value(ledger, job) >= rules.claim_tail_above
     if not finishing and not _redemption_due(ledger, job, rules):
         return _early_checkpoint(ledger)
+    if not finishing and (ready := _redeemable(ledger, job)) is not None:
+        return RedeemVoucher(ready)  # while the session runs on, or the proofs would chase its vouchers for ever
     return (
         _prove(ledger, situation, tail)
         or _redeem(ledger, job, closing=finishing and not tail)
@@ -193,9 +195,19 @@ def _head_at(ledger: HostLedger, tokens: Tokens) -> Hash32:
     return ledger.heads[tokens]
 
 
+def _redeemable(ledger: HostLedger, job: JobState) -> VoucherAccepted | None:
+    """The best voucher that the contract takes now."""
+    for voucher in (ledger.voucher, ledger.provable):
+        if voucher is None or voucher.tokens <= job.signed:
+            continue
+        if ledger.terms.policy is ProofPolicy.FALLBACK or voucher.tokens <= job.proven:
+            return voucher
+    return None
+
+
 def _redeem(ledger: HostLedger, job: JobState, closing: bool) -> Action | None:
-    voucher = ledger.voucher
-    if voucher is None or voucher.tokens <= job.signed:
+    voucher = _redeemable(ledger, job)
+    if voucher is None:
         return None
     return CloseJob(voucher) if closing else RedeemVoucher(voucher)
 

@@ -1,0 +1,245 @@
+"""Carries out the settlement plan of every job: checkpoints, commitments, proofs, redemption, close.
+
+It decides nothing: `fabstir.protocol.settlement_plan.plan` says what comes next from the log and the contract, this asks again after each step. It
+writes an intent before each transaction, and each transaction has a key that names it, so that a crash at any point repeats nothing. A failing chain
+or prover delays a job, never loses it: the reason stands in `problems` and the job is tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+
+from fabstir.domain.errors import FabstirError
+from fabstir.domain.ids import JobId
+from fabstir.domain.money import Tokens
+from fabstir.host.jobs import JobBook
+from fabstir.ports.chain import ClaimArgs, MarketChain, ProofArgs, SumNodeArgs
+from fabstir.ports.clock import Clock
+from fabstir.ports.prover import Prover, ProofStatement
+from fabstir.protocol.commitments import (
+    challenge_seed,
+    challenged_position,
+    commitment_root,
+    open_path,
+    statement_hash,
+)
+from fabstir.protocol.host_log import CheckpointClosed, CommitmentMade, HostLedger, JobClosed, VoucherAccepted
+from fabstir.protocol.settlement_plan import (
+    Action,
+    AnswerChallenge,
+    AwaitBlock,
+    ClaimTail,
+    CloseCheckpoint,
+    CloseJob,
+    CommitTree,
+    NoteClosed,
+    RedeemVoucher,
+    Rest,
+    SettlementRules,
+    Situation,
+    plan,
+)
+
+log = structlog.get_logger("fabstir.settler")
+
+MAX_BATCH: Final = 25
+"""Vouchers in one redeem transaction: 25 cost 24k gas each, more save little (research: gas table)."""
+RETRY_SECONDS: Final = 5.0
+STEPS_PER_PASS: Final = 64
+"""Bounds one pass over one job; the next pass goes on."""
+
+
+class Settler:
+    """One for each host. Memory: one line of text for each job that has a problem."""
+
+    def __init__(
+        self,
+        book: JobBook,
+        chain: MarketChain,
+        prover: Prover,
+        clock: Clock,
+        rules: SettlementRules,
+        *,
+        idle_for: Callable[[JobId], float],
+        on_closing: Callable[[JobId, str], Awaitable[None]],
+        watch_seconds: float = 30.0,
+    ) -> None:
+        """`idle_for` says how long a job's renter is gone; `on_closing` is told when a job must serve nothing more."""
+        self._book = book
+        self._chain = chain
+        self._prover = prover
+        self._clock = clock
+        self._rules = rules
+        self._idle_for = idle_for
+        self._on_closing = on_closing
+        self._watch = watch_seconds
+        self._due = asyncio.Event()
+        self.problems: dict[JobId, str] = {}
+        """Why a job is not settled yet; shown in health."""
+        self.passes = 0
+
+    def __repr__(self) -> str:
+        return f"<Settler {self.passes} passes, {len(self.problems)} problems>"
+
+    def wake(self) -> None:
+        """Something can be settled: look now."""
+        self._due.set()
+
+    async def run(self) -> None:
+        """Until cancelled: one pass, then sleep until woken, at the latest after `watch_seconds`."""
+        while True:
+            self._due.clear()
+            delay = await self.settle()
+            waker = asyncio.create_task(self._due.wait())
+            timer = asyncio.create_task(self._clock.sleep(delay))
+            try:
+                await asyncio.wait((waker, timer), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (waker, timer):
+                    task.cancel()
+                await asyncio.gather(waker, timer, return_exceptions=True)
+
+    async def settle(self) -> float:
+        """One pass over all open jobs; returns the seconds after which the next is due."""
+        self.passes += 1
+        delay = self._watch
+        vouchers: list[tuple[HostLedger, VoucherAccepted]] = []
+        for ledger in self._book.ledgers():
+            try:
+                action = await self._advance(ledger)
+            except FabstirError as fault:
+                self._problem(ledger, fault)
+                delay = min(delay, RETRY_SECONDS)
+                continue
+            self.problems.pop(ledger.job, None)
+            if isinstance(action, RedeemVoucher):
+                vouchers.append((ledger, action.voucher))
+            elif isinstance(action, AwaitBlock):
+                delay = min(delay, 1.0)
+        if vouchers:
+            await self._redeem(vouchers)
+            delay = 0.0
+        return delay
+
+    def _problem(self, ledger: HostLedger, fault: FabstirError) -> None:
+        self.problems[ledger.job] = str(fault)
+        log.warning("settlement_delayed", job=ledger.job.hex(), code=fault.code, detail=fault.detail)
+
+    async def _advance(self, ledger: HostLedger) -> Action:
+        """Carry out steps until there is nothing to do, a block to wait for, or a voucher to redeem with others."""
+        for _ in range(STEPS_PER_PASS):
+            async with self._book.exclusive(ledger):
+                situation = await self._situation(ledger)
+                action = plan(ledger, situation, self._rules)
+                if isinstance(action, CommitTree):
+                    await self._book.record(ledger, action.commitment)
+                elif isinstance(action, NoteClosed):
+                    closed = JobClosed(action.owed, action.refund, self._clock.now())
+                    await self._book.record(ledger, closed)
+            if isinstance(action, NoteClosed):
+                log.info("job_closed", job=ledger.job.hex(), owed=action.owed, refund=action.refund)
+                await self._on_closing(ledger.job, "job_closed")
+                return action
+            if situation.job.closing_at and not ledger.finished:
+                await self._on_closing(ledger.job, "job_closed")
+            if not await self._step(ledger, action):
+                return action
+        return Rest("more next time")
+
+    async def _situation(self, ledger: HostLedger) -> Situation:
+        job = await self._chain.job(ledger.job)
+        block = await self._chain.block_number()
+        return Situation(job, block, self._clock.now(), self._idle_for(ledger.job))
+
+    async def _step(self, ledger: HostLedger, action: Action) -> bool:
+        """True where the plan is to be asked again at once."""
+        match action:
+            case CloseCheckpoint():
+                await self._close_checkpoint(ledger, action)
+            case CommitTree(commitment=commitment):
+                await self._commit(ledger, commitment)
+            case AnswerChallenge():
+                await self._prove(ledger, action)
+            case ClaimTail():
+                key = f"tail:{ledger.job.hex()}:{ledger.acknowledged}:{ledger.served}"
+                await self._chain.claim_proven(key, ledger.terms)
+            case CloseJob(voucher=voucher):
+                await self._on_closing(ledger.job, "job_closed")
+                await self._chain.close_by_host(f"close:{ledger.job.hex()}", self._claim(ledger, voucher))
+            case _:
+                return False
+        return True
+
+    async def _close_checkpoint(self, ledger: HostLedger, action: CloseCheckpoint) -> None:
+        commitment = await self._prover.commit(ledger.records_between(action.first, action.tokens))
+        async with self._book.exclusive(ledger):
+            if ledger.checkpointed == action.first:
+                event = CheckpointClosed(commitment.digest, commitment.opening, action.tokens)
+                await self._book.record(ledger, event)
+
+    async def _commit(self, ledger: HostLedger, commitment: CommitmentMade) -> None:
+        root = commitment_root(commitment.tree_root, commitment.head)
+        block = await self._chain.block_number()
+        # a commitment whose challenge expired is made again: the key says which attempt this is
+        key = f"commit:{ledger.job.hex()}:{commitment.tokens}:{block // 256}"
+        result = await self._chain.commit_proof(key, ledger.terms, commitment.tokens, root)
+        log.info("proof_committed", job=ledger.job.hex(), tokens=commitment.tokens, gas=result.gas_used)
+
+    async def _prove(self, ledger: HostLedger, action: AnswerChallenge) -> None:
+        made = action.commitment
+        seed_hash = await self._chain.block_hash(action.seed_block)
+        if seed_hash is None:
+            return
+        root = commitment_root(made.tree_root, made.head)
+        seed = challenge_seed(seed_hash, ledger.job, root)
+        path = open_path(tuple(ledger.checkpoints[: made.checkpoints]), challenged_position(seed, made.tokens))
+        circuit = self._prover.circuit_id
+        statement = statement_hash(ledger.market, ledger.terms, ledger.job, root, made.tokens, path, circuit)
+        records = ledger.records_between(path.tokens_before, path.checkpoint.tokens)
+        started = self._clock.monotonic()
+        bundle = await self._prover.prove(ProofStatement(statement, seed, path.checkpoint.commitment), records)
+        seconds = self._clock.monotonic() - started
+        proof = ProofArgs(
+            circuit_id=bundle.circuit_id,
+            tree_root=made.tree_root,
+            head=made.head,
+            tokens=made.tokens,
+            checkpoint_tokens=path.checkpoint.tokens,
+            commitment=path.checkpoint.commitment,
+            path=tuple(SumNodeArgs(node.hash, node.tokens, node.left) for node in path.siblings),
+            proof=bundle.proof,
+        )
+        key = f"prove:{ledger.job.hex()}:{made.tokens}:{action.seed_block}"
+        result = await self._chain.submit_proof(key, ledger.terms, proof)
+        log.info(
+            "proof_accepted", job=ledger.job.hex(), tokens=made.tokens, gas=result.gas_used, seconds=round(seconds, 3)
+        )
+
+    async def _redeem(self, vouchers: list[tuple[HostLedger, VoucherAccepted]]) -> None:
+        for at in range(0, len(vouchers), MAX_BATCH):
+            batch = vouchers[at : at + MAX_BATCH]
+            key = "redeem:" + ",".join(f"{ledger.job.hex()}:{voucher.tokens}" for ledger, voucher in batch)
+            try:
+                await self._chain.redeem(key, tuple(self._claim(ledger, voucher) for ledger, voucher in batch))
+            except FabstirError as fault:
+                for ledger, _ in batch:
+                    self._problem(ledger, fault)
+
+    @staticmethod
+    def _claim(ledger: HostLedger, voucher: VoucherAccepted | None) -> ClaimArgs:
+        if voucher is None:
+            tokens = Tokens(0)
+            return ClaimArgs(
+                terms=ledger.terms, amount=ledger.amount(tokens), tokens=tokens, transcript=ledger.head, signature=b""
+            )
+        return ClaimArgs(
+            terms=ledger.terms,
+            amount=voucher.amount,
+            tokens=voucher.tokens,
+            transcript=voucher.transcript,
+            signature=voucher.signature,
+        )
