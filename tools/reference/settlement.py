@@ -1,0 +1,40 @@
+"""docs/reference/settlement.md, from the matrix in `fabstir.protocol.matrix`."""
+
+from __future__ import annotations
+
+from fabstir.cli.settlement import INTRODUCTION, PAY_SHORT, PAY_WORDS, matrix_rows, rights_rows
+from fabstir.domain.terms import ProofPolicy
+from fabstir.protocol.matrix import Pay, claims
+from reference.table import table
+
+OPENING = """\
+# Settlement
+
+Every way in which a job can end, what each side gets, and who may call what, from when, until when. The planner takes its calls from
+this table, the scenario tests walk every cell on a real EVM, and `fabstir explain settlement CASE` prints one of them."""
+
+
+def render() -> str:
+    """The page: pay, endings, rights."""
+    pay = [
+        (
+            PAY_SHORT[pay],
+            PAY_WORDS[pay],
+            *(", ".join(f"`{call}`" for call in claims(policy, pay)) or "no call" for policy in ProofPolicy),
+        )
+        for pay in Pay
+    ]
+    endings = [(f"`{ending}`", *rest) for ending, *rest in matrix_rows()]
+    rights = [(f"`{call}`", *rest) for call, *rest in rights_rows()]
+    return "\n\n".join(
+        [
+            OPENING,
+            INTRODUCTION,
+            "## Endings",
+            table(("Ending", "When", "Host gets (required)", "Host gets (fallback)", "The job ends by"), endings),
+            "## How the host collects it",
+            table(("Host gets", "That is", "Calls (required)", "Calls (fallback)"), pay),
+            "## Who may call what",
+            table(("Call", "Who", "From", "Until"), rights),
+        ]
+    )
