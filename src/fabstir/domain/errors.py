@@ -129,6 +129,8 @@ def _rows() -> tuple[ErrorSpec, ...]:
         ErrorSpec("devnet_missing", LocalFault, False, 503, "No devnet runs here", "Start one with `fabstir devnet`."),
         ErrorSpec("host_not_running", LocalFault, False, 503, "No host runs here", "Start it with `fabstir host start`."),
         ErrorSpec("bind_refused", LocalFault, False, 500, "Binding beyond localhost needs authentication", "Set `api.allow_remote = true` once a reverse proxy with TLS stands in front."),
+        ErrorSpec("port_taken", LocalFault, False, 500, "The address cannot be listened on", "Stop the program that uses it, or choose another port."),
+        ErrorSpec("node_failed", LocalFault, False, 500, "The node has a fault of its own", "Its log has the details; please report it."),
         ErrorSpec("budget_exceeded", Refused, False, 402, "The budget does not allow it", "Raise the budget."),
         ErrorSpec("request_invalid", PeerFault, False, 400, "The request is not valid", "See the detail and docs/reference/http.md."),
     )  # fmt: skip

@@ -1,0 +1,1 @@
+"""HTTP and WebSocket in front of the applications. Translates; decides nothing about jobs, tokens or money."""

@@ -1,0 +1,82 @@
+"""What a host tells over HTTP: health, metrics, models, offer. Everything here is a view; nothing changes the host.
+
+Specification: docs/reference/http.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+from litestar import Response, get
+from litestar.handlers import HTTPRouteHandler
+
+from fabstir.domain.ids import to_hex
+from fabstir.host.health import HostHealth
+from fabstir.host.node import HostNode
+from fabstir.ops.metrics import CONTENT_TYPE
+from fabstir.protocol.admission import WireOffer
+
+
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
+    """One model in OpenAI's shape, and what OpenAI's shape lacks."""
+
+    id: str
+    object: str = "model"
+    created: int
+    owned_by: str
+    """The host's address."""
+    model_id: str
+    price_per_mtok: str
+    context_size: int
+    max_answer_tokens: int
+
+
+class ModelList(msgspec.Struct, frozen=True, kw_only=True):
+    """`GET /v1/models`."""
+
+    object: str = "list"
+    data: tuple[ModelCard, ...]
+
+
+def models_of(node: HostNode) -> ModelList:
+    """The models that `node` serves."""
+    offer = node.offer
+    return ModelList(
+        data=tuple(
+            ModelCard(
+                id=model.name,
+                created=node.started_on,
+                owned_by=to_hex(offer.host),
+                model_id=to_hex(model.model_id),
+                price_per_mtok=str(model.price),
+                context_size=model.context_size,
+                max_answer_tokens=offer.max_answer_tokens,
+            )
+            for model in offer.models
+        )
+    )
+
+
+def host_routes(node: HostNode) -> list[HTTPRouteHandler]:
+    """The views of one node."""
+
+    @get("/health")
+    async def health() -> Response[HostHealth]:
+        found = await node.health()
+        return Response(found, status_code=200 if found.serves else 503)
+
+    @get("/metrics", media_type=CONTENT_TYPE)
+    async def metrics() -> bytes:
+        node.measure()
+        return await asyncio.to_thread(node.metrics.expose)
+
+    @get("/v1/models")
+    async def models() -> ModelList:
+        return models_of(node)
+
+    @get("/v1/offer")
+    async def offer() -> WireOffer:
+        return WireOffer.of(node.offer)
+
+    return [health, metrics, models, offer]

@@ -1,0 +1,130 @@
+"""The truth about each part of a host, as `/health` shows it.
+
+Asks the parts themselves; remembers an answer for two seconds so that asking often costs the RPC nothing. A part that cannot be asked, or
+does not answer, is down, with the reason. Never repairs anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import msgspec
+
+from fabstir.domain.errors import FabstirError
+from fabstir.ports.chain import MarketChain
+from fabstir.ports.clock import Clock
+from fabstir.ports.engine import Engine
+from fabstir.ports.prover import Prover
+
+FRESH_SECONDS: Final = 2.0
+PATIENCE_SECONDS: Final = 3.0
+"""An RPC endpoint that takes longer is down for whoever waits for `/health`."""
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """One part. `status` is `ok`, or the part's own word for what it is (`starting`, `restarting`, `down`, `off`)."""
+
+    status: str
+    reason: str = ""
+
+    @property
+    def works(self) -> bool:
+        """Ready for use."""
+        return self.status == "ok"
+
+
+class EnginePart(Part, frozen=True, kw_only=True):
+    """The inference engine."""
+
+    model: str = ""
+    restarts: int = 0
+
+
+class ChainPart(Part, frozen=True, kw_only=True):
+    """The RPC endpoint and how old the newest block is. An old block is no fault here: a devnet makes blocks only when needed."""
+
+    chain_id: int = 0
+    block: int = 0
+    block_age_s: int = 0
+
+
+class SessionsPart(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is being served."""
+
+    open: int
+    generating: int
+    max: int
+
+
+class HostHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """`status`: `ok`, `degraded` (serves, but something needs care), `draining` or `failing` (a new session would be refused)."""
+
+    status: str
+    version: str
+    uptime_s: int
+    engine: EnginePart
+    chain: ChainPart
+    journal: Part
+    prover: Part
+    registration: Part
+    sessions: SessionsPart
+
+    @property
+    def serves(self) -> bool:
+        """A new session would be taken."""
+        return self.status in ("ok", "degraded")
+
+
+def overall(draining: bool, needed: tuple[Part, ...], wanted: tuple[Part, ...]) -> str:
+    """The status of the whole: without a `needed` part nothing is served; without a `wanted` one somebody should look."""
+    if draining:
+        return "draining"
+    if not all(part.works for part in needed):
+        return "failing"
+    return "ok" if all(part.works or part.status == "off" for part in wanted) else "degraded"
+
+
+class Probe:
+    """Asks engine, chain and prover. Memory: the last answers."""
+
+    def __init__(self, engine: Engine, chain: MarketChain, prover: Prover, clock: Clock) -> None:
+        self._engine = engine
+        self._chain = chain
+        self._prover = prover
+        self._clock = clock
+        self._asking = asyncio.Lock()
+        self._last: tuple[float, EnginePart, ChainPart, Part] | None = None
+
+    async def parts(self) -> tuple[EnginePart, ChainPart, Part]:
+        """Engine, chain, prover."""
+        async with self._asking:
+            now = self._clock.monotonic()
+            if self._last is None or now - self._last[0] >= FRESH_SECONDS:
+                engine, chain, prover = await asyncio.gather(
+                    self._ask_engine(), self._ask_chain(), self._prover.health()
+                )
+                self._last = (now, engine, chain, _part(prover))
+            return self._last[1:]
+
+    async def _ask_engine(self) -> EnginePart:
+        health = await self._engine.health()
+        return EnginePart(
+            status=health.status, reason=health.reason, restarts=health.restarts, model=self._engine.info.name
+        )
+
+    async def _ask_chain(self) -> ChainPart:
+        chain_id = self._chain.info.chain_id
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                block, stamp = await asyncio.gather(self._chain.block_number(), self._chain.timestamp())
+        except FabstirError as fault:
+            return ChainPart(status="down", reason=str(fault), chain_id=chain_id)
+        except TimeoutError:
+            return ChainPart(status="down", reason=f"no answer in {PATIENCE_SECONDS:g} s", chain_id=chain_id)
+        age = max(0, int(self._clock.now()) - stamp)
+        return ChainPart(status="ok", chain_id=chain_id, block=block, block_age_s=age)
+
+
+def _part(answer: str) -> Part:
+    return Part(status="ok") if answer == "ok" else Part(status="down", reason=answer)

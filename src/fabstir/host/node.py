@@ -1,0 +1,219 @@
+"""A host at work: brings its parts up, shows how they are, and goes down without losing a token.
+
+It decides what must work before renters are let in. Everything that it starts it owns: the background tasks end with `run`, the sessions
+with `drain` or with their connections, engine and prover with `stop`. Who is let in: `reception`; what was served: `jobs`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+import fabstir
+from fabstir.domain.errors import FabstirError, error
+from fabstir.domain.ids import JobId
+from fabstir.host.admission import Admission
+from fabstir.host.health import HostHealth, Part, Probe, SessionsPart, overall
+from fabstir.host.jobs import JobBook
+from fabstir.host.reception import Reception
+from fabstir.host.registration import Registration
+from fabstir.host.session_actor import Services
+from fabstir.host.settings import HostSettings
+from fabstir.ops.metrics import Metrics
+from fabstir.ports.chain import MarketChain
+from fabstir.ports.clock import Clock
+from fabstir.ports.engine import Engine
+from fabstir.ports.journal import Journal
+from fabstir.ports.prover import Prover
+from fabstir.ports.transport import Transport
+from fabstir.protocol.admission import Offer
+from fabstir.protocol.effects import RequestSettlement, Store
+from fabstir.protocol.host_log import HostLedger
+from fabstir.protocol.host_session import ChainClosing, HostSession
+from fabstir.protocol.signing import SigningKey
+
+log = structlog.get_logger()
+
+
+class _Running:
+    """What exists once the parts are up."""
+
+    def __init__(self, offer: Offer, reception: Reception, registration: Registration | None) -> None:
+        self.offer: Final = offer
+        self.reception: Final = reception
+        self.registration: Final = registration
+
+
+class HostNode:
+    """One host: one key, one engine, one journal. Memory: the book and the reception."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        chain: MarketChain,
+        prover: Prover,
+        journal: Journal,
+        clock: Clock,
+        key: SigningKey,
+        settings: HostSettings,
+        metrics: Metrics,
+    ) -> None:
+        self.settings: Final = settings
+        self.metrics: Final = metrics
+        self.book: Final = JobBook(journal)
+        self.on_settlement_request: Callable[[JobId], None] = _ignore
+        """Called when something of a job can be settled; must not block. The settler puts itself here."""
+        self._engine = engine
+        self._chain = chain
+        self._prover = prover
+        self._clock = clock
+        self._key = key
+        self._probe = Probe(engine, chain, prover, clock)
+        self._started_at = clock.monotonic()
+        self.started_on: Final = int(clock.now())
+        """Unix seconds."""
+        self._running: _Running | None = None
+
+    def __repr__(self) -> str:
+        return f"<HostNode {self._running.reception if self._running else 'not started'!r} {self.book!r}>"
+
+    # -- life --------------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Read the journal, load the model and the proving keys. Raises LocalFault; then `stop` must still be called."""
+        if self._key.address != self._chain.account:
+            raise error("config_invalid", "the host's key is not the account that the chain client signs with")
+        await self.book.restore()
+        await self._start_parts()
+        settings, info = self.settings, self._engine.info
+        offer = settings.offer(self._key.address, self._chain.info, info.name, info.context_size)
+        services = Services(self._engine, self.book, self._clock, self.metrics)
+        admission = Admission(self._chain, offer, self._clock)
+        reception = Reception(admission, services, settings, self._core, self._request_settlement)
+        self._running = _Running(offer, reception, self._make_registration())
+        log.info("host_started", model_name=info.name, host_address=self._key.address, count=len(self.book.ledgers()))
+
+    async def run(self) -> None:
+        """The background work, until cancelled: registration, and an eye on connections that keep us waiting."""
+        running = self._require_running()
+        async with asyncio.TaskGroup() as tasks:
+            if running.registration is not None:
+                tasks.create_task(running.registration.run())
+            tasks.create_task(running.reception.watch())
+
+    async def drain(self) -> None:
+        """Let nobody in, let running answers end and be acknowledged; whoever takes longer than `drain_timeout` is cut off."""
+        if self._running is not None:
+            log.info("host_draining", sessions=len(self._running.reception))
+            await self._running.reception.drain()
+
+    async def stop(self) -> None:
+        """Cut off whoever is still there and free engine and prover. Idempotent."""
+        if self._running is not None:
+            self._running.reception.drop_all()
+        await asyncio.gather(self._engine.stop(), self._prover.stop())
+
+    # -- what others ask ---------------------------------------------------------------------------------------------------
+
+    @property
+    def offer(self) -> Offer:
+        """What this host offers. Raises LocalFault (`host_not_running`) before `start`."""
+        return self._require_running().offer
+
+    @property
+    def draining(self) -> bool:
+        """Nobody is let in any more."""
+        return self._running is None or self._running.reception.draining
+
+    async def connect(self, transport: Transport) -> None:
+        """Serve one connection until it ends."""
+        await self._require_running().reception.connect(transport)
+
+    async def health(self) -> HostHealth:
+        """The truth about each part."""
+        reception = self._require_running().reception
+        engine, chain, prover = await self._probe.parts()
+        fault = self.book.fault
+        journal = Part(status="down", reason=str(fault)) if fault else Part(status="ok")
+        registration = self._registration_part()
+        for name, part in (("engine", engine), ("chain", chain), ("prover", prover), ("journal", journal)):
+            self.metrics.up(name, part.works)
+        return HostHealth(
+            status=overall(self.draining, (engine, chain, journal), (prover, registration)),
+            version=fabstir.__version__,
+            uptime_s=int(self._clock.monotonic() - self._started_at),
+            engine=engine,
+            chain=chain,
+            journal=journal,
+            prover=prover,
+            registration=registration,
+            sessions=SessionsPart(open=len(reception), generating=reception.generating, max=self.settings.max_sessions),
+        )
+
+    def idle_for(self, job: JobId) -> float:
+        """Seconds since the renter of `job` left, or since this node started; 0 while it is connected."""
+        return self._require_running().reception.idle_for(job)
+
+    def measure(self) -> None:
+        """Set the gauges that are derived from the book, before they are read."""
+        self.metrics.sessions_open.set(len(self._running.reception) if self._running else 0)
+        self.metrics.unacknowledged_tokens.set(sum(ledger.exposed for ledger in self.book.ledgers()))
+
+    async def chain_closing(self, job: JobId, code: str = "job_closed") -> None:
+        """The chain shows that `job` closes, is closed or expires: returns when nothing more is served and the log says so."""
+        reception = self._require_running().reception
+        while (actor := reception.actor(job)) is not None:
+            await actor.chain_closing(code)
+            await asyncio.sleep(0)  # let the connection's task take the actor out
+        ledger = self.book.get(job)
+        if ledger is None:
+            return
+        core = self._core(ledger)
+        async with self.book.exclusive(ledger):
+            for effect in core.receive(ChainClosing(code), self._clock.monotonic()):
+                if isinstance(effect, Store):
+                    await self.book.store(ledger, effect.events)
+                elif isinstance(effect, RequestSettlement):
+                    self._request_settlement(job)
+
+    # -- inside --------------------------------------------------------------------------------------------------------------
+
+    async def _start_parts(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as parts:
+                parts.create_task(self._engine.start())
+                parts.create_task(self._prover.start())
+        except* FabstirError as faults:
+            raise faults.exceptions[0] from None
+
+    def _make_registration(self) -> Registration | None:
+        settings = self.settings
+        if settings.url is None:
+            return None
+        return Registration(self._chain, self._clock, settings.url, ((settings.model_id, settings.price),))
+
+    def _core(self, ledger: HostLedger) -> HostSession:
+        info = self._engine.info
+        return HostSession(ledger, self._key, self.settings.session_offer(info.name, info.context_size))
+
+    def _request_settlement(self, job: JobId) -> None:
+        self.on_settlement_request(job)
+
+    def _require_running(self) -> _Running:
+        if self._running is None:
+            raise error("host_not_running", "it has not started yet")
+        return self._running
+
+    def _registration_part(self) -> Part:
+        registration = self._require_running().registration
+        if registration is None:
+            return Part(status="off")
+        return Part(status="ok") if registration.state == "ok" else Part(status="down", reason=registration.state)
+
+
+def _ignore(job: JobId) -> None:
+    """Nobody settles here."""

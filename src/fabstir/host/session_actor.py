@@ -1,0 +1,322 @@
+"""One session at work: the only task that drives the session's core, and the tasks that feed it.
+
+    socket --reader--> inbox --actor--> core.receive -> effects -> journal, socket
+    engine --pump----> inbox
+
+It decides nothing about tokens or money: it carries the core's effects out in their order (what is stored is durable before anything after
+it is sent), gives the core the time, and turns what breaks around it into inputs. The reader always sits in `receive`, so that an
+acknowledgement or a cancel is seen while an answer streams. Nothing that was said is logged. Theory: docs/explanation/session.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncGenerator, Callable
+from enum import Enum
+from typing import Final, NamedTuple, cast
+
+import structlog
+
+from fabstir.domain.errors import FabstirError, Interrupted, error
+from fabstir.domain.ids import Hash32
+from fabstir.host.admission import Hello
+from fabstir.host.jobs import JobBook
+from fabstir.host.link import Link
+from fabstir.host.telemetry import SessionTelemetry
+from fabstir.ops.metrics import Metrics
+from fabstir.ports.clock import Clock
+from fabstir.ports.engine import Engine, GenerationEnd, TokenBatch
+from fabstir.protocol.effects import (
+    CancelGeneration,
+    Disconnect,
+    HostEffect,
+    RequestSettlement,
+    RunGeneration,
+    Send,
+    Store,
+)
+from fabstir.protocol.host_session import (
+    ChainClosing,
+    EngineBatch,
+    EngineFailed,
+    EngineFinished,
+    HostInput,
+    HostSession,
+    RenterLost,
+    SessionState,
+)
+from fabstir.protocol.messages import Error, FromHost, Notice, Prompt, ReceiptAck, SessionInit, SessionResume
+
+INBOX_CAPACITY: Final = 64
+"""Messages of the renter and batches of the engine that wait for the core. Who brings more waits: the socket unread, the engine stalled."""
+MAX_FAULTS: Final = 64
+"""Unreadable messages that one connection may send; then it is closed with `rate_limited`."""
+
+log = structlog.get_logger()
+
+
+class Services(NamedTuple):
+    """What every session of a node shares."""
+
+    engine: Engine
+    book: JobBook
+    clock: Clock
+    metrics: Metrics
+
+
+class _Signal(Enum):
+    """What the actor is told by its own side."""
+
+    ALARM = "a deadline has passed"
+    DRAIN = "finish the answer, then leave"
+
+
+_Item = HostInput | FabstirError | _Signal
+
+
+class SessionActor:
+    """Serves one admitted renter over one connection.
+
+    Memory: INBOX_CAPACITY items and what the core holds.
+    """
+
+    def __init__(
+        self,
+        core: HostSession,
+        link: Link,
+        services: Services,
+        *,
+        reauthorise: Callable[[Hello], None],
+        request_settlement: Callable[[str], None],
+        ack_grace: float,
+    ) -> None:
+        """`reauthorise` checks a second `session_resume` on this connection; it raises Refused."""
+        self.core: Final = core
+        self.link: Final = link
+        self._engine = services.engine
+        self._book = services.book
+        self._clock = services.clock
+        self._telemetry = SessionTelemetry(services.metrics, services.clock.monotonic)
+        self._reauthorise = reauthorise
+        self._request_settlement = request_settlement
+        self._ack_grace = ack_grace
+        self._inbox: asyncio.Queue[_Item] = asyncio.Queue(INBOX_CAPACITY)
+        self._tasks: asyncio.TaskGroup
+        self._reader: asyncio.Task[None] | None = None
+        self._pump: asyncio.Task[None] | None = None
+        self._alarm: asyncio.Task[None] | None = None
+        self._alarm_at: float | None = None
+        self._draining = False
+        self._leave_by: float | None = None
+        """While draining and idle: when to leave although tokens are not acknowledged."""
+        self._faults = 0
+        self._ended = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"<SessionActor {self.core!r} inbox {self._inbox.qsize()} of {INBOX_CAPACITY}>"
+
+    # -- from the node -----------------------------------------------------------------------------------------------------
+
+    async def run(self, hello: Hello) -> None:
+        """Serve until the session or the connection ends. Where the core refuses `hello`, the connection still stands afterwards."""
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                try:
+                    await self._attach(hello)
+                    if self.core.connected:
+                        self._reader = self._tasks.create_task(self._read())
+                        await self._serve()
+                except FabstirError as fault:
+                    await self._send(Error.of(fault, hello.session_id))
+                    await self.link.close(fault.code)
+                finally:
+                    for task in (self._reader, self._pump, self._alarm):
+                        if task is not None:
+                            task.cancel()
+        finally:
+            await self._detach()
+            self._ended.set()
+
+    async def chain_closing(self, code: str) -> None:
+        """Serve nothing more; returns when the log says so."""
+        await self._tell(ChainClosing(code))
+        await self._ended.wait()
+
+    async def drain(self) -> None:
+        """Let the running answer end and be acknowledged, then leave; returns when that is done."""
+        await self._tell(_Signal.DRAIN)
+        await self._ended.wait()
+
+    async def _tell(self, item: _Item) -> None:
+        """Put `item` into the inbox, unless the session ends before there is room."""
+        put = asyncio.ensure_future(self._inbox.put(item))
+        ended = asyncio.ensure_future(self._ended.wait())
+        try:
+            await asyncio.wait((put, ended), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            put.cancel()
+            ended.cancel()
+
+    # -- the actor ---------------------------------------------------------------------------------------------------------
+
+    async def _serve(self) -> None:
+        log.info("session_opened", job_id=self.core.ledger.job)
+        while self.core.connected and not self.link.gone:
+            await self._take(await self._inbox.get())
+
+    async def _take(self, item: _Item) -> None:
+        kind = type(item)
+        if kind is EngineBatch or kind is EngineFinished or kind is EngineFailed:
+            effects = self.core.receive(cast(HostInput, item), self._now())
+        elif isinstance(item, SessionInit | SessionResume):
+            effects = self._reattach(item)
+        elif isinstance(item, FabstirError):
+            effects = self._count_fault(item)
+        elif isinstance(item, _Signal):
+            effects = self._signalled(item)
+        elif isinstance(item, Prompt):
+            effects = self._prompt(item)
+        elif isinstance(item, ReceiptAck):
+            before = self.core.ledger.acknowledged
+            effects = self.core.receive(item, self._now())
+            self._telemetry.acknowledged(self.core.ledger.acknowledged - before)
+        else:
+            effects = self.core.receive(cast(HostInput, item), self._now())
+        await self._carry_out(effects)
+        if self._draining:
+            await self._leave_when_idle()
+        self._set_alarm()
+
+    async def _attach(self, hello: Hello) -> None:
+        await self._carry_out(self.core.attach(hello, Hash32(secrets.token_bytes(32)), self._now()))
+
+    def _reattach(self, hello: Hello) -> list[HostEffect]:
+        """Between two answers the renter may replace the conversation, under the same job."""
+        try:
+            self._reauthorise(hello)
+        except FabstirError as fault:
+            return [Send(Error.of(fault, hello.session_id))]
+        return self.core.attach(hello, Hash32(secrets.token_bytes(32)), self._now())
+
+    def _prompt(self, item: Prompt) -> list[HostEffect]:
+        if self._draining:
+            return [Send(Error.of(error("draining"), item.session_id, item.message_index))]
+        if self.core.state is SessionState.READY:
+            self._telemetry.prompted()
+        return self.core.receive(item, self._now())
+
+    def _count_fault(self, fault: FabstirError) -> list[HostEffect]:
+        self._faults += 1
+        if self._faults <= MAX_FAULTS:
+            return [Send(Error.of(fault))]
+        limit = error("rate_limited", f"{MAX_FAULTS} unreadable messages in one connection")
+        return [Send(Error.of(limit)), Disconnect(limit.code)]
+
+    def _signalled(self, signal: _Signal) -> list[HostEffect]:
+        if signal is _Signal.ALARM:
+            self._alarm_at = None
+            return self.core.tick(self._now())
+        self._draining = True
+        return [Send(Notice(code="draining", message="This host is shutting down; go on with another one."))]
+
+    async def _leave_when_idle(self) -> None:
+        if self.core.state is not SessionState.READY:
+            self._leave_by = None
+            return
+        if self._leave_by is None:
+            self._leave_by = self._now() + self._ack_grace
+        if self.core.ledger.exposed == 0 or self._now() >= self._leave_by:
+            await self.link.close("draining")
+
+    async def _detach(self) -> None:
+        """Tell the core that nobody is there, so that the log says where the answer was cut."""
+        code = self.link.code or "host_unreachable"
+        if self.core.connected:
+            with contextlib.suppress(FabstirError):  # writing failed: the book reads this job again
+                await self._carry_out(self.core.receive(RenterLost(code), self._now()))
+        ledger = self.core.ledger
+        log.info("session_closed", job_id=ledger.job, code=code, tokens=ledger.served, status=self.core.state.value)
+
+    # -- effects -----------------------------------------------------------------------------------------------------------
+
+    async def _carry_out(self, effects: list[HostEffect]) -> None:
+        """In order. From the first effect to the last `Store` nobody else writes to the job's log."""
+        stored = 0
+        for position, effect in enumerate(effects, 1):
+            if type(effect) is Store:
+                stored = position
+        if stored:
+            async with self._book.exclusive(self.core.ledger):
+                for effect in effects[:stored]:
+                    await self._do(effect)
+        for effect in effects[stored:]:
+            await self._do(effect)
+
+    async def _do(self, effect: HostEffect) -> None:
+        match effect:
+            case Send():
+                await self._send(effect.message)
+            case Store():
+                await self._book.store(self.core.ledger, effect.events)
+            case RunGeneration():
+                self._pump = self._tasks.create_task(self._generate(effect))
+            case CancelGeneration():
+                if self._pump is not None:
+                    self._pump.cancel()
+            case Disconnect():
+                await self.link.close(effect.code)
+            case RequestSettlement():
+                self._request_settlement(effect.reason)
+
+    async def _send(self, message: FromHost) -> None:
+        if await self.link.send(message):
+            self._telemetry.sent(message)
+
+    # -- what feeds the inbox ----------------------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        while True:
+            try:
+                item: _Item = await self.link.receive()
+            except Interrupted as gone:
+                self.link.gone, self.link.code = True, self.link.code or gone.code
+                await self._inbox.put(RenterLost(self.link.code))
+                return
+            except FabstirError as fault:
+                item = fault
+            await self._inbox.put(item)
+
+    async def _generate(self, run: RunGeneration) -> None:
+        turn = run.turn
+        try:
+            with self._telemetry.generation() as started:
+                items = cast(AsyncGenerator[TokenBatch | GenerationEnd, None], self._engine.generate(run.request))
+                async with contextlib.aclosing(items):
+                    async for item in items:
+                        started()
+                        if isinstance(item, GenerationEnd):
+                            return await self._inbox.put(EngineFinished(turn, item))
+                        await self._inbox.put(EngineBatch(turn, item))
+            raise error("engine_gone", "the generation stopped without an end")
+        except FabstirError as fault:
+            return await self._inbox.put(EngineFailed(turn, fault))
+
+    async def _ring(self, due: float) -> None:
+        await self._clock.sleep(due - self._now())
+        await self._inbox.put(_Signal.ALARM)
+
+    def _set_alarm(self) -> None:
+        due = self.core.next_deadline()
+        if self._leave_by is not None:
+            due = self._leave_by if due is None else min(due, self._leave_by)
+        if due == self._alarm_at:
+            return
+        self._alarm_at = due
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = None if due is None else self._tasks.create_task(self._ring(due))
+
+    def _now(self) -> float:
+        return self._clock.monotonic()

@@ -1,0 +1,74 @@
+"""What one session adds to the node's metrics: counts and times of its answers. Sees messages, keeps no text and no ids."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from fabstir.ops.metrics import FINISH_REASONS, Metrics
+from fabstir.protocol.messages import Error, FromHost, Response, StreamChunk
+
+
+class SessionTelemetry:
+    """One per session; times are of the monotonic clock that it is given."""
+
+    def __init__(self, metrics: Metrics, monotonic: Callable[[], float]) -> None:
+        self._metrics = metrics
+        self._monotonic = monotonic
+        self._asked_at: float | None = None
+        self._last_token: float | None = None
+
+    def prompted(self) -> None:
+        """A prompt arrived."""
+        self._asked_at = self._monotonic()
+        self._last_token = None
+
+    def sent(self, message: FromHost) -> None:
+        """A message went out."""
+        if isinstance(message, StreamChunk):
+            self._tokens(len(message.tokens))
+        elif isinstance(message, Response):
+            known = message.finish_reason in FINISH_REASONS
+            self._metrics.success(message.finish_reason if known else "interrupted")
+            self._metrics.prompt_tokens.inc(message.usage.prompt_tokens)
+            self._ended()
+        elif isinstance(message, Error):
+            self._metrics.failure(message.code)
+            if message.message_index is not None:  # this one ends an answer
+                self._ended()
+
+    def acknowledged(self, tokens: int) -> None:
+        """So many more tokens are signed for."""
+        self._metrics.acknowledged_tokens.inc(tokens)
+
+    @contextlib.contextmanager
+    def generation(self) -> Iterator[Callable[[], None]]:
+        """Around one generation; call what it gives at the first item."""
+        metrics, waiting = self._metrics, True
+        metrics.requests_waiting.inc()
+
+        def started() -> None:
+            nonlocal waiting
+            if waiting:
+                waiting = False
+                metrics.requests_waiting.dec()
+                metrics.requests_running.inc()
+
+        try:
+            yield started
+        finally:
+            (metrics.requests_waiting if waiting else metrics.requests_running).dec()
+
+    def _tokens(self, count: int) -> None:
+        now, metrics = self._monotonic(), self._metrics
+        metrics.generation_tokens.inc(count)
+        if self._last_token is not None:
+            metrics.inter_token_latency.observe((now - self._last_token) / count)
+        elif self._asked_at is not None:
+            metrics.time_to_first_token.observe(now - self._asked_at)
+        self._last_token = now
+
+    def _ended(self) -> None:
+        if self._asked_at is not None:
+            self._metrics.request_latency.observe(self._monotonic() - self._asked_at)
+            self._asked_at = None
