@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from reference import cli, configuration, errors, metrics, settlement
+from reference import cli, configuration, errors, metrics, protocol, settlement
 
 TARGET: Final = Path(__file__).resolve().parent.parent / "docs" / "reference"
 HEADER: Final = (
@@ -23,6 +23,7 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "configuration.md": configuration.render,
     "errors.md": errors.render,
     "metrics.md": metrics.render,
+    "protocol.md": protocol.render,
     "settlement.md": settlement.render,
 }
 

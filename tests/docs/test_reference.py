@@ -12,6 +12,8 @@ from fabstir.cli.app import COMMANDS
 from fabstir.domain.errors import CATALOGUE
 from fabstir.ops.metrics import Metrics
 from fabstir.ops.settings import Setting, settings
+from fabstir.protocol.matrix import MATRIX, Call
+from fabstir.protocol.messages import HOST_TYPES, RENTER_TYPES
 
 REFERENCE = Path("docs/reference")
 
@@ -66,3 +68,16 @@ def test_every_metric_is_documented() -> None:
     """By the name that Prometheus sees."""
     text = page("metrics.md")
     assert all(f"`{family.name}" in text for family in Metrics().registry.collect())
+
+
+def test_every_message_is_documented() -> None:
+    """Of both directions."""
+    text = page("protocol.md")
+    assert all(f"### `{kind}`\n" in text for kind in RENTER_TYPES | HOST_TYPES)
+
+
+def test_every_ending_and_call_is_documented() -> None:
+    """The matrix and the rights."""
+    text = page("settlement.md")
+    assert all(f"| `{ending}` |" in text for ending, _ in MATRIX)
+    assert all(f"| `{call}` |" in text for call in Call)
