@@ -20,6 +20,7 @@ class Answer:
         """The budget is what the deposit still pays for, not what was asked for."""
         self.served = 0
         self.end: GenerationEnd | None = None
+        self._accepted = 0
         self._held: deque[TokenBatch] = deque()
         self._text: list[str] = []
 
@@ -34,12 +35,13 @@ class Answer:
         return self.prompt.prefix + "".join(self._text)
 
     def hold(self, batch: TokenBatch) -> None:
-        """Generated; wait for room."""
-        self._held.append(batch)
-
-    def drop_held(self) -> None:
-        """What was not served is not billed."""
-        self._held.clear()
+        """Generated; wait for room. What an engine makes beyond the budget is dropped: nobody would pay for it."""
+        left = self.budget - self._accepted
+        self._accepted += len(batch.records)
+        if left >= len(batch.records):
+            self._held.append(batch)
+        elif left > 0:
+            self._held.append(TokenBatch(batch.records[:left], ""))
 
     def take(self, room: int) -> TokenBatch | None:
         """The next tokens to serve, at most `room` of them; a batch is split so that its text goes with its last token."""

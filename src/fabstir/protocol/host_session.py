@@ -105,9 +105,10 @@ class HostSession:
     def receive(self, item: HostInput, now: float) -> list[HostEffect]:
         """Take one input. Errors of the peer become an `error` message; the state is unchanged by them."""
         handler = TRANSITIONS.get((self.state, type(item)))
+        index = item.message_index if isinstance(item, Prompt) else None
         if handler is None:
-            return self._run(lambda: self._refuse(item))
-        return self._run(lambda: handler(self, item, now))
+            return self._run(lambda: self._refuse(item), index)
+        return self._run(lambda: handler(self, item, now), index)
 
     def tick(self, now: float) -> list[HostEffect]:
         """Time has passed: end an answer whose acknowledgement is overdue."""
@@ -150,7 +151,7 @@ class HostSession:
             raise error("job_closed", self.ledger.finished)
         if PROTOCOL_VERSION not in message.protocol:
             raise error("message_malformed", f"this host speaks protocol {PROTOCOL_VERSION}")
-        agreed = self._meter.agree(message if isinstance(message, SessionResume) else None)
+        agreed = self._meter.agree(message)
         if agreed:
             self._out.append(Store(agreed))
         self._conversation = Conversation.of(message.conversation_context)
@@ -262,8 +263,9 @@ class HostSession:
 
     def _block(self, now: float) -> None:
         if self.state is not SessionState.BLOCKED:
-            self._store()
-            self._send_receipt()
+            if self._meter.unsaved:
+                self._store()
+                self._send_receipt()
             self.state = SessionState.BLOCKED
             self._blocked_until = now + self._offer.ack_timeout
 
@@ -401,13 +403,13 @@ class HostSession:
     def _send(self, message: FromHost) -> None:
         self._out.append(Send(message))
 
-    def _run(self, step: Callable[[], None]) -> list[HostEffect]:
-        """Run one step; a named error becomes a message and takes back nothing, because steps check before they act."""
+    def _run(self, step: Callable[[], None], message_index: int | None = None) -> list[HostEffect]:
+        """Run one step. A named error becomes a message and takes back nothing, because steps check before they act. It carries
+        `message_index` only where the prompt of that index was refused: other errors do not end an answer."""
         try:
             step()
         except FabstirError as fault:
-            index = self._answer.prompt.message_index if self._answer else None
-            self._send(Error.of(fault, self._session or None, index))
+            self._send(Error.of(fault, self._session or None, message_index))
         out, self._out = self._out, []
         return out
 

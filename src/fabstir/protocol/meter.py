@@ -10,7 +10,7 @@ from fabstir.domain.errors import error
 from fabstir.domain.ids import Hash32, SessionId, to_hex
 from fabstir.domain.money import Tokens
 from fabstir.protocol.host_log import HostEvent, HostLedger, Resynced, TokensServed, VoucherAccepted
-from fabstir.protocol.messages import Receipt, ReceiptAck, SessionResume, amount_of
+from fabstir.protocol.messages import Receipt, ReceiptAck, SessionInit, SessionResume, amount_of
 from fabstir.protocol.signing import SigningKey, recover
 from fabstir.protocol.transcript import TokenRecord, extend, record_digest
 
@@ -33,6 +33,11 @@ class Meter:
     def served(self) -> Tokens:
         """Tokens that went out, stored or not."""
         return Tokens(self._ledger.served + len(self._unsaved))
+
+    @property
+    def unsaved(self) -> bool:
+        """Tokens went out since the last receipt."""
+        return bool(self._unsaved)
 
     @property
     def room(self) -> int:
@@ -103,19 +108,20 @@ class Meter:
         self._issued = {n: h for n, h in self._issued.items() if n > tokens}
         return (voucher,)
 
-    def agree(self, message: SessionResume | None) -> tuple[HostEvent, ...]:
-        """Settle where both sides continue after a drop: the smaller of both counts, if the transcripts agree there.
-
-        Raises PeerFault (`transcript_mismatch`).
+    def agree(self, message: SessionInit | SessionResume) -> tuple[HostEvent, ...]:
+        """Settle where both sides continue: the smaller of both counts, if the transcripts agree there. `session_init` says that the
+        renter has nothing of this job yet. Raises PeerFault (`transcript_mismatch`).
         """
         ledger = self._ledger
         self._issued.clear()
         tokens = ledger.served
-        if message is not None and message.tokens_received < tokens:
-            tokens = Tokens(message.tokens_received)
+        received = message.tokens_received if isinstance(message, SessionResume) else 0
+        if received < tokens:
+            tokens = Tokens(received)
             if tokens < max(ledger.acknowledged, ledger.checkpointed):
                 raise error("transcript_mismatch", f"{tokens} tokens lie before the acknowledged {ledger.acknowledged}")
-            if message.transcript is not None and message.transcript != to_hex(ledger.heads[tokens]):
+            claimed = message.transcript if isinstance(message, SessionResume) else None
+            if claimed is not None and claimed != to_hex(ledger.heads[tokens]):
                 raise error("transcript_mismatch", f"the heads differ at {tokens} tokens")
         # else the renter has all that the log holds, or more: it rewinds itself to `tokens_served`
         head = ledger.heads[tokens]

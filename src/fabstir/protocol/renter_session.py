@@ -346,7 +346,8 @@ class RenterSession:
         if item.message_index != prompt.message_index:
             raise error("message_out_of_order", "response of another answer")
         text = prompt.prefix + self.partial
-        self._context = (*self._context, ChatMessage("user", prompt.content), ChatMessage("assistant", text))
+        if text:  # as the host does: an answer without text leaves no trace in the conversation
+            self._context = (*self._context, ChatMessage("user", prompt.content), ChatMessage("assistant", text))
         self._message_index = prompt.message_index + 1
         self._prompt = None
         self.state = RenterState.READY
@@ -354,9 +355,10 @@ class RenterSession:
         self._out.append(AnswerDone(item))
 
     def _host_error(self, item: Error) -> None:
-        """While an answer streams: it is broken, and both sides must agree again before the next (`Connect`). Else: the host does not want us."""
+        """An error that names the answer ends it, and both sides must agree again before the next (`Connect`). While a session opens or
+        ends, it means that the host does not want us. Any other is about a single message and changes nothing."""
         fault = as_fault(item)
-        if self.state is RenterState.RECEIVING:
+        if self.state is RenterState.RECEIVING and item.message_index == self._asked().message_index:
             self._break(fault)
             self.state = RenterState.OFFLINE
         elif self.state in (RenterState.OPENING, RenterState.ENDING):

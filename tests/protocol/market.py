@@ -1,0 +1,273 @@
+"""Two session cores, two journals and the wire between them, all in memory: what the protocol tests play on."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+
+from fabstir.domain.ids import Address, Hash32, ModelId, SessionId
+from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
+from fabstir.domain.terms import ProofPolicy, Terms
+from fabstir.protocol import host_log, renter_log
+from fabstir.protocol.effects import CancelGeneration, Disconnect, HostEffect, RunGeneration, Send, Store
+from fabstir.protocol.generation import GenerationEnd, TokenBatch
+from fabstir.protocol.host_log import HostLedger, JobAdmitted
+from fabstir.protocol.host_session import (
+    EngineBatch,
+    EngineFinished,
+    HostInput,
+    HostOffer,
+    HostSession,
+    RenterLost,
+    SessionState,
+)
+from fabstir.protocol.messages import (
+    FromHost,
+    FromRenter,
+    SessionInit,
+    SessionResume,
+    decode_from_host,
+    decode_from_renter,
+    encode,
+)
+from fabstir.protocol.renter_log import JobPlanned, RenterLedger
+from fabstir.protocol.renter_session import (
+    AnswerBroken,
+    AnswerDone,
+    Connect,
+    Deliver,
+    HostLost,
+    LeaveHost,
+    RenterEffect,
+    RenterInput,
+    RenterSession,
+    RenterState,
+    SendHost,
+    SessionClosed,
+    StoreRenter,
+)
+from fabstir.protocol.signing import Market, SigningKey, keccak
+from fabstir.protocol.transcript import TokenRecord
+
+HOST_KEY = SigningKey(b"\x01" * 32)
+SESSION_KEY = SigningKey(b"\x02" * 32)
+MARKET = Market(31337, Address(b"\x0a" * 20))
+SESSION = SessionId("talk")
+
+
+def terms(exposure: int = 64, price: int = 200_000, policy: ProofPolicy = ProofPolicy.REQUIRED) -> Terms:
+    """Terms between the two test keys."""
+    return Terms(
+        renter=Address(b"\x03" * 20),
+        signer=SESSION_KEY.address,
+        host=HOST_KEY.address,
+        token=Address(b"\x04" * 20),
+        price=PricePerMTok(price),
+        expires_at=2_000_000_000,
+        challenge=900,
+        exposure=Tokens(exposure),
+        policy=policy,
+        model_id=ModelId(b"\x05" * 32),
+        salt=Hash32(b"\x06" * 32),
+    )
+
+
+def records(first: int, count: int) -> tuple[TokenRecord, ...]:
+    """`count` distinguishable records."""
+    return tuple(TokenRecord(first + i, -(first + i) % 1000 - 1000, ((first + i, -1000),)) for i in range(count))
+
+
+class World:
+    """A host, a renter, their journals and the wire. Deterministic; nothing happens unless a method is called.
+
+    `fuse` cuts one side's power: that many effects later the process is gone, whatever it was doing.
+    """
+
+    def __init__(self, agreed: Terms, deposit: int, ack_timeout: float = 30.0) -> None:
+        self.terms, self.now = agreed, 1_000.0
+        self.offer = HostOffer(model="m", context_size=2048, max_message_bytes=1 << 20, ack_timeout=ack_timeout)
+        admitted = JobAdmitted(agreed, BaseUnits(deposit), MARKET, self.now)
+        planned = JobPlanned(agreed, BaseUnits(deposit), MARKET, b"\x02" * 32, "ws://host", self.now)
+        self.host_journal = [host_log.encode_event(admitted)]
+        self.renter_journal = [renter_log.encode_event(planned)]
+        self.host = HostSession(self.replay_host(), HOST_KEY, self.offer)
+        self.renter = RenterSession(self.replay_renter(), SESSION_KEY)
+        self.to_host: deque[bytes] = deque()
+        self.to_renter: deque[bytes] = deque()
+        self.linked = False
+        self.generation: RunGeneration | None = None
+        self.generated = 0
+        self.nonce = 0
+        self.on_wire = 0
+        self.text: list[str] = []
+        self.done: list[RenterEffect] = []
+        self.host_fuse: int | None = None
+        self.renter_fuse: int | None = None
+        self.crashes = 0
+
+    # -- journals ----------------------------------------------------------------------------------------------------
+
+    def replay_host(self) -> HostLedger:
+        return HostLedger.replay([host_log.decode_event(data) for data in self.host_journal])
+
+    def replay_renter(self) -> RenterLedger:
+        return RenterLedger.replay([renter_log.decode_event(data) for data in self.renter_journal])
+
+    # -- effects ---------------------------------------------------------------------------------------------------------
+
+    def host_in(self, item: HostInput) -> list[FromHost]:
+        """Feed the host; returns what it sent."""
+        return self._host_run(lambda: self.host.receive(item, self.now))
+
+    def _host_run(self, step: Callable[[], list[HostEffect]]) -> list[FromHost]:
+        sent: list[FromHost] = []
+        for effect in step():
+            if self._blown("host"):
+                break
+            match effect:
+                case Store(events=events):
+                    self.host_journal += [host_log.encode_event(event) for event in events]
+                case Send(message=message):
+                    sent.append(message)
+                    self.on_wire += len(getattr(message, "tokens", ()) or ()) if hasattr(message, "index") else 0
+                    if self.linked:
+                        self.to_renter.append(encode(message))
+                case RunGeneration():
+                    self.generation = effect
+                case CancelGeneration():
+                    self.generation = None
+                case Disconnect():
+                    pass
+                case _:
+                    pass
+        return sent
+
+    def renter_in(self, item: RenterInput) -> None:
+        """Feed the renter."""
+        for effect in self.renter.receive(item, self.now):
+            if self._blown("renter"):
+                return
+            match effect:
+                case StoreRenter(events=events):
+                    self.renter_journal += [renter_log.encode_event(event) for event in events]
+                case SendHost(message=message):
+                    if self.linked:
+                        self.to_host.append(encode(message))
+                case Deliver(text=text):
+                    self.text.append(text)
+                case LeaveHost():
+                    self.done.append(effect)
+                    self.cut()
+                case AnswerDone() | AnswerBroken() | SessionClosed():
+                    self.done.append(effect)
+                case _:
+                    pass
+
+    def _blown(self, side: str) -> bool:
+        fuse = self.host_fuse if side == "host" else self.renter_fuse
+        if fuse is None:
+            return False
+        if fuse > 0:
+            setattr(self, f"{side}_fuse", fuse - 1)
+            return False
+        self.crash_host() if side == "host" else self.crash_renter()
+        return True
+
+    # -- what happens --------------------------------------------------------------------------------------------------------
+
+    def connect(self, context: tuple = ()) -> None:
+        """A fresh connection; the renter introduces itself."""
+        self.linked = True
+        self.nonce += 1
+        self.renter_in(
+            Connect(session_id=SESSION, context=context, nonce=keccak(self.nonce.to_bytes(4, "big")), issued_at=1000)
+        )
+
+    def deliver_to_host(self) -> FromRenter | None:
+        """One message reaches the host."""
+        if not self.to_host:
+            return None
+        message = decode_from_renter(self.to_host.popleft())
+        if isinstance(message, SessionInit | SessionResume):
+            salt = keccak(b"salt" + self.nonce.to_bytes(4, "big"))
+            self._host_run(lambda: self.host.attach(message, salt, self.now))
+        else:
+            self.host_in(message)
+        return message
+
+    def deliver_to_renter(self) -> FromHost | None:
+        """One message reaches the renter."""
+        if not self.to_renter:
+            return None
+        message = decode_from_host(self.to_renter.popleft())
+        self.renter_in(message)
+        return message
+
+    def flow(self) -> None:
+        """Everything in flight arrives."""
+        while self.to_host or self.to_renter:
+            self.deliver_to_host()
+            self.deliver_to_renter()
+
+    def generate(self, count: int, text: str = "") -> None:
+        """The engine makes `count` tokens."""
+        if self.generation is None or count <= 0:
+            return
+        first, self.generated = self.generated, self.generated + count
+        self.host_in(EngineBatch(self.generation.turn, TokenBatch(records(first, count), text or f"<{first}:{count}>")))
+
+    def finish_generation(self, reason: str = "stop") -> None:
+        """The engine is done."""
+        if self.generation is not None:
+            turn, self.generation = self.generation.turn, None
+            self.host_in(EngineFinished(turn, GenerationEnd(finish_reason=reason, prompt_tokens=5, completion_tokens=0)))
+
+    def cut(self, arrived: int = 0) -> None:
+        """The connection breaks after `arrived` more messages arrived on each side."""
+        if not self.linked:
+            return
+        self.linked = False
+        for _ in range(arrived):
+            self.deliver_to_host()
+            self.deliver_to_renter()
+        self.to_host.clear()
+        self.to_renter.clear()
+        self.generation = None if self.host.state is SessionState.DETACHED else self.generation
+        self.host_in(RenterLost())
+        if self.renter.state not in (RenterState.OFFLINE, RenterState.ENDED):
+            self.renter_in(HostLost())
+
+    def crash_host(self) -> None:
+        """Power off, power on: only the journal is left."""
+        self.crashes += 1
+        self.host_fuse, self.generation, linked = None, None, self.linked
+        self.linked = False
+        self.to_host.clear()
+        self.host = HostSession(self.replay_host(), HOST_KEY, self.offer)
+        while linked and self.to_renter:
+            self.deliver_to_renter()
+        if self.renter.state not in (RenterState.OFFLINE, RenterState.ENDED):
+            self.renter_in(HostLost())
+
+    def crash_renter(self) -> None:
+        """The same on the other side."""
+        self.renter_fuse = None
+        self.renter = RenterSession(self.replay_renter(), SESSION_KEY)
+        self.to_renter.clear()
+        linked, self.linked = self.linked, False
+        while linked and self.to_host:
+            self.deliver_to_host()
+        self.host_in(RenterLost())
+
+
+def same_ledger(left: HostLedger, right: HostLedger) -> bool:
+    """Equal in everything that is derived from the log."""
+    fields = ("records", "head", "heads", "voucher", "message_index", "in_turn", "checkpoints", "commitment", "finished")
+    return all(getattr(left, name) == getattr(right, name) for name in fields)
+
+
+def changed(message: msgspec.Struct, **fields: object) -> bytes:
+    """`message` with other fields, as bytes."""
+    return encode(msgspec.structs.replace(message, **fields))
