@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
-CODE := src tests tools $(wildcard benchmarks)
+CODE := src tests tools contracts/tools $(wildcard benchmarks)
 
 .PHONY: help
 help: ## What can be made
@@ -58,6 +58,7 @@ check: install ## Format, lint, types, layers, and that nothing generated is sta
 	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/mypy $(CODE)
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python contracts/tools/build.py --check
 	@$(BIN)/python tools/check_lock.py
 	@$(BIN)/python tools/generate_reference.py --check
 
@@ -70,6 +71,7 @@ fmt: install ## Format and fix what can be fixed
 
 .PHONY: contracts
 contracts: install ## Compile the contracts and write artifacts and bindings
+	@$(BIN)/python contracts/tools/build.py
 
 .PHONY: docs
 docs: install ## Write docs/reference from the code
