@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
+
+/// The pull ledger: who may withdraw how much of which token, and the only ways in which money leaves the market.
+abstract contract Earnings {
+    using SafeERC20 for IERC20;
+
+    /// The market's share of every credit, in basis points; fixed for this version of the contract.
+    uint256 public constant FEE_BPS = 500;
+    /// What a renter's contract may spend when it is paid back in the native coin; then the refund waits in the ledger instead.
+    uint256 private constant REFUND_GAS = 30_000;
+
+    address public immutable treasury;
+    /// account => token => base units that `withdraw` pays.
+    mapping(address account => mapping(address token => uint256)) public earnings;
+    bool private transient _entered;
+
+    event EarningsWithdrawn(address indexed account, address indexed token, address to, uint256 amount);
+
+    error Reentered();
+    error NothingToClaim();
+    error BadRecipient();
+    error TransferFailed();
+
+    modifier nonReentrant() {
+        if (_entered) revert Reentered();
+        _entered = true;
+        _;
+        _entered = false;
+    }
+
+    constructor(address treasury_) {
+        if (treasury_ == address(0) || treasury_ == address(this)) revert BadRecipient();
+        treasury = treasury_;
+    }
+
+    /// Pays out all that the caller earned in `token`.
+    function withdraw(address token, address to) external nonReentrant returns (uint256 amount) {
+        if (to == address(0) || to == address(this)) revert BadRecipient();
+        amount = earnings[msg.sender][token];
+        if (amount == 0) revert NothingToClaim();
+        earnings[msg.sender][token] = 0;
+        emit EarningsWithdrawn(msg.sender, token, to, amount);
+        if (token != address(0)) {
+            IERC20(token).safeTransfer(to, amount);
+        } else if (!_send(to, amount, gasleft())) {
+            revert TransferFailed();
+        }
+    }
+
+    function _credit(address host, address token, uint256 delta) internal {
+        uint256 fee = delta * FEE_BPS / 10_000;
+        earnings[host][token] += delta - fee;
+        if (fee != 0) earnings[treasury][token] += fee;
+    }
+
+    /// Pushes a refund; where the receiver or the token refuses, the money waits in the ledger. True where it was pushed.
+    function _refund(address to, address token, uint256 amount) internal returns (bool pushed) {
+        pushed = token == address(0) ? _send(to, amount, REFUND_GAS) : IERC20(token).trySafeTransfer(to, amount);
+        if (!pushed) earnings[to][token] += amount;
+    }
+
+    /// Sends native coin and looks at nothing that comes back: a receiver cannot make the caller pay for copying a bomb.
+    function _send(address to, uint256 amount, uint256 gasLimit) private returns (bool success) {
+        assembly ("memory-safe") {
+            success := call(gasLimit, to, amount, 0, 0, 0, 0)
+        }
+    }
+}

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {Proof, SumNode} from "./MarketTypes.sol";
+
+/// The Merkle-sum tree of checkpoints: a leaf holds a commitment and its token count, an inner node adds the counts. A count
+/// that was misstated anywhere in the tree makes every leaf below it impossible to open, because the sums are hashed.
+/// Mirrored bit by bit by `fabstir.protocol.commitments`.
+library SumTree {
+    uint256 internal constant MAX_CHECKPOINT_TOKENS = 256;
+    uint256 internal constant MAX_PATH = 32;
+
+    /// The checkpoint's size or the path's length is out of range.
+    error PathMalformed();
+    /// The path does not lead to the committed root, or its sums do not add up to the committed tokens.
+    error PathMismatch();
+    /// The opened checkpoint does not hold the challenged token.
+    error WrongCheckpoint(uint256 position, uint256 tokensBefore);
+
+    /// Checks that `p` opens the checkpoint that holds token `position`; returns the number of tokens before it.
+    function locate(Proof calldata p, uint256 position) internal pure returns (uint256 tokensBefore) {
+        uint256 own = p.checkpointTokens;
+        if (own == 0 || own > MAX_CHECKPOINT_TOKENS || p.path.length > MAX_PATH) revert PathMalformed();
+        bytes32 node = keccak256(abi.encode(uint8(0), p.commitment, own));
+        uint256 sum = own;
+        for (uint256 i; i < p.path.length; ++i) {
+            SumNode calldata sibling = p.path[i];
+            uint256 below = sibling.tokens;
+            if (sibling.left) {
+                node = keccak256(abi.encode(uint8(1), sibling.hash, below, node, sum));
+                tokensBefore += below;
+            } else {
+                node = keccak256(abi.encode(uint8(1), node, sum, sibling.hash, below));
+            }
+            sum += below;
+        }
+        if (node != p.treeRoot || sum != p.tokens) revert PathMismatch();
+        if (position < tokensBefore || position >= tokensBefore + own) revert WrongCheckpoint(position, tokensBefore);
+    }
+}

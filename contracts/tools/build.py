@@ -1,0 +1,145 @@
+"""Builds the contracts: Solidity -> checked-in artifacts -> generated Python bindings.
+
+`build.py` compiles with the pinned compiler of node_modules and writes src/fabstir/chain/artifacts/*.json and
+src/fabstir/chain/bindings.py. `build.py --check` writes nothing and exits 1 where anything is stale: without node_modules it compares
+source hashes, with node_modules it compiles again and compares every byte. Fetches nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import bindings
+
+CONTRACTS: Final = Path(__file__).resolve().parent.parent
+ARTIFACTS: Final = CONTRACTS.parent / "src/fabstir/chain/artifacts"
+BINDINGS: Final = CONTRACTS.parent / "src/fabstir/chain/bindings.py"
+SETTINGS: Final[dict[str, Any]] = {
+    "evmVersion": "cancun",
+    "metadata": {"appendCBOR": False, "bytecodeHash": "none"},
+    "optimizer": {"enabled": True, "runs": 10_000},
+}
+OUTPUTS: Final = ("abi", "evm.bytecode.object", "evm.deployedBytecode.object", "storageLayout")
+PRODUCTS: Final = {
+    "EzklBindVerifier": "src/EzklBindVerifier.sol",
+    "Halo2BindVerifier": "src/generated/Halo2BindVerifier.sol",
+    "JobMarketplace": "src/JobMarketplace.sol",
+    "ModelRegistry": "src/ModelRegistry.sol",
+    "NodeRegistry": "src/NodeRegistry.sol",
+    "ProofSystem": "src/ProofSystem.sol",
+    "TestUSDC": "src/TestUSDC.sol",
+}
+_LOCAL_IMPORT: Final = re.compile(r'^import\s[^"]*"(\.[^"]+)"', re.MULTILINE)
+
+
+def pinned() -> dict[str, str]:
+    """The exact versions of compiler and libraries, from package.json."""
+    package = json.loads((CONTRACTS / "package.json").read_text())
+    return dict(package["dependencies"])
+
+
+def source_hash(path: str) -> str:
+    """SHA-256 over all that decides a contract's bytecode: its sources, the pinned versions and the settings."""
+    files = _closure(CONTRACTS / path)
+    content = [[str(file.relative_to(CONTRACTS)), file.read_text()] for file in sorted(files)]
+    return hashlib.sha256(json.dumps([content, pinned(), SETTINGS], sort_keys=True).encode()).hexdigest()
+
+
+def _closure(file: Path) -> set[Path]:
+    found, todo = {file}, [file]
+    while todo:
+        here = todo.pop()
+        for name in _LOCAL_IMPORT.findall(here.read_text()):
+            other = (here.parent / name).resolve()
+            if other not in found:
+                found.add(other)
+                todo.append(other)
+    return found
+
+
+def compile_sources(paths: list[str]) -> dict[str, Any]:
+    """solc's standard JSON output for `paths` below contracts/. Exits with the compiler's words on an error or a warning."""
+    sources = {path: {"content": (CONTRACTS / path).read_text()} for path in paths}
+    selection = {"*": {"*": list(OUTPUTS)}}
+    request = {"language": "Solidity", "sources": sources, "settings": {**SETTINGS, "outputSelection": selection}}
+    solc = ["node", str(CONTRACTS / "tools/solc.cjs")]
+    done = subprocess.run(solc, input=json.dumps(request), capture_output=True, text=True, check=False, cwd=CONTRACTS)
+    if done.returncode != 0:
+        sys.exit(f"The compiler did not start: {done.stderr.strip()[-800:]}\nRun `npm ci` in contracts/ first.")
+    output: dict[str, Any] = json.loads(done.stdout)
+    complaints = [e for e in output.get("errors", []) if e["severity"] != "info"]
+    if complaints:
+        sys.exit("\n".join(e["formattedMessage"] for e in complaints))
+    return output
+
+
+def build() -> dict[str, str]:
+    """Artifact texts by contract name."""
+    output = compile_sources(list(PRODUCTS.values()))
+    return {name: _artifact(output["contracts"][path][name], path) for name, path in PRODUCTS.items()}
+
+
+def _artifact(contract: dict[str, Any], path: str) -> str:
+    layout = contract["storageLayout"]
+    for row in layout["storage"]:
+        del row["astId"]  # numbers of the compiler's own, different in every compilation
+    artifact = {
+        "abi": contract["abi"],
+        "bytecode": "0x" + contract["evm"]["bytecode"]["object"],
+        "deployedBytecode": "0x" + contract["evm"]["deployedBytecode"]["object"],
+        "storageLayout": json.loads(re.sub(r"\)\d+_storage", ")_storage", json.dumps(layout))),
+        "solcVersion": pinned()["solc"],
+        "sourceHash": source_hash(path),
+    }
+    return json.dumps(artifact, indent=1, sort_keys=True) + "\n"
+
+
+def stale(rebuilt: dict[str, str] | None) -> list[str]:
+    """What is not current, in words; `rebuilt` is None where there is no compiler."""
+    found = []
+    for name, path in PRODUCTS.items():
+        file = ARTIFACTS / f"{name}.json"
+        if not file.exists():
+            found.append(f"{name}: no artifact")
+        elif json.loads(file.read_text())["sourceHash"] != source_hash(path):
+            found.append(f"{name}: the sources have changed since the artifact was built")
+        elif rebuilt is not None and file.read_text() != rebuilt[name]:
+            found.append(f"{name}: a rebuild differs from the artifact")
+    found += [f"{file.name}: of no contract" for file in ARTIFACTS.glob("*.json") if file.stem not in PRODUCTS]
+    if not found and (not BINDINGS.exists() or BINDINGS.read_text() != _bindings()):
+        found.append("bindings.py: differs from what the artifacts generate")
+    return found
+
+
+def _bindings() -> str:
+    return bindings.generate({name: json.loads((ARTIFACTS / f"{name}.json").read_text())["abi"] for name in PRODUCTS})
+
+
+def main() -> None:
+    """Parse, then build or check."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing, exit 1 where something is stale")
+    arguments = parser.parse_args()
+    compiler = (CONTRACTS / "node_modules/solc").exists()
+    if arguments.check:
+        found = stale(build() if compiler else None)
+        if found:
+            sys.exit("Stale, run contracts/tools/build.py:\n  " + "\n  ".join(found))
+        print("Artifacts and bindings are current" + ("" if compiler else " (by source hash; no compiler here)"))
+        return
+    ARTIFACTS.mkdir(parents=True, exist_ok=True)
+    for name, text in build().items():
+        (ARTIFACTS / f"{name}.json").write_text(text)
+        print(f"{name}: {(len(json.loads(text)['deployedBytecode']) - 2) // 2} bytes")
+    BINDINGS.write_text(_bindings())
+
+
+if __name__ == "__main__":
+    main()
