@@ -1,0 +1,155 @@
+"""Which host to take: a pure ranking with a reason for every host that is not in it.
+
+The order is the policy: hosts that failed lately last, then the cheapest, then the quickest to answer, then by address,
+so that equal hosts are always ranked the same. Never asks a host or the chain anything; `fabstir.market.hosts` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from fabstir.domain.errors import FabstirError
+from fabstir.domain.ids import Address, ModelId
+from fabstir.domain.money import BaseUnits, PricePerMTok
+from fabstir.domain.terms import ProofPolicy
+from fabstir.ports.chain import HostEntry
+from fabstir.protocol.admission import Offer
+from fabstir.protocol.signing import Market as Contract
+
+FIRST_REST_SECONDS: Final = 2.0
+LONGEST_REST_SECONDS: Final = 300.0
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A registered host, and what it answered when it was asked for its offer."""
+
+    entry: HostEntry
+    offer: Offer | None = None
+    latency: float = 0.0
+    """Seconds that the answer took."""
+    fault: FabstirError | None = None
+    """Why there is no offer."""
+
+    @property
+    def address(self) -> Address:
+        """The host's account."""
+        return self.entry.address
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What a renter wants."""
+
+    contract: Contract
+    model_id: ModelId
+    token: Address
+    policy: ProofPolicy
+    budget: BaseUnits
+    """The largest deposit that is possible now."""
+    max_price: PricePerMTok | None = None
+
+
+class Ranked(msgspec.Struct, frozen=True):
+    """A host that fits. `why` is for a person."""
+
+    candidate: Candidate
+    offer: Offer
+    price: PricePerMTok
+    why: str
+
+
+class Discarded(msgspec.Struct, frozen=True):
+    """A host that does not. `why` is for a person."""
+
+    candidate: Candidate
+    why: str
+
+    def __str__(self) -> str:
+        return f"0x{self.candidate.address.hex()[:8]} at {self.candidate.entry.url}: {self.why}"
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """Every candidate, in one of the two lists."""
+
+    ranked: tuple[Ranked, ...]
+    discarded: tuple[Discarded, ...]
+
+
+class Rest(msgspec.Struct, frozen=True):
+    """What is remembered of a host that failed; forgotten at its next success."""
+
+    failures: int
+    until: float
+    """On the clock of whoever asks."""
+
+
+def rest_after(previous: Rest | None, now: float) -> Rest:
+    """After one more failure: twice the last pause, within bounds."""
+    failures = previous.failures + 1 if previous else 1
+    return Rest(failures, now + min(FIRST_REST_SECONDS * 2 ** (failures - 1), LONGEST_REST_SECONDS))
+
+
+def choose(
+    candidates: Sequence[Candidate],
+    order: Order,
+    rests: Mapping[Address, Rest],
+    now: float,
+    excluded: Container[Address] = (),
+) -> Choice:
+    """Rank `candidates` for `order`. A resting host is not discarded: it comes last, so that a lone host is still
+    tried.
+    """
+    ranked: list[tuple[tuple[bool, int, float, bytes], Ranked]] = []
+    discarded = []
+    for candidate in candidates:
+        offer, why = candidate.offer, _objection(candidate, order, excluded)
+        price = offer.price_of(order.model_id) if offer else None
+        if why or offer is None or price is None:
+            discarded.append(Discarded(candidate, why))
+            continue
+        rest = rests.get(candidate.address)
+        resting = rest is not None and now < rest.until
+        key = (resting, price, candidate.latency, candidate.address)
+        ranked.append(
+            (key, Ranked(candidate, offer, price, _praise(price, candidate.latency, rest if resting else None)))
+        )
+    return Choice(tuple(row for _, row in sorted(ranked, key=lambda pair: pair[0])), tuple(discarded))
+
+
+def _objection(candidate: Candidate, order: Order, excluded: Container[Address]) -> str:
+    """Why `candidate` does not fit; empty where it does."""
+    offer = candidate.offer
+    if candidate.address in excluded:
+        return "failed in this answer"
+    if offer is None:
+        return candidate.fault.detail or candidate.fault.code if candidate.fault else "was not asked"
+    price = offer.price_of(order.model_id)
+    if offer.host != candidate.address or offer.market != order.contract:
+        return "its offer names another host, chain or contract"
+    if price is None:
+        return "does not offer the model"
+    return _objection_to_terms(candidate, offer, price, order)
+
+
+def _objection_to_terms(candidate: Candidate, offer: Offer, price: PricePerMTok, order: Order) -> str:
+    registered = dict(candidate.entry.models).get(order.model_id)
+    if registered is None:
+        return "is not registered on chain for the model"
+    if price > registered:
+        return f"asks {price}, registered on chain is {registered}"
+    if order.max_price is not None and price > order.max_price:
+        return f"asks {price}, at most {order.max_price} base units for 1,000,000 tokens are wanted"
+    if order.token not in offer.tokens:
+        return "does not take this token"
+    if order.policy not in offer.policies:
+        return f"does not accept the proof policy {order.policy.name.lower()}"
+    if offer.min_deposit > order.budget:
+        return f"asks a deposit of {offer.min_deposit}, {order.budget} base units are left"
+    return ""
+
+
+def _praise(price: PricePerMTok, latency: float, rest: Rest | None) -> str:
+    text = f"{price} base units for 1,000,000 tokens, answered in {latency * 1000:.0f} ms"
+    return f"{text}; last, because it failed {rest.failures} times in a row" if rest else text

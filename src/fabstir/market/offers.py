@@ -1,0 +1,62 @@
+"""Asks a host for its offer over HTTP: `GET /v1/offer`, bounded in time and size.
+
+The answer is a stranger's: it is parsed against the wire type, never followed elsewhere (no redirects) and never
+believed further than `fabstir.market.choice` checks it against the chain.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import aiohttp
+import msgspec
+
+from fabstir.domain.errors import error
+from fabstir.protocol.admission import Offer, WireOffer
+
+TIMEOUT_SECONDS: Final = 3.0
+MAX_OFFER_BYTES: Final = 1 << 18
+
+_decoder: Final = msgspec.json.Decoder(WireOffer)
+
+
+class HttpOffers:
+    """`OfferSource` over HTTP. Holds one connection pool from the first question until `close`."""
+
+    def __init__(self, timeout: float = TIMEOUT_SECONDS) -> None:
+        self._timeout = aiohttp.ClientTimeout(total=timeout)
+        self._session: aiohttp.ClientSession | None = None
+
+    def __repr__(self) -> str:
+        return f"<HttpOffers {'open' if self._session else 'closed'}>"
+
+    async def fetch(self, url: str) -> Offer:
+        """Raises Interrupted (`host_unreachable`), PeerFault (`message_malformed`)."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=self._timeout)
+        try:
+            async with self._session.get(url.rstrip("/") + "/v1/offer", allow_redirects=False) as answer:
+                if answer.status != 200:
+                    raise error("host_unreachable", f"GET /v1/offer answered {answer.status}")
+                body = await _read(answer)
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as broken:
+            raise error("host_unreachable", f"GET /v1/offer: {type(broken).__name__}") from broken
+        try:
+            return _decoder.decode(body).offer()
+        except (msgspec.MsgspecError, ValueError) as unreadable:
+            raise error("message_malformed", f"GET /v1/offer: {unreadable}"[:200]) from unreadable
+
+    async def close(self) -> None:
+        """Idempotent."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for piece in answer.content.iter_chunked(1 << 14):
+        body += piece
+        if len(body) > MAX_OFFER_BYTES:
+            raise error("message_malformed", f"GET /v1/offer: more than {MAX_OFFER_BYTES} bytes")
+    return bytes(body)

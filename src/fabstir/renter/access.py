@@ -1,0 +1,276 @@
+"""From a model and a budget to a host that waits for our question; and from one host to the next.
+
+It knows three ways, and takes the first that works: the connection that stands, the same host again where only the
+connection broke, the next host of the market under a new job. Whoever fails is not asked again for the same answer.
+What an answer is, is the business of `session`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+import structlog
+
+from fabstir.domain.errors import FabstirError, Interrupted, PeerFault, Refused, error
+from fabstir.domain.ids import Address, ModelId, SessionId
+from fabstir.market.choice import Choice, Order, Ranked
+from fabstir.market.hosts import Directory
+from fabstir.ports.clock import Clock
+from fabstir.ports.transport import Transport
+from fabstir.protocol.messages import ChatMessage
+from fabstir.renter.jobs import Jobs, RenterJob
+from fabstir.renter.link import Link
+from fabstir.renter.purse import Purse
+from fabstir.renter.settings import RenterSettings
+from fabstir.renter.settling import Settlement
+from fabstir.renter.transport import Dial
+
+RETRY_SECONDS: Final = (0.1, 0.2, 0.4, 0.8, 1.6)
+"""Between greetings that a host answers with `job_unknown` (its RPC endpoint is behind ours) or `session_in_use` (it
+has not noticed yet that our last connection broke).
+"""
+_TRY_AGAIN: Final = frozenset(("job_unknown", "session_in_use"))
+_JOB_IS_SPENT: Final = frozenset(("deposit_exhausted", "job_closed", "job_expired"))
+"""The host is well; this job is not. A new one may be opened with it."""
+
+_HOST_FAILED: Final = (Interrupted, PeerFault, Refused)
+Context = tuple[ChatMessage, ...]
+
+log = structlog.get_logger()
+
+
+class Parts(msgspec.Struct, frozen=True):
+    """What every session of a market shares."""
+
+    directory: Directory
+    jobs: Jobs
+    dial: Dial
+    clock: Clock
+    settings: RenterSettings
+
+
+class Setbacks:
+    """What went wrong so far with one answer."""
+
+    def __init__(self) -> None:
+        self.given_up: dict[Address, FabstirError] = {}
+        self.redialled: set[Address] = set()
+        self.reopened: set[Address] = set()
+
+    def __repr__(self) -> str:
+        return f"<Setbacks {len(self.given_up)} given up, {len(self.redialled)} redialled>"
+
+
+class Access:
+    """One session's way to its hosts. Memory: its jobs, one connection."""
+
+    def __init__(self, parts: Parts, model: ModelId, purse: Purse, session: SessionId) -> None:
+        self._parts = parts
+        self._model = model
+        self._purse = purse
+        self._session = session
+        self._again: RenterJob | None = None
+        """Its connection broke; it is tried once more."""
+        self.link: Link | None = None
+        self.jobs: list[RenterJob] = []
+        """Every job of this session, oldest first."""
+
+    def __repr__(self) -> str:
+        return f"<Access {self.link!r}, {len(self.jobs)} jobs, {self._purse!r}>"
+
+    async def connect(self, context: Context, setbacks: Setbacks) -> Link:
+        """A host that holds `context` and waits for a question.
+
+        Raises Refused (`no_host`, `budget_exceeded`), Interrupted (`hosts_exhausted`), ChainFault, LocalFault.
+        """
+        while True:
+            for way in (self._standing, self._once_more, self._next):
+                if (link := await way(context, setbacks)) is not None:
+                    return link
+
+    async def drop(self, fault: FabstirError, setbacks: Setbacks) -> None:
+        """The host at hand failed with `fault` in the middle of an answer."""
+        link, self.link = self.link, None
+        if link is not None:
+            await self._close_failed(link, fault, setbacks)
+
+    def worked(self) -> None:
+        """The host at hand delivered an answer to the end."""
+        if self.link is not None:
+            self._parts.directory.worked(self.link.job.host)
+
+    async def retire(self) -> None:
+        """End the job at hand: its deposit is used up. The next question goes to a new one."""
+        link, self.link = self.link, None
+        if link is not None:
+            link.job.spoiled = error("deposit_exhausted")
+            await self._end(link)
+
+    # -- three ways --------------------------------------------------------------------------------------------------------
+
+    async def _standing(self, context: Context, setbacks: Setbacks) -> Link | None:
+        """The connection at hand, brought to `context` where the host holds another one."""
+        link = self.link
+        if link is None:
+            return None
+        try:
+            if not link.usable:
+                raise link.left or link.lost or link.job.spoiled or error("host_unreachable", "the session has ended")
+            if link.context != context:
+                await link.open(self._session, context)
+        except _HOST_FAILED as fault:
+            self.link = None
+            await self._close_failed(link, fault, setbacks)
+        return self.link
+
+    async def _once_more(self, context: Context, setbacks: Setbacks) -> Link | None:
+        """The host whose connection broke."""
+        job, self._again = self._again, None
+        return await self._greet(job, None, context, setbacks) if job is not None and not job.spoiled else None
+
+    async def _next(self, context: Context, setbacks: Setbacks) -> Link | None:
+        """The best host that has not failed in this answer. It is called before anything is paid."""
+        ranked = await self._choose(setbacks)
+        try:
+            transport = await self._parts.dial(ranked.candidate.entry.url)
+        except _HOST_FAILED as fault:
+            self._give_up(ranked.offer.host, fault, setbacks)
+            return None
+        try:
+            job = await self._job_with(ranked)
+        except BaseException:
+            transport.abort()
+            raise
+        return await self._greet(job, transport, context, setbacks)
+
+    # -- inside ------------------------------------------------------------------------------------------------------------
+
+    async def _choose(self, setbacks: Setbacks) -> Ranked:
+        directory, jobs, settings = self._parts.directory, self._parts.jobs, self._parts.settings
+        order = Order(
+            contract=jobs.contract,
+            model_id=self._model,
+            token=jobs.token,
+            policy=settings.policy,
+            budget=self._purse.left,
+            max_price=settings.max_price,
+        )
+        choice = await directory.choose(order, setbacks.given_up)
+        if not choice.ranked and not setbacks.given_up:
+            choice = await directory.choose(order, refresh=True)
+        if choice.ranked:
+            return choice.ranked[0]
+        richer = await directory.choose(msgspec.structs.replace(order, budget=self._purse.budget), setbacks.given_up)
+        raise _nobody(choice, setbacks, self._purse if richer.ranked else None)
+
+    async def _job_with(self, ranked: Ranked) -> RenterJob:
+        jobs, purse = self._parts.jobs, self._purse
+        job = jobs.spare(ranked, self._model, purse)
+        if job is None:
+            job = await jobs.open(ranked, self._model, purse)
+        else:
+            purse.take(job.id, job.ledger.deposit)
+        job.in_use = True
+        self.jobs.append(job)
+        return job
+
+    async def _greet(
+        self, job: RenterJob, transport: Transport | None, context: Context, setbacks: Setbacks
+    ) -> Link | None:
+        """Introduce ourselves to the host of `job`, a few times where it only needs a moment."""
+        parts, delays = self._parts, list(RETRY_SECONDS)
+        while True:
+            try:
+                transport = transport or await parts.dial(job.url)
+            except _HOST_FAILED as fault:
+                self._give_up(job.host, fault, setbacks)
+                return None
+            link = Link(job, transport, parts.jobs, parts.clock, parts.settings)
+            try:
+                await link.open(self._session, context)
+            except BaseException as fault:
+                if isinstance(fault, _HOST_FAILED) and not (fault.code in _TRY_AGAIN and delays):
+                    await self._close_failed(link, fault, setbacks)
+                    return None
+                await link.close("ended")
+                if not isinstance(fault, _HOST_FAILED):
+                    raise
+                await parts.clock.sleep(delays.pop(0))
+                transport = None
+            else:
+                self.link = link
+                return link
+
+    async def _close_failed(self, link: Link, fault: FabstirError, setbacks: Setbacks) -> None:
+        """Decide whether the host of `link` gets another chance."""
+        job, fault = link.job, link.left or fault
+        only_dropped = link.lost is not None and link.left is None and not job.spoiled
+        await link.close(fault.code)
+        log.info("host_failed", host_address=job.host, job_id=job.id, code=fault.code)
+        if only_dropped and job.host not in setbacks.redialled:
+            setbacks.redialled.add(job.host)
+            self._again = job
+        elif fault.code in _JOB_IS_SPENT and job.host not in setbacks.reopened:
+            setbacks.reopened.add(job.host)
+            job.spoiled = job.spoiled or fault
+        else:
+            if isinstance(fault, PeerFault):
+                job.spoiled = job.spoiled or fault
+            self._give_up(job.host, fault, setbacks)
+
+    def _give_up(self, host: Address, fault: FabstirError, setbacks: Setbacks) -> None:
+        setbacks.given_up[host] = fault
+        self._parts.directory.failed(host)
+
+    # -- the end -----------------------------------------------------------------------------------------------------------
+
+    async def release(self) -> None:
+        """Tell every host that the session is over, so that it settles and the rest of the deposit comes back."""
+        link, self.link, self._again = self.link, None, None
+        if link is not None:
+            await self._end(link)
+        for job in self.jobs:
+            if job.ledger.opened and not (job.ledger.released or job.spoiled):
+                await self._release_by_call(job)
+            job.in_use = False
+
+    async def settle(self, *, reclaim: bool = False) -> tuple[Settlement, ...]:
+        """Where the deposits are, oldest job first."""
+        settlements = []
+        for job in self.jobs:
+            settlement = await self._parts.jobs.settle(job, reclaim=reclaim)
+            if settlement.over:
+                self._purse.settled(job.id, settlement.owed)
+            settlements.append(settlement)
+        return tuple(settlements)
+
+    async def _end(self, link: Link) -> None:
+        try:
+            if link.usable:
+                if link.context is None:
+                    await link.open(self._session, ())
+                await link.finish()
+        except _HOST_FAILED as fault:
+            log.info("host_not_told", host_address=link.job.host, job_id=link.job.id, code=fault.code)
+        finally:
+            await link.close()
+
+    async def _release_by_call(self, job: RenterJob) -> None:
+        """A host that was left in the middle of something may be well again."""
+        try:
+            transport = await self._parts.dial(job.url)
+        except _HOST_FAILED as fault:
+            log.info("host_not_told", host_address=job.host, job_id=job.id, code=fault.code)
+            return
+        await self._end(Link(job, transport, self._parts.jobs, self._parts.clock, self._parts.settings))
+
+
+def _nobody(choice: Choice, setbacks: Setbacks, purse: Purse | None) -> FabstirError:
+    """Why no host is left. `purse` is given where more money would help."""
+    said = [f"0x{host.hex()[:8]} said {fault.code} ({fault.detail})" for host, fault in setbacks.given_up.items()]
+    others = [str(row) for row in choice.discarded if row.candidate.address not in setbacks.given_up]
+    story = "; ".join(said + others)
+    if purse is not None:
+        return error("budget_exceeded", f"{purse.left} of {purse.budget} base units left; {story}")
+    return error("hosts_exhausted" if said else "no_host", story)

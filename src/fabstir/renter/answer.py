@@ -1,0 +1,107 @@
+"""One answer as the person sees it, whoever delivered which part of it: text, counts and times. Pure; the time comes in
+as an argument.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from fabstir.domain.ids import Address
+from fabstir.protocol.renter_session import Ask, Deliver
+from fabstir.renter.access import Setbacks
+
+
+class AnswerReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one answer."""
+
+    finish_reason: str
+    """stop, length, deposit (the budget is used up), cancelled, or the code of the error that ended it."""
+    prompt_tokens: int
+    """By the host's count; 0 where it was not told."""
+    completion_tokens: int
+    """Delivered, and paid for once."""
+    ttft_s: float | None
+    """From the question to the first text."""
+    seconds: float
+    hosts: tuple[Address, ...]
+    """Who delivered, in this order; more than one where the answer moved."""
+
+    @property
+    def host(self) -> Address | None:
+        """Who delivered the end of it."""
+        return self.hosts[-1] if self.hosts else None
+
+    @property
+    def tokens_per_s(self) -> float:
+        """After the first token; 0 where there was no second one."""
+        rest = self.seconds - (self.ttft_s or 0.0)
+        return (self.completion_tokens - 1) / rest if self.completion_tokens > 1 and rest > 0 else 0.0
+
+
+class Turn:
+    """An answer on its way. Memory: its text."""
+
+    def __init__(self, question: Ask, now: float) -> None:
+        self._question = question
+        self._began = now
+        self._first: float | None = None
+        self._text: list[str] = []
+        self._since_asked = 0
+        self.tokens = 0
+        self.prompt_tokens = 0
+        self.hosts: list[Address] = []
+        self.setbacks = Setbacks()
+        self.asked = False
+        """A host is working on it."""
+        self.over = False
+
+    def __repr__(self) -> str:
+        return f"<Turn {self.tokens} tokens from {len(self.hosts)} hosts{', over' if self.over else ''}>"
+
+    @property
+    def content(self) -> str:
+        """What was asked."""
+        return self._question.content
+
+    @property
+    def text(self) -> str:
+        """What was delivered."""
+        return "".join(self._text)
+
+    @property
+    def left(self) -> int:
+        """Tokens that may still come."""
+        return self._question.max_tokens - self.tokens
+
+    def ask(self, host: Address) -> Ask:
+        """The question for `host`: go on after what was delivered before."""
+        self.asked, self._since_asked = True, 0
+        if not self.hosts or self.hosts[-1] != host:
+            self.hosts.append(host)
+        return msgspec.structs.replace(self._question, prefix=self.text, max_tokens=self.left)
+
+    def deliver(self, event: Deliver, now: float) -> str:
+        """Take a piece in; returns its text."""
+        self.tokens += event.tokens
+        self._since_asked += event.tokens
+        if event.text:
+            if self._first is None:
+                self._first = now
+            self._text.append(event.text)
+        return event.text
+
+    def counted(self, prompt_tokens: int) -> None:
+        """The host's count for the last question, without what it was given of the answer."""
+        self.prompt_tokens = max(0, prompt_tokens - (self.tokens - self._since_asked))
+
+    def report(self, reason: str, now: float) -> AnswerReport:
+        """The end."""
+        self.over, self.asked = True, False
+        return AnswerReport(
+            finish_reason=reason,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.tokens,
+            ttft_s=None if self._first is None else self._first - self._began,
+            seconds=now - self._began,
+            hosts=tuple(self.hosts),
+        )

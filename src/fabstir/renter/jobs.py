@@ -1,0 +1,282 @@
+"""The renter's book: every job that it opened or meant to open, rebuilt from the journal, and the only way to write to
+it.
+
+A job is in the journal, with its session key, before its transaction is sent: whatever dies when, the deposit can be
+found again and got back. Decides nothing about hosts or answers. Streams are named `rent:<id in hexadecimal>`; events
+are `fabstir.protocol.renter_log`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Final
+
+import msgspec
+import structlog
+
+from fabstir.domain.errors import FabstirError, error
+from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, JobId, ModelId, to_hex
+from fabstir.domain.money import BaseUnits
+from fabstir.domain.terms import Terms
+from fabstir.market.choice import Ranked
+from fabstir.ports.chain import ClaimArgs, MarketChain
+from fabstir.ports.clock import Clock
+from fabstir.ports.journal import Journal
+from fabstir.protocol.renter_log import (
+    JobOpened,
+    JobPlanned,
+    JobSettled,
+    RenterEvent,
+    RenterLedger,
+    decode_event,
+    encode_event,
+)
+from fabstir.protocol.renter_session import RenterSession
+from fabstir.protocol.signing import Market as Contract
+from fabstir.protocol.signing import SigningKey
+from fabstir.renter.authorization import authorization_digest
+from fabstir.renter.purse import Purse
+from fabstir.renter.settings import RenterSettings
+from fabstir.renter.settling import Settlement, Stage, Step, reclaim_step, settlement_of
+
+STREAM_PREFIX: Final = "rent:"
+AUTHORIZATION_SECONDS: Final = 3_600
+_SURELY_NOT_OPENED: Final = frozenset(("chain_reverted", "funds_insufficient"))
+"""After any other fault of the chain the transaction may still be mined."""
+
+log = structlog.get_logger()
+
+
+class RenterJob:
+    """One job in this process: its ledger and the session core on top of it."""
+
+    def __init__(self, ledger: RenterLedger) -> None:
+        self.ledger: Final = ledger
+        self.core: Final = RenterSession(ledger, SigningKey(ledger.planned.session_key))
+        self.url: Final = ledger.planned.host_url
+        self.in_use = False
+        """A session of this process holds it."""
+        self.spoiled: FabstirError | None = None
+        """Why it is not used again: the host broke the protocol, or the journal failed."""
+
+    @property
+    def id(self) -> JobId:
+        """keccak-256 of the terms."""
+        return self.ledger.job
+
+    @property
+    def host(self) -> Address:
+        """Whom it pays."""
+        return self.ledger.terms.host
+
+    @property
+    def stream(self) -> str:
+        """Its name in the journal."""
+        return STREAM_PREFIX + self.id.hex()
+
+    def __repr__(self) -> str:
+        return f"<RenterJob {self.core!r}{' spoiled' if self.spoiled else ''}>"
+
+
+class Jobs:
+    """All jobs of this renter. Memory: one ledger for each job that is not settled."""
+
+    def __init__(
+        self,
+        chain: MarketChain,
+        journal: Journal,
+        clock: Clock,
+        settings: RenterSettings,
+        wallet: SigningKey | None = None,
+    ) -> None:
+        """`wallet` is the key of the chain's account; only `settings.authorize` needs it."""
+        if settings.authorize and (wallet is None or wallet.address != chain.account):
+            raise error("key_missing", "renter settings say `authorize`, and the wallet's key is not given")
+        self._chain = chain
+        self._journal = journal
+        self._clock = clock
+        self._settings = settings
+        self._wallet = wallet
+        self._jobs: dict[JobId, RenterJob] = {}
+        self._opening: set[asyncio.Task[RenterJob]] = set()
+        self._paying = asyncio.Lock()
+        """One deposit at a time: an allowance is set, then used up, before the next one is set."""
+
+    def __repr__(self) -> str:
+        return f"<Jobs {len(self._jobs)} unsettled, {sum(job.in_use for job in self._jobs.values())} in use>"
+
+    @property
+    def contract(self) -> Contract:
+        """Where the deposits are."""
+        return Contract(self._chain.info.chain_id, self._chain.info.market)
+
+    @property
+    def token(self) -> Address:
+        """What is paid with."""
+        return self._chain.info.usdc if self._settings.token is None else self._settings.token
+
+    @property
+    def unsettled(self) -> tuple[RenterJob, ...]:
+        """Oldest first."""
+        return tuple(self._jobs.values())
+
+    # -- the journal -----------------------------------------------------------------------------------------------------
+
+    async def restore(self) -> None:
+        """Read every job; ask the chain about those of which it is not known whether they were opened. Raises
+        LocalFault, ChainFault.
+        """
+        for stream in await self._journal.streams():
+            if stream.startswith(STREAM_PREFIX) and (job := await self._read(stream)) is not None:
+                self._jobs.setdefault(job.id, job)
+        for job in [job for job in self.unsettled if not job.ledger.opened]:
+            await self.settle(job)
+
+    async def record(self, job: RenterJob, *events: RenterEvent) -> None:
+        """Write, then take in. Raises LocalFault (`journal_failed`)."""
+        await self.store(job, events)
+        for event in events:
+            job.ledger.apply(event)
+
+    async def store(self, job: RenterJob, events: tuple[RenterEvent, ...]) -> None:
+        """Make durable what the core has already taken in. After a failure nobody knows what is on the disk, so the job
+        is not used again.
+        """
+        try:
+            await self._journal.append(job.stream, [encode_event(event) for event in events])
+        except FabstirError as fault:
+            job.spoiled = fault
+            raise
+
+    async def _read(self, stream: str) -> RenterJob | None:
+        """The job of `stream`; None where it is settled."""
+        try:
+            ledger = RenterLedger.replay([decode_event(data) for data in await self._journal.read(stream)])
+        except (msgspec.MsgspecError, ValueError) as unreadable:
+            raise error("journal_failed", f"{stream}: {unreadable}") from unreadable
+        return None if ledger.settled else RenterJob(ledger)
+
+    # -- opening ---------------------------------------------------------------------------------------------------------
+
+    def spare(self, ranked: Ranked, model: ModelId, purse: Purse) -> RenterJob | None:
+        """An open job with this host that nobody uses, of an earlier process or an opening that nobody waited for: its
+        deposit is there already.
+        """
+        horizon = self._clock.now() + self._settings.challenge
+        for job in self.unsettled:
+            ledger, terms = job.ledger, job.ledger.terms
+            idle = ledger.opened and not (job.in_use or job.spoiled or ledger.released) and terms.expires_at > horizon
+            parties = (terms.host, terms.model_id, terms.token, terms.policy)
+            fits = (
+                parties == (ranked.offer.host, model, self.token, self._settings.policy) and terms.price <= ranked.price
+            )
+            paid = ledger.affordable > ledger.signed + terms.exposure and purse.admits(job.id, ledger.deposit)
+            if idle and fits and paid:
+                return job
+        return None
+
+    async def open(self, ranked: Ranked, model: ModelId, purse: Purse) -> RenterJob:
+        """Deposit with a host. Goes on where the caller is cancelled: the job is then a spare one.
+
+        Raises Refused (`budget_exceeded`), ChainFault, LocalFault (`journal_failed`).
+        """
+        task = asyncio.ensure_future(self._open(ranked, model, purse))
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+        return await asyncio.shield(task)
+
+    async def _open(self, ranked: Ranked, model: ModelId, purse: Purse) -> RenterJob:
+        deposit = purse.deposit_for(ranked.offer.min_deposit)
+        secret = os.urandom(32)
+        terms = await self._terms(ranked, model, SigningKey(secret).address)
+        planned = JobPlanned(terms, deposit, self.contract, secret, ranked.candidate.entry.url, self._clock.now())
+        job = RenterJob(RenterLedger(planned))
+        purse.take(job.id, deposit)
+        try:
+            await self.store(job, (planned,))
+            self._jobs[job.id] = job
+            await self._pay(job)
+        except FabstirError as fault:
+            if fault.code in _SURELY_NOT_OPENED or fault.code == "journal_failed":
+                purse.settled(job.id, BaseUnits(0))
+            raise
+        return job
+
+    async def _terms(self, ranked: Ranked, model: ModelId, signer: Address) -> Terms:
+        offer, settings = ranked.offer, self._settings
+        now = max(self._clock.now(), await self._chain.timestamp())
+        return Terms(
+            renter=self._chain.account,
+            signer=signer,
+            host=offer.host,
+            token=self.token,
+            price=ranked.price,
+            expires_at=int(now) + settings.lifetime,
+            challenge=max(settings.challenge, offer.challenge_min),
+            exposure=min(settings.exposure, offer.exposure_max),
+            policy=settings.policy,
+            model_id=model,
+            salt=Hash32(os.urandom(32)),
+        )
+
+    async def _pay(self, job: RenterJob) -> None:
+        terms, deposit, name = job.ledger.terms, job.ledger.deposit, to_hex(job.id)
+        async with self._paying:
+            if self._wallet is not None and self._settings.authorize:
+                until = int(await self._chain.timestamp()) + AUTHORIZATION_SECONDS
+                signature = self._wallet.sign(self._authorization(job, until))
+                result = await self._chain.open_with_authorization(f"open:{name}", terms, deposit, until, signature)
+            else:
+                if terms.token != ZERO_ADDRESS:
+                    await self._chain.approve(f"approve:{name}", terms.token, deposit)
+                result = await self._chain.open(f"open:{name}", terms, deposit)
+        await self.record(job, JobOpened(result.gas_used, self._clock.now()))
+        log.info("job_opened", job_id=job.id, host_address=job.host, deposit=deposit, gas_used=result.gas_used)
+
+    def _authorization(self, job: RenterJob, until: int) -> Hash32:
+        terms, market = job.ledger.terms, job.ledger.market
+        return authorization_digest(
+            market.chain_id, terms.token, terms.renter, market.address, job.ledger.deposit, until, job.id
+        )
+
+    # -- settling ----------------------------------------------------------------------------------------------------------
+
+    async def settle(self, job: RenterJob, *, reclaim: bool = False) -> Settlement:
+        """Look where the deposit is and write down what is final; with `reclaim` do what brings it back. Call it again
+        until `over`.
+
+        Raises ChainFault, LocalFault (`journal_failed`).
+        """
+        ledger = job.ledger
+        if (done := ledger.settled) is not None:
+            stage = Stage.SETTLED if ledger.opened else Stage.ABANDONED
+            return Settlement(job=job.id, stage=stage, deposit=ledger.deposit, owed=done.owed, refund=done.refund)
+        state, now = await self._chain.job(job.id), await self._chain.timestamp()
+        if state.is_open and not ledger.opened:
+            await self.record(job, JobOpened(0, self._clock.now()))
+        if reclaim and (step := reclaim_step(ledger, state, now)) is not Step.WAIT:
+            await self._take_step(job, step)
+            state = await self._chain.job(job.id)
+        settlement = settlement_of(ledger, state, now)
+        if settlement.over and ledger.settled is None:
+            await self.record(job, JobSettled(settlement.owed, settlement.refund, self._clock.now()))
+            self._jobs.pop(job.id, None)
+            log.info("job_settled", job_id=job.id, owed=settlement.owed, state=settlement.stage.value)
+        return settlement
+
+    async def _take_step(self, job: RenterJob, step: Step) -> None:
+        terms, name, chain, released = job.ledger.terms, to_hex(job.id), self._chain, job.ledger.released
+        if step is Step.FINALIZE:
+            await chain.finalize(f"finalize:{name}", terms)
+        elif step is Step.REQUEST_CLOSE:
+            await chain.request_close(f"request_close:{name}", terms)
+        elif released is not None:
+            claim = ClaimArgs(
+                terms=terms,
+                amount=released.amount,
+                tokens=released.tokens,
+                transcript=job.ledger.signed_head,
+                signature=job.ledger.voucher.signature if job.ledger.voucher else b"",
+            )
+            await chain.close_cooperative(f"close:{name}", claim, released.close_signature)

@@ -1,0 +1,252 @@
+"""One connection to one host under one job: drives the session core, message by message, as somebody asks for the next
+event.
+
+It decides nothing: what is sent, believed and signed is the core's business, and an effect that stores is durable
+before the next one runs. There is no reading in the background: who does not ask for more is not served more, so a
+consumer that stops, stops the meter within W tokens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections import deque
+from typing import Final, TypeVar
+
+from fabstir.domain.errors import FabstirError, Interrupted, PeerFault, error
+from fabstir.domain.ids import Hash32, SessionId
+from fabstir.ports.clock import Clock
+from fabstir.ports.transport import Transport
+from fabstir.protocol.messages import ChatMessage, Ping, Pong, ReceiptAck, SessionReady, decode_from_host, encode
+from fabstir.protocol.renter_session import (
+    AnswerBroken,
+    AnswerDone,
+    Ask,
+    Connect,
+    Deliver,
+    Finish,
+    HostLost,
+    LeaveHost,
+    RenterEffect,
+    RenterInput,
+    RenterState,
+    SendHost,
+    SessionClosed,
+    SessionOpened,
+    ShowNotice,
+    StopAnswer,
+    StoreRenter,
+)
+from fabstir.renter.jobs import Jobs, RenterJob
+from fabstir.renter.settings import RenterSettings
+
+AnswerEvent = Deliver | AnswerDone | AnswerBroken
+"""What `next` brings."""
+T = TypeVar("T")
+
+WATCH_SECONDS: Final = 1.0
+
+
+class Link:
+    """One connection. Memory: events that nobody took yet, at most those of one message of the host."""
+
+    def __init__(
+        self, job: RenterJob, transport: Transport, jobs: Jobs, clock: Clock, settings: RenterSettings
+    ) -> None:
+        self.job: Final = job
+        self._core = job.core
+        self._transport = transport
+        self._jobs = jobs
+        self._clock = clock
+        self._settings = settings
+        self._events: deque[RenterEffect] = deque()
+        self._acting: asyncio.Task[None] | None = None
+        self._due_at: float | None = None
+        """When the host must have said something; None while nobody waits for it."""
+        self._watcher = asyncio.create_task(self._watch(), name="renter link watch")
+        self._owes_receipt = False
+        self._pings = 0
+        self.lost: FabstirError | None = None
+        """Why the connection is gone."""
+        self.left: FabstirError | None = None
+        """Why this host is not talked to any more: it refused us, or broke the protocol."""
+
+    def __repr__(self) -> str:
+        state = "left" if self.left else "lost" if self.lost else self._core.state.value
+        return f"<Link {state}: {self.job!r}>"
+
+    @property
+    def usable(self) -> bool:
+        """Questions can be asked, after `open` where the core is offline."""
+        return not (self.lost or self.left or self.job.spoiled) and self._core.state is not RenterState.ENDED
+
+    @property
+    def context(self) -> tuple[ChatMessage, ...] | None:
+        """The conversation that the host holds; None where both sides must agree again."""
+        return self._core.context if self._core.state is RenterState.READY else None
+
+    # -- what a session does ---------------------------------------------------------------------------------------------
+
+    async def open(self, session: SessionId, context: tuple[ChatMessage, ...]) -> SessionReady:
+        """Introduce ourselves, or replace the conversation. Raises what the host answered, or `host_unreachable`."""
+        issued_at, nonce = int(self._clock.now()), Hash32(os.urandom(32))
+        await self._command(Connect(session_id=session, context=context, nonce=nonce, issued_at=issued_at))
+        ready = (await self._expect(SessionOpened)).ready
+        self._owes_receipt = ready.tokens_served > ready.tokens_acknowledged
+        return ready
+
+    async def ask(self, question: Ask) -> None:
+        """Send the question; its answer comes with `next`."""
+        await self._command(question)
+
+    async def next(self, patience: float | None = None) -> AnswerEvent:
+        """What comes next of the answer. A connection that breaks comes as AnswerBroken."""
+        limit = self._settings.answer_patience if patience is None else patience
+        while True:
+            while self._events:
+                event = self._events.popleft()
+                if isinstance(event, (Deliver, AnswerDone, AnswerBroken)):
+                    return event
+            await self._pull(limit)
+
+    async def stop(self) -> AnswerDone | AnswerBroken:
+        """Cancel the answer; what was delivered until the host noticed is acknowledged."""
+        await self._command(StopAnswer())
+        while isinstance(event := await self.next(self._settings.greeting_patience), Deliver):
+            pass
+        if isinstance(event, AnswerDone) and event.response.finish_reason != "cancelled":
+            await self._sift()
+        return event
+
+    async def finish(self) -> None:
+        """End the session: acknowledge what is open, then let the host settle. Raises `host_unreachable`, or why it was
+        left.
+        """
+        while self._owes_receipt:
+            await self._pull(self._settings.greeting_patience)
+        await self._command(Finish())
+        await self._expect(SessionClosed)
+
+    async def close(self, code: str = "ended") -> None:
+        """Let go of the connection. Idempotent."""
+        self._watcher.cancel()
+        await self._settle_acting()
+        if not self.lost:
+            await self._transport.close(code)
+            await self._take(self._core.receive(HostLost("closed here"), self._now()))
+            self.lost = error("host_unreachable", "closed here")
+
+    # -- inside ------------------------------------------------------------------------------------------------------------
+
+    async def _command(self, command: RenterInput) -> None:
+        await self._settle_acting()
+        await self._act(self._core.receive(command, self._now()))
+        self._raise_fault()
+
+    async def _expect(self, kind: type[T]) -> T:
+        """The next event of `kind`; others are for nobody."""
+        while True:
+            while self._events:
+                event = self._events.popleft()
+                if isinstance(event, kind):
+                    return event
+            self._raise_fault()
+            await self._pull(self._settings.greeting_patience)
+
+    async def _sift(self) -> None:
+        """Our cancel crossed the end of the answer: the host refuses it, and that must not be taken for a refusal of
+        what comes next.
+        """
+        self._pings += 1
+        await self._send(Ping(id=self._pings))
+        while not isinstance(await self._pull(self._settings.greeting_patience), Pong):
+            pass
+
+    async def _pull(self, patience: float) -> object:
+        """Take in one message of the host, or the end of the connection. Raises the latter unless an answer was cut off
+        by it.
+        """
+        await self._settle_acting()
+        self._raise_fault()
+        streaming = self._core.state is RenterState.RECEIVING
+        self._due_at = self._clock.monotonic() + patience
+        try:
+            message = decode_from_host(await self._transport.receive())
+        except Interrupted as gone:
+            await self._lose(gone, streaming)
+            return None
+        except PeerFault as unreadable:
+            self.left = unreadable
+            self._transport.abort()
+            await self._lose(unreadable, streaming)
+            return None
+        finally:
+            self._due_at = None
+        await self._take(self._core.receive(message, self._now()))
+        return message
+
+    async def _lose(self, why: FabstirError, streaming: bool) -> None:
+        self.lost = why
+        self._watcher.cancel()
+        await self._take(self._core.receive(HostLost(why.detail), self._now()))
+        if not streaming:
+            raise why
+
+    async def _take(self, effects: list[RenterEffect]) -> None:
+        """Carry `effects` out to the end even where the caller is cancelled in the middle of them."""
+        if len(effects) == 1 and type(effects[0]) is Deliver:
+            self._events.append(effects[0])
+        else:
+            await self._act(effects)
+
+    async def _act(self, effects: list[RenterEffect]) -> None:
+        self._acting = asyncio.ensure_future(self._carry_out(effects))
+        await asyncio.shield(self._acting)
+        self._acting = None
+
+    async def _settle_acting(self) -> None:
+        """Wait for what a cancelled caller left running; where it failed, the job is spoiled."""
+        task = self._acting
+        if task is not None:
+            await asyncio.wait((task,))
+            task.exception()
+            self._acting = None
+
+    async def _carry_out(self, effects: list[RenterEffect]) -> None:
+        for effect in effects:
+            match effect:
+                case StoreRenter():
+                    await self._jobs.store(self.job, effect.events)
+                case SendHost():
+                    if isinstance(effect.message, ReceiptAck):
+                        self._owes_receipt = False
+                    await self._send(effect.message)
+                case LeaveHost():
+                    self.left = effect.fault
+                    await self._transport.close(effect.fault.code)
+                case ShowNotice():
+                    pass
+                case _:
+                    self._events.append(effect)
+
+    async def _send(self, message: object) -> None:
+        """A connection that is gone is noticed at the next `_pull`."""
+        with contextlib.suppress(Interrupted):
+            await self._transport.send(encode(message))
+
+    def _raise_fault(self) -> None:
+        fault = self.left or self.lost
+        if fault is not None and self._core.state is not RenterState.RECEIVING and not self._events:
+            raise fault
+
+    async def _watch(self) -> None:
+        """Give up a host that owes us a word for too long."""
+        while True:
+            await self._clock.sleep(WATCH_SECONDS)
+            if self._due_at is not None and self._clock.monotonic() > self._due_at:
+                self._transport.abort()
+                return
+
+    def _now(self) -> float:
+        return self._clock.monotonic()

@@ -1,0 +1,225 @@
+"""A conversation that survives its hosts: ask, and text comes, whoever delivers it.
+
+The conversation is kept here, in memory, never with the host. An answer that is cut off goes on at the same host or at
+the next one after what was delivered, so that the person sees one stream and no token is paid twice. Which host that is
+decides `access`; what is signed, the core.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from typing import Final
+
+from fabstir.domain.errors import FabstirError, error
+from fabstir.domain.ids import ModelId, SessionId
+from fabstir.domain.money import BaseUnits
+from fabstir.protocol.messages import ChatMessage, Response
+from fabstir.protocol.renter_session import AnswerBroken, Ask, Deliver
+from fabstir.renter.access import Access, Context, Parts, Setbacks
+from fabstir.renter.answer import AnswerReport, Turn
+from fabstir.renter.jobs import RenterJob
+from fabstir.renter.purse import Purse
+from fabstir.renter.settling import Settlement
+
+POLL_SECONDS: Final = 0.5
+"""Between looks at the chain while a settlement is waited for."""
+_ASK_OTHERWISE: Final = frozenset(("context_too_long", "engine_refused", "message_malformed", "message_too_large"))
+"""The request is at fault, not the host: no other one would take it."""
+
+
+class Session:
+    """One conversation about one model. One answer at a time: a new question ends the answer that still streams.
+
+    Memory: the conversation.
+    """
+
+    def __init__(self, parts: Parts, model: ModelId, purse: Purse, context: Context = ()) -> None:
+        self.id: Final = SessionId(os.urandom(12).hex())
+        self.model: Final = model
+        self.last: AnswerReport | None = None
+        """What became of the last answer."""
+        self._clock = parts.clock
+        self._purse = purse
+        self._access = Access(parts, model, purse, self.id)
+        self._conversation = context
+        self._turn: Turn | None = None
+        self._lock = asyncio.Lock()
+        self._cancelling: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<Session {self.id} {self._turn!r} {self._access!r}>"
+
+    async def __aenter__(self) -> Session:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def conversation(self) -> Context:
+        """What was said so far, without the answer that streams."""
+        return self._conversation
+
+    @property
+    def jobs(self) -> tuple[RenterJob, ...]:
+        """The jobs that this session paid for, oldest first."""
+        return tuple(self._access.jobs)
+
+    @property
+    def budget_left(self) -> BaseUnits:
+        """What may still be deposited."""
+        return self._purse.left
+
+    # -- asking ------------------------------------------------------------------------------------------------------------
+
+    async def connect(self) -> None:
+        """Be ready for the first question: find a host, deposit, introduce ourselves. Without it, `prompt` does. Raises
+        as `prompt`.
+        """
+        async with self._lock:
+            self._require_open()
+            await self._access.connect(self._conversation, Setbacks())
+
+    async def rebase(self, conversation: Context) -> None:
+        """Go on from another conversation; the host hears of it with the next question."""
+        await self._stop_running()
+        self._conversation = conversation
+
+    async def prompt(
+        self,
+        content: str,
+        *,
+        max_tokens: int = 512,
+        temperature: float = 0.8,
+        top_p: float = 0.95,
+        seed: int | None = None,
+        stop: tuple[str, ...] = (),
+    ) -> AsyncIterator[str]:
+        """The answer to `content`, piece by piece. Leaving the loop early cancels it; what was delivered is paid for.
+
+        Raises Refused (`no_host`, `budget_exceeded`, what the engine refuses), Interrupted (`hosts_exhausted`;
+        `cancelled` where another question was asked meanwhile), ChainFault, LocalFault.
+        """
+        if not content:
+            raise error("request_invalid", "an empty question")
+        self._require_open()
+        await self._stop_running()
+        question = Ask(
+            content=content, max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed, stop=stop
+        )
+        turn = self._turn = Turn(question, self._clock.monotonic())
+        try:
+            while not turn.over:
+                async with self._lock:
+                    text = await self._step(turn)
+                if text:
+                    yield text
+        finally:
+            if not turn.over:
+                await self._stop_running()
+
+    async def _step(self, turn: Turn) -> str:
+        """Bring the answer one event further; returns its text."""
+        if turn.over:
+            raise error("cancelled", "another question was asked")
+        try:
+            return await self._advance(turn)
+        except FabstirError as fault:
+            self.last = turn.report(fault.code, self._clock.monotonic())
+            raise
+
+    async def _advance(self, turn: Turn) -> str:
+        link = self._access.link
+        if not turn.asked or link is None:
+            link = await self._access.connect(self._conversation, turn.setbacks)
+            await link.ask(turn.ask(link.job.host))
+        event = await link.next()
+        if type(event) is Deliver:
+            return turn.deliver(event, self._clock.monotonic())
+        turn.asked = False
+        if isinstance(event, AnswerBroken):
+            await self._broken(turn, link.left, event.fault)
+        else:
+            await self._done(turn, event.response)  # type: ignore[union-attr]
+        return ""
+
+    async def _done(self, turn: Turn, response: Response) -> None:
+        turn.counted(response.usage.prompt_tokens)
+        self._access.worked()
+        if response.finish_reason == "deposit":
+            await self._access.retire()
+            if turn.left > 0 and self._purse.left > 0:
+                return
+        self._finish(turn, response.finish_reason)
+
+    async def _broken(self, turn: Turn, left: FabstirError | None, fault: FabstirError) -> None:
+        link = self._access.link
+        if left is None and link is not None and link.usable and fault.code in _ASK_OTHERWISE:
+            raise fault
+        await self._access.drop(fault, turn.setbacks)
+        if turn.left <= 0:
+            self._finish(turn, "length")
+
+    def _finish(self, turn: Turn, reason: str) -> None:
+        if turn.text:
+            spoken = ChatMessage("user", turn.content), ChatMessage("assistant", turn.text)
+            self._conversation = (*self._conversation, *spoken)
+        self.last = turn.report(reason, self._clock.monotonic())
+
+    # -- stopping ----------------------------------------------------------------------------------------------------------
+
+    async def _stop_running(self) -> None:
+        """Cancel the answer that streams, if any; goes on where the caller is cancelled itself."""
+        turn = self._turn
+        if turn is None or turn.over:
+            return
+        if self._cancelling is None or self._cancelling.done():
+            self._cancelling = asyncio.ensure_future(self._cancel(turn))
+        await asyncio.shield(self._cancelling)
+
+    async def _cancel(self, turn: Turn) -> None:
+        async with self._lock:
+            if turn.over:
+                return
+            link = self._access.link
+            if turn.asked and link is not None:
+                try:
+                    event = await link.stop()
+                    if isinstance(event, AnswerBroken):
+                        await self._access.drop(event.fault, turn.setbacks)
+                except FabstirError as fault:
+                    await self._access.drop(fault, turn.setbacks)
+            self._finish(turn, "cancelled")
+
+    # -- the end -----------------------------------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """End the answer that streams and tell the hosts that the session is over; they settle. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        await self._stop_running()
+        async with self._lock:
+            await self._access.release()
+
+    async def settlements(self, *, reclaim: bool = False) -> tuple[Settlement, ...]:
+        """Where the deposits are, oldest job first. With `reclaim` the renter closes by itself what the host does not.
+        Raises ChainFault.
+        """
+        return await self._access.settle(reclaim=reclaim)
+
+    async def settled(self, within: float, *, reclaim: bool = False) -> tuple[Settlement, ...]:
+        """Wait until every deposit is paid out, at most `within` seconds; see `over` of each. Raises ChainFault."""
+        deadline = self._clock.monotonic() + within
+        while True:
+            settlements = await self.settlements(reclaim=reclaim)
+            if all(settlement.over for settlement in settlements) or self._clock.monotonic() >= deadline:
+                return settlements
+            await self._clock.sleep(POLL_SECONDS)
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise error("message_out_of_order", "this session is closed")
