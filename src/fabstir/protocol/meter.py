@@ -12,7 +12,7 @@ from fabstir.domain.money import Tokens
 from fabstir.protocol.host_log import HostEvent, HostLedger, Resynced, TokensServed, VoucherAccepted
 from fabstir.protocol.messages import Receipt, ReceiptAck, SessionInit, SessionResume, amount_of
 from fabstir.protocol.signing import SigningKey, recover
-from fabstir.protocol.transcript import TokenRecord, extend, record_digest
+from fabstir.protocol.transcript import TokenRecord, record_digest
 
 
 class Meter:
@@ -25,7 +25,6 @@ class Meter:
         self._ledger = ledger
         self._key = key
         self._unsaved: list[bytes] = []
-        self._head = ledger.head
         self._issued: dict[int, Hash32] = {}
         """Receipts that wait for a voucher: tokens -> head."""
 
@@ -58,9 +57,7 @@ class Meter:
         """Count `records` as served; returns the position of the first."""
         first = self.served
         for record in records:
-            digest = record_digest(salt, self.served, record)
-            self._unsaved.append(digest)
-            self._head = extend(self._head, (digest,))
+            self._unsaved.append(record_digest(salt, self.served, record))
         return first
 
     def record(self, *events: HostEvent) -> tuple[HostEvent, ...]:
@@ -70,7 +67,6 @@ class Meter:
         everything: tuple[HostEvent, ...] = (*saved, *events)
         for event in everything:
             self._ledger.apply(event)
-        self._head = self._ledger.head
         return everything
 
     def receipt(self, session: SessionId) -> Receipt | None:
@@ -104,7 +100,7 @@ class Meter:
         if recover(ledger.market.voucher_digest(ledger.job, amount, tokens, head), signature) != ledger.terms.signer:
             raise error("voucher_invalid", "not signed by the session key")
         voucher = VoucherAccepted(tokens, amount, head, signature)
-        ledger.apply(voucher)  # tokens not yet stored lie after it, so the live head stands
+        ledger.apply(voucher)
         self._issued = {n: h for n, h in self._issued.items() if n > tokens}
         return (voucher,)
 
