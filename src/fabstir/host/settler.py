@@ -1,8 +1,9 @@
 """Carries out the settlement plan of every job: checkpoints, commitments, proofs, redemption, close.
 
-It decides nothing: `fabstir.protocol.settlement_plan.plan` says what comes next from the log and the contract, this asks again after each step. It
-writes an intent before each transaction, and each transaction has a key that names it, so that a crash at any point repeats nothing. A failing chain
-or prover delays a job, never loses it: the reason stands in `problems` and the job is tried again.
+It decides nothing: `fabstir.protocol.settlement_plan.plan` says what comes next from the log and the contract, this asks
+again after each step. It writes an intent before each transaction, and each transaction has a key that names it, so that a
+crash at any point repeats nothing. A failing chain or prover delays a job, never loses it: the reason stands in `problems`
+and the job is tried again.
 """
 
 from __future__ import annotations
@@ -27,7 +28,14 @@ from fabstir.protocol.commitments import (
     open_path,
     statement_hash,
 )
-from fabstir.protocol.host_log import CheckpointClosed, CommitmentMade, HostLedger, JobClosed, VoucherAccepted
+from fabstir.protocol.host_log import (
+    CheckpointClosed,
+    CommitmentMade,
+    HostLedger,
+    JobClosed,
+    ProofAccepted,
+    VoucherAccepted,
+)
 from fabstir.protocol.settlement_plan import (
     Action,
     AnswerChallenge,
@@ -121,8 +129,7 @@ class Settler:
             elif isinstance(action, AwaitBlock):
                 delay = min(delay, 1.0)
         if vouchers:
-            await self._redeem(vouchers)
-            delay = 0.0
+            delay = 0.0 if await self._redeem(vouchers) else min(delay, RETRY_SECONDS)
         return delay
 
     def _problem(self, ledger: HostLedger, fault: FabstirError) -> None:
@@ -215,19 +222,22 @@ class Settler:
         )
         key = f"prove:{ledger.job.hex()}:{made.tokens}:{action.seed_block}"
         result = await self._chain.submit_proof(key, ledger.terms, proof)
-        log.info(
-            "proof_accepted", job=ledger.job.hex(), tokens=made.tokens, gas=result.gas_used, seconds=round(seconds, 3)
-        )
+        async with self._book.exclusive(ledger):
+            await self._book.record(ledger, ProofAccepted(made.tokens, seconds, result.gas_used))
 
-    async def _redeem(self, vouchers: list[tuple[HostLedger, VoucherAccepted]]) -> None:
+    async def _redeem(self, vouchers: list[tuple[HostLedger, VoucherAccepted]]) -> bool:
+        """In batches; True where all of them were taken."""
+        taken = True
         for at in range(0, len(vouchers), MAX_BATCH):
             batch = vouchers[at : at + MAX_BATCH]
             key = "redeem:" + ",".join(f"{ledger.job.hex()}:{voucher.tokens}" for ledger, voucher in batch)
             try:
                 await self._chain.redeem(key, tuple(self._claim(ledger, voucher) for ledger, voucher in batch))
             except FabstirError as fault:
+                taken = False
                 for ledger, _ in batch:
                     self._problem(ledger, fault)
+        return taken
 
     @staticmethod
     def _claim(ledger: HostLedger, voucher: VoucherAccepted | None) -> ClaimArgs:

@@ -73,6 +73,14 @@ class HostSection(Section, frozen=True, kw_only=True):
     settle_interval_s: Annotated[
         Count, about("How often jobs are looked through for what can be redeemed, proven or closed.")
     ] = 30
+    redeem_above: Annotated[Count, about("Redeem a running job once so many base units are signed and not redeemed.")] = (
+        1_000_000
+    )
+    claim_tail_above: Annotated[
+        Count, about("Claim served but unsigned tokens (at most W) only where they are worth so many base units.")
+    ] = 2_000
+    expiry_margin_s: Annotated[Count, about("So long before its expiry a job is settled and closed.")] = 3_600
+    idle_close_s: Annotated[Count, about("A job whose renter is away for so long is settled and closed.")] = 3_600
     auto_register: Annotated[bool, about("Register in NodeRegistry at the start when URL, model or price changed.")] = (
         True
     )
@@ -86,6 +94,9 @@ class EngineSection(Section, frozen=True, kw_only=True):
         about("`llama`: llama.cpp in a supervised process. `openai`: a server that speaks the OpenAI dialect."),
     ] = "llama"
     model: Annotated[Path | None, about("A GGUF file. Unset: the tiny model that comes with the package.")] = None
+    repository: Annotated[
+        str | None, about("Repository under which the model is approved in ModelRegistry. Unset: `fabstir/tiny-chat`.")
+    ] = None
     binary: Annotated[Path | None, about("A llama-server of your own. Unset: the one that comes with the package.")] = (
         None
     )

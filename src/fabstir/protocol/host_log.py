@@ -88,6 +88,14 @@ class CommitmentMade(msgspec.Struct, frozen=True, tag="commitment_made"):
     checkpoints: int
 
 
+class ProofAccepted(msgspec.Struct, frozen=True, tag="proof_accepted"):
+    """The contract took the proof of the last commitment."""
+
+    tokens: Tokens
+    prove_seconds: float
+    gas_used: int
+
+
 class JobClosed(msgspec.Struct, frozen=True, tag="job_closed"):
     """Seen on chain; last event of the stream."""
 
@@ -106,6 +114,7 @@ HostEvent = (
     | SessionFinished
     | CheckpointClosed
     | CommitmentMade
+    | ProofAccepted
     | JobClosed
 )
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -147,6 +156,7 @@ class HostLedger:
         self.commitment: CommitmentMade | None = None
         self.provable: VoucherAccepted | None = None
         """The voucher that stood when the last tree was committed: what a proof of that tree lets the host redeem."""
+        self.proofs: list[ProofAccepted] = []
         self.finished = ""
         self.closed: JobClosed | None = None
 
@@ -218,6 +228,8 @@ class HostLedger:
             case CommitmentMade():
                 self.commitment = event
                 self.provable = self.voucher
+            case ProofAccepted():
+                self.proofs.append(event)
             case JobClosed():
                 self.closed = event
             case JobAdmitted():
