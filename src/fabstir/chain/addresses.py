@@ -1,0 +1,88 @@
+"""The address book: where the contracts are, by chain id, in one JSON file that people may read and edit.
+
+`{"31337": {"market": "0x...", "registry": "0x...", "models": "0x...", "proofs": "0x...", "usdc": "0x..."}}`. Only reads and writes;
+whether code is at the addresses is checked on connecting (`market`).
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import msgspec
+
+from fabstir.domain.errors import error
+from fabstir.domain.ids import address, to_hex
+from fabstir.ports.chain import ChainInfo
+
+
+class _Entry(msgspec.Struct, forbid_unknown_fields=True):
+    market: str
+    registry: str
+    models: str
+    proofs: str
+    usdc: str
+
+
+_Book = dict[str, _Entry]
+
+
+def load(path: Path, chain_id: int) -> ChainInfo | None:
+    """The contracts of that chain; None where file or entry is missing. Raises `config_invalid` on a file that cannot be read."""
+    entry = _read(path).get(str(chain_id))
+    if entry is None:
+        return None
+    try:
+        return ChainInfo(
+            chain_id=chain_id,
+            market=address(entry.market),
+            registry=address(entry.registry),
+            models=address(entry.models),
+            proofs=address(entry.proofs),
+            usdc=address(entry.usdc),
+        )
+    except ValueError as cause:
+        raise error("config_invalid", detail=f"{path}, chain {chain_id}: {cause}") from cause
+
+
+def save(path: Path, info: ChainInfo) -> None:
+    """Set the entry of `info.chain_id`, keep the others; readers see the old file or the new one, never a part."""
+    book = _read(path)
+    book[str(info.chain_id)] = _Entry(
+        market=to_hex(info.market),
+        registry=to_hex(info.registry),
+        models=to_hex(info.models),
+        proofs=to_hex(info.proofs),
+        usdc=to_hex(info.usdc),
+    )
+    _replace(path, msgspec.json.format(msgspec.json.encode(book), indent=2) + b"\n")
+
+
+def forget(path: Path, chain_id: int) -> None:
+    """Remove the entry of a chain that is gone (a devnet that was stopped)."""
+    book = _read(path)
+    if book.pop(str(chain_id), None) is not None:
+        _replace(path, msgspec.json.format(msgspec.json.encode(book), indent=2) + b"\n")
+
+
+def _read(path: Path) -> _Book:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Book)
+    except FileNotFoundError:
+        return {}
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as cause:
+        raise error("config_invalid", detail=f"{path}: {cause}") from cause
+
+
+def _replace(path: Path, content: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except OSError as cause:
+        raise error("config_invalid", detail=f"{path}: {cause}") from cause
