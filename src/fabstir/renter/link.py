@@ -18,7 +18,16 @@ from fabstir.domain.errors import FabstirError, Interrupted, PeerFault, error
 from fabstir.domain.ids import Hash32, SessionId
 from fabstir.ports.clock import Clock
 from fabstir.ports.transport import Transport
-from fabstir.protocol.messages import ChatMessage, Ping, Pong, ReceiptAck, SessionReady, decode_from_host, encode
+from fabstir.protocol.messages import (
+    ChatMessage,
+    FromRenter,
+    Ping,
+    Pong,
+    ReceiptAck,
+    SessionReady,
+    decode_from_host,
+    encode,
+)
 from fabstir.protocol.renter_session import (
     AnswerBroken,
     AnswerDone,
@@ -66,6 +75,8 @@ class Link:
         """When the host must have said something; None while nobody waits for it."""
         self._watcher = asyncio.create_task(self._watch(), name="renter link watch")
         self._owes_receipt = False
+        self._acknowledged = -1
+        """Tokens of the last voucher that was sent on this connection."""
         self._pings = 0
         self.lost: FabstirError | None = None
         """Why the connection is gone."""
@@ -219,9 +230,7 @@ class Link:
                 case StoreRenter():
                     await self._jobs.store(self.job, effect.events)
                 case SendHost():
-                    if isinstance(effect.message, ReceiptAck):
-                        self._owes_receipt = False
-                    await self._send(effect.message)
+                    await self._tell(effect.message)
                 case LeaveHost():
                     self.left = effect.fault
                     await self._transport.close(effect.fault.code)
@@ -230,7 +239,16 @@ class Link:
                 case _:
                     self._events.append(effect)
 
-    async def _send(self, message: object) -> None:
+    async def _tell(self, message: FromRenter) -> None:
+        """A host may repeat its last receipt; what was acknowledged on this connection has arrived and is not repeated."""
+        if isinstance(message, ReceiptAck):
+            self._owes_receipt = False
+            if message.tokens == self._acknowledged:
+                return
+            self._acknowledged = message.tokens
+        await self._send(message)
+
+    async def _send(self, message: FromRenter) -> None:
         """A connection that is gone is noticed at the next `_pull`."""
         with contextlib.suppress(Interrupted):
             await self._transport.send(encode(message))

@@ -112,11 +112,13 @@ class Session:
         )
         turn = self._turn = Turn(question, self._clock.monotonic())
         try:
-            while not turn.over:
+            while True:
                 async with self._lock:
                     text = await self._step(turn)
                 if text:
                     yield text
+                elif turn.over:
+                    return
         finally:
             if not turn.over:
                 await self._stop_running()
