@@ -84,7 +84,7 @@ class Operator:
 
     async def _send(self, to: Address, data: bytes) -> None:
         await ChainAccount(self._rpc, self.address).estimate(to_hex(to), data, 0)  # names the revert, if there is one
-        await self._mined({"from": to_hex(self.address), "to": to_hex(to), "data": to_hex(data)})
+        await self._mined({"to": self._web3.to_checksum_address(to), "data": to_hex(data)})
 
     async def _mined(self, transaction: Any) -> Any:
         receipt = await self._web3.eth.wait_for_transaction_receipt(await self._web3.eth.send_transaction(transaction))

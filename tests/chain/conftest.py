@@ -1,0 +1,59 @@
+"""One anvil for all tests of the chain shell; each test gets the chain as it was after deployment."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from fabstir.chain.anvil import find_anvil
+from fabstir.chain.devnet import Devnet, DevnetControl
+from fabstir.chain.rpc import JsonRpc
+from fabstir.ops import paths
+from tests.chain.support import Chain, SystemClock, rpc_to, set_up
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def anvil() -> Path:
+    """The program, fetched once per machine."""
+    return await find_anvil(paths.cache_dir())
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def _deployed(anvil: Path) -> AsyncIterator[Chain]:
+    async with Devnet(anvil) as net:
+        yield await set_up(net.url)
+
+
+@pytest.fixture
+async def chain(_deployed: Chain) -> AsyncIterator[Chain]:
+    """The deployed contracts; what a test does to the chain is undone."""
+    rpc = rpc_to(_deployed.url)
+    control = DevnetControl(rpc)
+    before = await control.snapshot()
+    yield _deployed
+    await control.automine(on=True)
+    await control.revert(before)
+    await rpc.close()
+
+
+@pytest.fixture
+async def rpc(chain: Chain) -> AsyncIterator[JsonRpc]:
+    """Straight to the node."""
+    opened = rpc_to(chain.url)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def control(rpc: JsonRpc) -> DevnetControl:
+    """What only a development chain can do."""
+    return DevnetControl(rpc)
+
+
+@pytest.fixture
+def clock() -> SystemClock:
+    """Real time: the chain has its own."""
+    return SystemClock()

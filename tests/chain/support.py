@@ -1,0 +1,108 @@
+"""What the tests of the chain shell share: the system's clock, a plain sender, jobs and a verifier that believes everything."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from typing import Any
+
+import msgspec
+
+from fabstir.chain import bindings
+from fabstir.chain.deploy import Operator
+from fabstir.chain.devnet import DEV_KEYS, DevnetControl
+from fabstir.chain.rpc import JsonRpc, quantity
+from fabstir.chain.web3_provider import connect_web3
+from fabstir.domain.ids import Address, Hash32, ModelId, to_hex
+from fabstir.domain.money import PricePerMTok, Tokens
+from fabstir.domain.terms import ProofPolicy, Terms
+from fabstir.ports.chain import ChainInfo
+from fabstir.protocol.signing import SigningKey, keccak
+
+CIRCUIT_ID = Hash32(b"TEST: believes every proof".ljust(32))
+BELIEVER_CODE = bytes.fromhex("60088060093d393df3" "60015f5260205ff3")
+"""Creation code of an adapter whose `verify` answers true: PUSH1 1, PUSH0, MSTORE, PUSH1 32, PUSH0, RETURN."""
+
+OPERATOR, RENTER, HOST, OTHER = (SigningKey(key) for key in DEV_KEYS[:4])
+SESSION_KEY = SigningKey(bytes.fromhex("11" * 32))
+_salts = itertools.count(1)
+
+
+class SystemClock:
+    """The machine's time."""
+
+    def now(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class Chain(msgspec.Struct, frozen=True):
+    """A running devnet with our contracts."""
+
+    url: str
+    info: ChainInfo
+    model: ModelId
+
+
+def rpc_to(*urls: str) -> JsonRpc:
+    return JsonRpc(urls, SystemClock())
+
+
+async def set_up(url: str) -> Chain:
+    """Deploy, approve one model, fund the renter, and register the believing verifier beside the real one."""
+    rpc = rpc_to(url)
+    try:
+        operator = Operator(rpc, DEV_KEYS[0])
+        info = await operator.deploy(Hash32(bytes([1]) * 32))
+        await _register_believer(rpc, info)
+        model = await operator.approve_model(info, "fabstir/tests", "model.gguf", Hash32(bytes([2]) * 32))
+        await operator.mint(info, RENTER.address, 1_000_000_000)
+    finally:
+        await rpc.close()
+    return Chain(url, info, model)
+
+
+async def _register_believer(rpc: JsonRpc, info: ChainInfo) -> None:
+    web3 = connect_web3(rpc, DEV_KEYS[0])
+    created = await web3.eth.wait_for_transaction_receipt(await web3.eth.send_transaction({"data": BELIEVER_CODE}))
+    adapter = Address(bytes.fromhex(created["contractAddress"][2:]))
+    data = bindings.ProofSystem.encode_register(CIRCUIT_ID, adapter)
+    sent = await web3.eth.send_transaction({"to": web3.to_checksum_address(info.proofs), "data": data})
+    assert (await web3.eth.wait_for_transaction_receipt(sent))["status"] == 1
+
+
+def terms_for(chain: Chain, now: int, **changes: Any) -> Terms:
+    """One job of the renter with the host."""
+    fields: dict[str, Any] = {
+        "renter": RENTER.address,
+        "signer": SESSION_KEY.address,
+        "host": HOST.address,
+        "token": chain.info.usdc,
+        "price": PricePerMTok(200_000),
+        "expires_at": now + 86_400,
+        "challenge": 900,
+        "exposure": Tokens(64),
+        "policy": ProofPolicy.REQUIRED,
+        "model_id": chain.model,
+        "salt": keccak(next(_salts).to_bytes(8, "big")),
+    }
+    return Terms(**(fields | changes))
+
+
+async def coins(rpc: JsonRpc, owner: Address) -> int:
+    return quantity(await rpc.request("eth_getBalance", to_hex(owner), "latest"))
+
+
+async def nonce(rpc: JsonRpc, owner: Address) -> int:
+    return quantity(await rpc.request("eth_getTransactionCount", to_hex(owner), "latest"))
+
+
+async def mine_until(control: DevnetControl, rpc: JsonRpc, block: int) -> None:
+    while quantity(await rpc.request("eth_blockNumber")) < block:
+        await control.mine()
