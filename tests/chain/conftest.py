@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from tests.chain.support import Chain, SystemClock, rpc_to, set_up
 
 from fabstir.chain.anvil import find_anvil
 from fabstir.chain.devnet import Devnet, DevnetControl
 from fabstir.chain.rpc import JsonRpc
 from fabstir.ops import paths
-from tests.chain.support import Chain, SystemClock, rpc_to, set_up
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -34,7 +34,7 @@ async def chain(_deployed: Chain) -> AsyncIterator[Chain]:
     control = DevnetControl(rpc)
     before = await control.snapshot()
     yield _deployed
-    await control.automine(on=True)
+    await control.automine()
     await control.revert(before)
     await rpc.close()
 

@@ -15,13 +15,13 @@ from fabstir.chain.devnet import DEV_KEYS, DevnetControl
 from fabstir.chain.rpc import JsonRpc, quantity
 from fabstir.chain.web3_provider import connect_web3
 from fabstir.domain.ids import Address, Hash32, ModelId, to_hex
-from fabstir.domain.money import PricePerMTok, Tokens
+from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
 from fabstir.domain.terms import ProofPolicy, Terms
 from fabstir.ports.chain import ChainInfo
 from fabstir.protocol.signing import SigningKey, keccak
 
 CIRCUIT_ID = Hash32(b"TEST: believes every proof".ljust(32))
-BELIEVER_CODE = bytes.fromhex("60088060093d393df3" "60015f5260205ff3")
+BELIEVER_CODE = bytes.fromhex("60088060093d393df360015f5260205ff3")
 """Creation code of an adapter whose `verify` answers true: PUSH1 1, PUSH0, MSTORE, PUSH1 32, PUSH0, RETURN."""
 
 OPERATOR, RENTER, HOST, OTHER = (SigningKey(key) for key in DEV_KEYS[:4])
@@ -62,7 +62,7 @@ async def set_up(url: str) -> Chain:
         info = await operator.deploy(Hash32(bytes([1]) * 32))
         await _register_believer(rpc, info)
         model = await operator.approve_model(info, "fabstir/tests", "model.gguf", Hash32(bytes([2]) * 32))
-        await operator.mint(info, RENTER.address, 1_000_000_000)
+        await operator.mint(info, RENTER.address, BaseUnits(1_000_000_000))
     finally:
         await rpc.close()
     return Chain(url, info, model)
@@ -71,7 +71,7 @@ async def set_up(url: str) -> Chain:
 async def _register_believer(rpc: JsonRpc, info: ChainInfo) -> None:
     web3 = connect_web3(rpc, DEV_KEYS[0])
     created = await web3.eth.wait_for_transaction_receipt(await web3.eth.send_transaction({"data": BELIEVER_CODE}))
-    adapter = Address(bytes.fromhex(created["contractAddress"][2:]))
+    adapter = Address(bytes.fromhex(str(created["contractAddress"])[2:]))
     data = bindings.ProofSystem.encode_register(CIRCUIT_ID, adapter)
     sent = await web3.eth.send_transaction({"to": web3.to_checksum_address(info.proofs), "data": data})
     assert (await web3.eth.wait_for_transaction_receipt(sent))["status"] == 1

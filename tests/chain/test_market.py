@@ -5,19 +5,39 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+from msgspec.structs import replace
+from tests.chain.support import (
+    CIRCUIT_ID,
+    HOST,
+    OPERATOR,
+    OTHER,
+    RENTER,
+    SESSION_KEY,
+    Chain,
+    SystemClock,
+    mine_until,
+    terms_for,
+)
 
+from fabstir.chain import bindings
 from fabstir.chain.devnet import DEV_KEYS, DevnetControl
 from fabstir.chain.market import MarketClient
 from fabstir.chain.rpc import JsonRpc
 from fabstir.domain.errors import ChainFault
-from fabstir.domain.ids import ZERO_ADDRESS, ZERO_HASH, Address, Hash32
+from fabstir.domain.ids import ZERO_ADDRESS, ZERO_HASH, Address, Hash32, JobId
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens, cost
 from fabstir.domain.terms import JobState, ProofPolicy, Terms
 from fabstir.ports.chain import ClaimArgs, HostEntry, MarketChain, ProofArgs, SumNodeArgs
-from fabstir.protocol.commitments import Checkpoint, challenge_seed, challenged_position, commitment_root, open_path, tree_root
+from fabstir.protocol.commitments import (
+    Checkpoint,
+    challenge_seed,
+    challenged_position,
+    commitment_root,
+    open_path,
+    tree_root,
+)
 from fabstir.protocol.signing import Market, SigningKey, job_id, keccak
 from fabstir.testing.journal import MemoryJournal
-from tests.chain.support import CIRCUIT_ID, HOST, OPERATOR, OTHER, RENTER, SESSION_KEY, Chain, SystemClock, mine_until, terms_for
 
 pytestmark = pytest.mark.real
 
@@ -48,7 +68,9 @@ def _implements(client: MarketClient) -> MarketChain:
 
 def _claim(chain: Chain, terms: Terms, tokens: int, key: SigningKey | None = SESSION_KEY) -> ClaimArgs:
     amount, transcript = cost(Tokens(tokens), terms.price), keccak(b"transcript")
-    digest = Market(chain.info.chain_id, chain.info.market).voucher_digest(job_id(terms), amount, Tokens(tokens), transcript)
+    digest = Market(chain.info.chain_id, chain.info.market).voucher_digest(
+        job_id(terms), amount, Tokens(tokens), transcript
+    )
     signature = key.sign(digest) if key else b""
     return ClaimArgs(terms=terms, amount=amount, tokens=Tokens(tokens), transcript=transcript, signature=signature)
 
@@ -58,7 +80,9 @@ async def _open(client: MarketClient, terms: Terms) -> None:
     await client.open(f"open:{terms.salt.hex()}", terms, DEPOSIT)
 
 
-async def _prove(host: MarketClient, control: DevnetControl, rpc: JsonRpc, terms: Terms, sizes: tuple[int, ...]) -> None:
+async def _prove(
+    host: MarketClient, control: DevnetControl, rpc: JsonRpc, terms: Terms, sizes: tuple[int, ...]
+) -> None:
     """Commit, wait for the challenge, answer it."""
     checkpoints = tuple(Checkpoint(keccak(bytes([n])), Tokens(size)) for n, size in enumerate(sizes))
     tree = tree_root(checkpoints)
@@ -97,7 +121,9 @@ async def test_a_job_from_deposit_to_withdrawal(
     await _prove(host, control, rpc, terms, (256, 256, 88))
     assert (await host.job(job_id(terms))).proven == 600
     await host.redeem("redeem", (_claim(chain, terms, 500),))
-    assert (await host.job(job_id(terms))) == JobState(deposit=DEPOSIT, owed=BaseUnits(100), signed=Tokens(500), proven=Tokens(600))
+    assert (await host.job(job_id(terms))) == JobState(
+        deposit=DEPOSIT, owed=BaseUnits(100), signed=Tokens(500), proven=Tokens(600)
+    )
     await host.close_by_host("close", _claim(chain, terms, 600))
     closed = await host.job(job_id(terms))
     assert (closed.closed, closed.owed, closed.is_open) == (True, 120, False)
@@ -126,7 +152,9 @@ async def test_a_host_is_paid_for_proven_tokens_that_nobody_signed(
         await host.claim_proven("tail again", terms)
 
 
-async def test_a_renter_leaves_with_and_without_the_host(chain: Chain, connect: Connect, control: DevnetControl) -> None:
+async def test_a_renter_leaves_with_and_without_the_host(
+    chain: Chain, connect: Connect, control: DevnetControl
+) -> None:
     """With the host's signature at once; without it after the challenge window, and then anybody may finalize."""
     renter, other = await connect(1), await connect(3)
     now = await renter.timestamp()
@@ -171,16 +199,18 @@ async def test_a_host_relays_a_signed_deposit(chain: Chain, connect: Connect, rp
 
 
 async def _authorization_digest(rpc: JsonRpc, chain: Chain, terms: Terms, valid_before: int) -> Hash32:
-    from fabstir.chain import bindings
-
     usdc = bindings.TestUSDC
 
     async def read(data: bytes) -> bytes:
-        answer = await rpc.request("eth_call", {"to": "0x" + chain.info.usdc.hex(), "data": "0x" + data.hex()}, "latest")
+        answer = await rpc.request(
+            "eth_call", {"to": "0x" + chain.info.usdc.hex(), "data": "0x" + data.hex()}, "latest"
+        )
         return bytes.fromhex(answer[2:])
 
     separator = usdc.decode_domain_separator(await read(usdc.encode_domain_separator()))
-    kind = usdc.decode_receive_with_authorization_typehash(await read(usdc.encode_receive_with_authorization_typehash()))
+    kind = usdc.decode_receive_with_authorization_typehash(
+        await read(usdc.encode_receive_with_authorization_typehash())
+    )
     words = (int.from_bytes(a, "big") for a in (terms.renter, chain.info.market))
     numbers = (*words, DEPOSIT, 0, valid_before)
     struct = kind + b"".join(n.to_bytes(32, "big") for n in numbers) + job_id(terms)
@@ -223,17 +253,11 @@ async def test_a_block_that_does_not_exist_has_no_hash(connect: Connect) -> None
     number = await client.block_number()
     assert await client.block_hash(number) is not None
     assert await client.block_hash(number + 1_000) is None
-    assert await client.job(job_id_of_nothing()) == JobState()
-
-
-def job_id_of_nothing() -> Hash32:
-    return ZERO_HASH
+    assert await client.job(JobId(ZERO_HASH)) == JobState()
 
 
 async def test_another_chain_or_an_empty_address_is_refused(chain: Chain, clock: SystemClock) -> None:
     """Before anything is signed: a wrong chain id, and a contract that is not there, named."""
-    from msgspec.structs import replace
-
     for wrong in (replace(chain.info, chain_id=8453), replace(chain.info, market=Address(bytes([9]) * 20))):
         with pytest.raises(ChainFault) as refused:
             await MarketClient.connect([chain.url], DEV_KEYS[1], wrong, MemoryJournal(), clock)

@@ -58,6 +58,10 @@ class ChainAccount:
         block = await self._ask("eth_getBlockByNumber", "latest", False)
         return quantity(block["baseFeePerGas"])
 
+    async def balance(self) -> int:
+        """Wei."""
+        return quantity(await self._ask("eth_getBalance", to_hex(self.address), "latest"))
+
     async def next_nonce(self) -> int:
         """After everything that the endpoint has in its pool."""
         return quantity(await self._ask("eth_getTransactionCount", to_hex(self.address), "pending"))

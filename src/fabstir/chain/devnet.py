@@ -176,13 +176,14 @@ class DevnetControl:
         """Give an account coins."""
         await self._ask("anvil_setBalance", to_hex(account), hex(wei))
 
-    async def automine(self, on: bool) -> None:
-        """Whether a transaction gets its block at once."""
-        await self._ask("evm_setAutomine", on)
+    async def hold_blocks(self) -> None:
+        """No block any more, but those that `mine` makes."""
+        await self._ask("evm_setAutomine", False)
+        await self._ask("evm_setIntervalMining", 0)
 
-    async def interval(self, seconds: int) -> None:
-        """A block every so many seconds; 0 for none."""
-        await self._ask("evm_setIntervalMining", seconds)
+    async def automine(self) -> None:
+        """A block at once for each transaction."""
+        await self._ask("evm_setAutomine", True)
 
     async def _ask(self, method: str, *params: object) -> Any:
         return await self._rpc.request(method, *params)

@@ -184,6 +184,9 @@ class Outbox:
 
     async def _sign(self, entry: OutboxEntry, gas: int) -> OutboxEntry:
         fee = first_fee(await self._account.base_fee(), self._settings.tip, self._settings.max_fee)
+        needed, held = entry.value + gas * fee.max_fee, await self._account.balance()
+        if needed > held:  # signed, it would hold up every later nonce
+            raise error("funds_insufficient", detail=f"{entry.sender} holds {held} wei, {needed} are needed")
         nonce = await self._allocate()
         signed = self._form(entry, nonce, gas, fee)
         stored = msgspec.structs.replace(

@@ -1,0 +1,54 @@
+"""A JSON-RPC proxy that fails on purpose: before the node heard of a call, or after it did what was asked."""
+
+from __future__ import annotations
+
+import random
+from types import TracebackType
+from typing import Literal
+
+import aiohttp
+from aiohttp import web
+
+Fate = Literal["pass", "refuse", "lose answer"]
+
+
+class FlakyProxy:
+    """`async with FlakyProxy(node, rate, seed) as proxy: proxy.url`."""
+
+    def __init__(self, target: str, rate: float, seed: int) -> None:
+        self._target = target
+        self._rate = rate
+        self._random = random.Random(seed)
+        self.fates: dict[Fate, int] = {"pass": 0, "refuse": 0, "lose answer": 0}
+        self.url = ""
+
+    async def __aenter__(self) -> FlakyProxy:
+        application = web.Application()
+        application.router.add_post("/", self._serve)
+        self._client = aiohttp.ClientSession()
+        self._runner = web.AppRunner(application)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        host, port = self._runner.addresses[0]
+        self.url = f"http://{host}:{port}"
+        return self
+
+    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        await self._client.close()
+        await self._runner.cleanup()
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        fate: Fate = "pass"
+        if self._random.random() < self._rate:
+            fate = "refuse" if self._random.random() < 0.5 else "lose answer"
+        self.fates[fate] += 1
+        body = await request.read()
+        if fate == "refuse":
+            return web.Response(status=503)
+        async with self._client.post(self._target, data=body, headers={"content-type": "application/json"}) as answer:
+            content = await answer.read()
+        if fate == "lose answer":
+            assert request.transport is not None
+            request.transport.abort()
+        return web.Response(body=content, content_type="application/json")

@@ -1,0 +1,327 @@
+"""The outbox on a real chain: whatever fails and wherever the process dies, each intent happens once."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from tests.chain.proxy import FlakyProxy
+from tests.chain.support import HOST, RENTER, Chain, SystemClock, coins, nonce, rpc_to
+
+from fabstir.chain import transactions
+from fabstir.chain.devnet import DevnetControl
+from fabstir.chain.fees import GWEI, Fee
+from fabstir.chain.outbox import Outbox, OutboxSettings
+from fabstir.chain.rpc import JsonRpc
+from fabstir.chain.transactions import Transaction
+from fabstir.domain.errors import ChainFault
+from fabstir.domain.ids import Address, to_hex
+from fabstir.ports.chain import TxResult
+from fabstir.protocol.signing import SigningKey
+from fabstir.testing.journal import MemoryJournal, SimulatedCrash, WritePhase, crash_at
+
+pytestmark = pytest.mark.real
+
+TARGET = Address(bytes.fromhex("00000000000000000000000000000000000ca11e"))
+QUICK = OutboxSettings(first_poll=0.005, longest_poll=0.02, bump_after=0.05, patience=60.0)
+"""The same rules at another scale; nothing here asserts a time."""
+
+REVERTING_CODE = "0x" + "63deadbeef" + "5f52" + "6004601cfd"
+"""PUSH4 0xdeadbeef, MSTORE at 0, REVERT with these four bytes."""
+
+Make = Callable[..., Outbox]
+
+
+@pytest.fixture
+async def make(chain: Chain, rpc: JsonRpc, clock: SystemClock) -> AsyncIterator[Make]:
+    """Outboxes of one account over a given store."""
+    opened: list[Outbox] = []
+
+    def make_outbox(
+        store: MemoryJournal, *, over: JsonRpc = rpc, settings: OutboxSettings = QUICK, key: SigningKey = RENTER
+    ) -> Outbox:
+        outbox = Outbox(over, store, key, clock, chain_id=31337, settings=settings)
+        opened.append(outbox)
+        return outbox
+
+    yield make_outbox
+    for outbox in opened:
+        await outbox.close()
+
+
+class DyingRpc(JsonRpc):
+    """The process dies at request number `at`, before it leaves or after it was answered, and never speaks again."""
+
+    def __init__(self, url: str, at: int, phase: WritePhase) -> None:
+        super().__init__([url], SystemClock())
+        self._at, self._phase = at, phase
+        self.asked = 0
+
+    async def request(self, method: str, *params: object) -> Any:
+        self.asked += 1
+        if self.asked > self._at or (self.asked == self._at and self._phase == "before"):
+            raise SimulatedCrash(method)
+        answer = await super().request(method, *params)
+        if self.asked == self._at:
+            raise SimulatedCrash(method)
+        return answer
+
+
+class WriteCounter:
+    """Lets a test wait for a number of writes."""
+
+    def __init__(self) -> None:
+        self._events: dict[int, asyncio.Event] = {}
+
+    def __call__(self, number: int, phase: WritePhase) -> None:
+        if phase == "after":
+            self._event(number).set()
+
+    def _event(self, number: int) -> asyncio.Event:
+        return self._events.setdefault(number, asyncio.Event())
+
+    async def reached(self, number: int) -> None:
+        await self._event(number).wait()
+
+
+async def _once_more(outbox: Outbox, rpc: JsonRpc) -> TxResult:
+    """After a restart: reconcile, ask again under the same key, and see that the target was paid once."""
+    await outbox.reconcile()
+    result = await outbox.send("pay", TARGET, b"", 7)
+    assert await coins(rpc, TARGET) == 7
+    receipt = await rpc.request("eth_getTransactionReceipt", to_hex(result.hash))
+    assert (int(receipt["blockNumber"], 16), int(receipt["gasUsed"], 16)) == (result.block, result.gas_used)
+    return result
+
+
+async def test_a_key_is_sent_once_and_answers_for_ever(chain: Chain, rpc: JsonRpc, make: Make) -> None:
+    """Asked twice at once and again in the next process, even with no chain in reach: one transaction, one answer."""
+    store = MemoryJournal()
+    outbox = make(store)
+    both = await asyncio.gather(*(outbox.send("pay", TARGET, b"", 7) for _ in range(2)))
+    assert both[0] == both[1]
+    dead = rpc_to("http://127.0.0.1:1")
+    assert await make(store.reopen(), over=dead).send("pay", TARGET, b"", 7) == both[0]
+    assert await coins(rpc, TARGET) == 7
+    await dead.close()
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("phase", ["before", "after"])
+async def test_death_at_any_write_is_survived(
+    chain: Chain, rpc: JsonRpc, make: Make, number: int, phase: WritePhase
+) -> None:
+    """Killed before or after storing the intent, the signed form, or the result: one transaction after the restart."""
+    store = MemoryJournal(crash_at(number, phase))
+    first = make(store)
+    with pytest.raises(SimulatedCrash):
+        await first.send("pay", TARGET, b"", 7)
+    await first.close()
+    await _once_more(make(store.reopen()), rpc)
+
+
+@pytest.mark.parametrize("phase", ["before", "after"])
+async def test_death_at_any_request_is_survived(chain: Chain, rpc: JsonRpc, make: Make, phase: WritePhase) -> None:
+    """Killed at each request to the chain in turn, before it leaves or after it was answered: one transaction after the restart."""
+    for at in range(1, 20):
+        before = await coins(rpc, TARGET)
+        store = MemoryJournal()
+        dying = DyingRpc(chain.url, at, phase)
+        first = make(store, over=dying)
+        try:
+            await first.send("pay", TARGET, b"", 7)
+        except SimulatedCrash:
+            await first.close()
+        else:
+            break
+        finally:
+            await dying.close()
+        await make(store.reopen()).reconcile()
+        await make(store.reopen()).send("pay", TARGET, b"", 7)
+        assert await coins(rpc, TARGET) == before + 7
+    assert at > 6
+
+
+async def test_a_hundred_at_once_over_failing_endpoints(chain: Chain, rpc: JsonRpc, make: Make) -> None:
+    """A fifth of all calls fail, half of these after the node did what was asked: each is mined once, no nonce is left out."""
+    first_nonce = await nonce(rpc, RENTER.address)
+    async with FlakyProxy(chain.url, 0.2, seed=1) as one, FlakyProxy(chain.url, 0.2, seed=2) as two:
+        flaky = JsonRpc([one.url, two.url], SystemClock(), cooldown=0.05)
+        outbox = make(MemoryJournal(), over=flaky)
+        results = await asyncio.gather(*(outbox.send(f"pay {n}", TARGET, b"", n) for n in range(1, 101)))
+        await outbox.close()
+        await flaky.close()
+        assert one.fates["refuse"] > 10
+        assert one.fates["lose answer"] > 10
+    assert len({result.hash for result in results}) == 100
+    assert await coins(rpc, TARGET) == sum(range(1, 101))
+    assert await nonce(rpc, RENTER.address) == first_nonce + 100
+
+
+async def test_a_stuck_transaction_gets_a_higher_fee_on_its_nonce(
+    rpc: JsonRpc, control: DevnetControl, make: Make
+) -> None:
+    """No block comes: it is signed again for the same nonce with a quarter more, stored, and one of the forms is mined."""
+    writes = WriteCounter()
+    store = MemoryJournal(writes)
+    await control.hold_blocks()
+    outbox = make(store)
+    task = asyncio.create_task(outbox.send("pay", TARGET, b"", 7))
+    await writes.reached(4)  # planned, signed, two bumps
+    await control.mine()
+    result = await task
+    entry = await store.get("pay")
+    assert entry is not None
+    forms = [transactions.read(raw) for raw in entry.raw]
+    assert len({form.nonce for form in forms}) == 1
+    fees = sorted(form.fee.max_fee for form in forms)
+    assert all(higher * 100 >= lower * 125 for lower, higher in itertools.pairwise(fees))
+    assert entry.hashes[-1] == result.hash
+    assert await coins(rpc, TARGET) == 7
+
+
+async def test_a_nonce_that_somebody_else_used_is_given_up(rpc: JsonRpc, control: DevnetControl, make: Make) -> None:
+    """Another program with the same key outbids us on our nonce: the intent is signed again with the next one, and happens once."""
+    writes = WriteCounter()
+    await control.hold_blocks()
+    outbox = make(MemoryJournal(writes), settings=replace(QUICK, bump_after=0.3))
+    task = asyncio.create_task(outbox.send("pay", TARGET, b"", 7))
+    await writes.reached(2)
+    foreign = transactions.sign(_plain(await nonce(rpc, RENTER.address), HOST.address), RENTER)
+    await rpc.request("eth_sendRawTransaction", to_hex(foreign.raw))
+    await control.automine()
+    await control.mine()
+    await task
+    assert await coins(rpc, TARGET) == 7
+    assert (await rpc.request("eth_getTransactionReceipt", to_hex(foreign.hash)))["status"] == "0x1"
+
+
+async def test_what_fails_on_chain_is_final_under_its_key(rpc: JsonRpc, control: DevnetControl, make: Make) -> None:
+    """The contract changed its mind between estimate and block: `chain_reverted` with its reason, now and when asked again."""
+    writes = WriteCounter()
+    store = MemoryJournal(writes)
+    await control.hold_blocks()
+    task = asyncio.create_task(make(store).send("pay", TARGET, b"", 0))
+    await writes.reached(2)
+    await rpc.request("anvil_setCode", to_hex(TARGET), REVERTING_CODE)
+    await control.automine()
+    await control.mine()
+    with pytest.raises(ChainFault) as refused:
+        await task
+    with pytest.raises(ChainFault) as again:
+        await make(store.reopen()).send("pay", TARGET, b"", 0)
+    for fault in (refused.value, again.value):
+        assert (fault.code, fault.detail) == ("chain_reverted", "0xdeadbeef")
+    entry = await store.get("pay")
+    assert entry is not None and entry.status == "reverted" and entry.gas_used > 0
+
+
+async def test_a_refusal_before_signing_costs_no_nonce_and_may_be_asked_again(rpc: JsonRpc, make: Make) -> None:
+    """Nothing was signed, so the same key may try again when the contract agrees."""
+    first_nonce = await nonce(rpc, RENTER.address)
+    await rpc.request("anvil_setCode", to_hex(TARGET), "0x5f5ffd")
+    store = MemoryJournal()
+    outbox = make(store)
+    with pytest.raises(ChainFault, match="chain_reverted"):
+        await outbox.send("pay", TARGET, b"", 7)
+    assert await store.unfinished() == []
+    assert await nonce(rpc, RENTER.address) == first_nonce
+    await rpc.request("anvil_setCode", to_hex(TARGET), "0x")
+    await outbox.send("pay", TARGET, b"", 7)
+    assert await coins(rpc, TARGET) == 7
+
+
+async def test_an_account_that_cannot_pay_is_told_before_signing(rpc: JsonRpc, make: Make) -> None:
+    """A signed transaction without money would hold up every later one."""
+    poor = SigningKey(bytes.fromhex("77" * 32))
+    outbox = make(MemoryJournal(), key=poor)
+    with pytest.raises(ChainFault) as refused:
+        await outbox.send("pay", TARGET, b"", 7)
+    assert refused.value.code == "funds_insufficient"
+    assert to_hex(poor.address) in refused.value.detail or "nsufficient" in refused.value.detail
+
+
+async def test_an_impatient_caller_is_told_and_the_transaction_goes_on(
+    rpc: JsonRpc, control: DevnetControl, make: Make
+) -> None:
+    """`transaction_lost` after the patience; the entry is followed, and asking again joins it."""
+    await control.hold_blocks()
+    outbox = make(MemoryJournal(), settings=replace(QUICK, patience=0.1))
+    with pytest.raises(ChainFault) as lost:
+        await outbox.send("pay", TARGET, b"", 7)
+    assert lost.value.code == "transaction_lost"
+    await control.automine()
+    await control.mine()
+    await outbox.send("pay", TARGET, b"", 7)
+    assert await coins(rpc, TARGET) == 7
+
+
+async def test_a_cancelled_caller_does_not_cancel_the_transaction(
+    rpc: JsonRpc, control: DevnetControl, make: Make
+) -> None:
+    """Who stops waiting has still sent it."""
+    writes = WriteCounter()
+    await control.hold_blocks()
+    outbox = make(MemoryJournal(writes))
+    task = asyncio.create_task(outbox.send("pay", TARGET, b"", 7))
+    await writes.reached(2)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await control.automine()
+    await control.mine()
+    await outbox.send("pay", TARGET, b"", 7)
+    assert await coins(rpc, TARGET) == 7
+
+
+async def test_a_chain_above_the_fee_bound_is_waited_out(rpc: JsonRpc, control: DevnetControl, make: Make) -> None:
+    """Nothing above the bound is signed: `fee_too_high` meanwhile, mined once the chain asks less."""
+    await rpc.request("anvil_setNextBlockBaseFeePerGas", hex(20 * GWEI))
+    await control.mine()
+    store = MemoryJournal()
+    outbox = make(store, settings=replace(QUICK, patience=0.2, max_fee=10 * GWEI))
+    with pytest.raises(ChainFault) as waiting:
+        await outbox.send("pay", TARGET, b"", 7)
+    assert waiting.value.code == "fee_too_high"
+    entry = await store.get("pay")
+    assert entry is not None and all(transactions.read(raw).fee.max_fee <= 10 * GWEI for raw in entry.raw)
+    await rpc.request("anvil_setNextBlockBaseFeePerGas", hex(GWEI))
+    await control.mine()
+    patient = make(store.reopen())
+    await outbox.close()
+    await patient.send("pay", TARGET, b"", 7)
+    assert await coins(rpc, TARGET) == 7
+
+
+async def test_accounts_share_a_store_and_not_their_entries(rpc: JsonRpc, make: Make) -> None:
+    """Reconciling one account leaves the other's entries alone."""
+    store = MemoryJournal(crash_at(2, "after"))
+    renter = make(store)
+    with pytest.raises(SimulatedCrash):
+        await renter.send("pay", TARGET, b"", 7)
+    store = store.reopen()
+    await make(store, key=HOST).reconcile()
+    assert [entry.status for entry in await store.unfinished()] == ["signed"]
+    assert await coins(rpc, TARGET) == 0
+    await make(store).reconcile()
+    assert await coins(rpc, TARGET) == 7
+
+
+async def test_no_endpoint_is_told_as_such_and_nothing_stays_behind(make: Make) -> None:
+    """`chain_unreachable` before anything is signed hands the intent back: no later restart will send it."""
+    store = MemoryJournal()
+    dead = rpc_to("http://127.0.0.1:1")
+    with pytest.raises(ChainFault) as refused:
+        await make(store, over=dead).send("pay", TARGET, b"", 7)
+    assert refused.value.code == "chain_unreachable"
+    assert await store.unfinished() == []
+    await dead.close()
+
+
+def _plain(nonce_: int, to: Address) -> Transaction:
+    return Transaction(
+        chain_id=31337, nonce=nonce_, fee=Fee(90 * GWEI, 50 * GWEI), gas=21_000, to=to, value=1, data=b""
+    )
