@@ -1,0 +1,200 @@
+"""`LlamaEngine`: one model in llama.cpp's own server, in a supervised child process behind a UNIX socket.
+
+The child is the C++ server of the pinned xllamacpp wheel, or a `llama-server` program given by path (a native build is 1.2 to 1.3 times
+faster on a CPU and can use any GPU); both speak the same HTTP. Never in this process: loading would hold the GIL, and a damaged file may
+abort (research/llm.md, section 3). When the child dies, requests end with `engine_gone` and it is started again.
+
+What the options mean for others on the same engine: every request has its own room in the KV cache, slots are never pinned (so that the
+server finds a conversation's prefix wherever it lies), and prompts are evaluated in small steps on a CPU.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import aiohttp
+import msgspec
+
+from fabstir.domain.errors import FabstirError, error
+from fabstir.engines.child import ChildProcess
+from fabstir.engines.llama_client import LlamaClient
+from fabstir.engines.llama_worker import KEY_VARIABLE, WorkerSettings
+from fabstir.engines.model_file import file_sha256, model_name
+from fabstir.ports.engine import ChatMessage, EngineHealth, GenerationEnd, GenerationRequest, ModelInfo, TokenBatch
+
+BASE_URL: Final = "http://engine"
+"""The name means nothing on a UNIX socket."""
+LOAD_SECONDS: Final = 600.0
+STALL_SECONDS: Final = 300.0
+"""A stream that is silent for longer is given up. The server reports progress while it evaluates a prompt and pings every 30 s."""
+HEALTH_SECONDS: Final = 2.0
+
+
+class _Running(NamedTuple):
+    """What one start made and one stop frees."""
+
+    directory: Path
+    session: aiohttp.ClientSession
+    client: LlamaClient
+    child: ChildProcess
+
+
+class LlamaEngine:
+    """The port `Engine` for a GGUF file. Owns a child process, a private directory with its socket, and an HTTP session."""
+
+    def __init__(
+        self,
+        model: Path,
+        *,
+        context_size: int = 4096,
+        parallel: int = 4,
+        threads: int | None = None,
+        gpu_layers: int = 0,
+        binary: Path | None = None,
+        top_logprobs: int = 4,
+    ) -> None:
+        """`context_size` is for each of `parallel` requests; `threads`: half of the CPUs where None; `gpu_layers`: -1 for all."""
+        self._model = model
+        self._context_size = context_size
+        self._parallel = parallel
+        self._threads = threads or max(1, (os.cpu_count() or 1) // 2)
+        self._gpu_layers = gpu_layers
+        self._binary = binary
+        self._top = top_logprobs
+        self._info: ModelInfo | None = None
+        self._running: _Running | None = None
+        self._why_down = "not started"
+
+    def __repr__(self) -> str:
+        return f"<LlamaEngine {self._model.name} | {self._running.child if self._running else self._why_down}>"
+
+    # -- the port ------------------------------------------------------------------------------------------------------
+
+    @property
+    def info(self) -> ModelInfo:
+        """Known after `start`."""
+        if self._info is None:
+            raise RuntimeError("the engine was not started")
+        return self._info
+
+    async def start(self) -> None:
+        """Load the model. Raises LocalFault (`model_invalid`, `tool_missing`, `engine_unsuitable`)."""
+        name = model_name(self._model)
+        running = self._running = self._prepare()
+        digest = asyncio.create_task(asyncio.to_thread(file_sha256, self._model), name="engine-digest")
+        try:
+            await running.child.start()
+            await running.client.handshake()
+            self._info = ModelInfo(
+                name=name,
+                context_size=await running.client.context_size(),
+                sha256=await digest,
+                parallel=self._parallel,
+            )
+        except BaseException as fault:
+            digest.cancel()
+            await self.stop()
+            self._why_down = fault.detail if isinstance(fault, FabstirError) else "the start was cut off"
+            raise
+
+    async def stop(self) -> None:
+        """End every request with `engine_gone` and free everything. Idempotent."""
+        running, self._running = self._running, None
+        if running is not None:
+            self._why_down = "stopped"
+            await running.child.stop()
+            await running.session.close()
+            await asyncio.to_thread(shutil.rmtree, running.directory, ignore_errors=True)
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenBatch | GenerationEnd]:
+        """See the port."""
+        async with aclosing(self._usable().generate(request)) as items:
+            async for item in items:
+                yield item
+
+    async def count_tokens(self, messages: tuple[ChatMessage, ...]) -> int:
+        """See the port."""
+        return await self._usable().count_tokens(messages)
+
+    async def health(self) -> EngineHealth:
+        """See the port. `down` also where the process lives and does not answer."""
+        if self._running is None:
+            return EngineHealth("down", self._why_down)
+        health = self._running.child.health
+        if health.status == "ok" and not await _answers(self._running.session):
+            return EngineHealth("down", "the engine does not answer", health.restarts)
+        return health
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    @property
+    def child(self) -> ChildProcess:
+        """The supervised process, for those who watch or test it."""
+        if self._running is None:
+            raise RuntimeError("the engine was not started")
+        return self._running.child
+
+    def _usable(self) -> LlamaClient:
+        """The client, where requests have a chance."""
+        if self._running is None:
+            raise error("engine_gone", self._why_down)
+        health = self._running.child.health
+        if health.status != "ok":
+            raise error("engine_gone", f"{health.status}: {health.reason}")
+        return self._running.client
+
+    def _prepare(self) -> _Running:
+        """Everything that a start needs; nothing runs yet."""
+        binary = self._find_binary()
+        directory = Path(tempfile.mkdtemp(prefix="fabstir-engine-"))
+        settings = WorkerSettings(
+            parent=os.getpid(),
+            model=str(self._model.resolve()),
+            socket=str(directory / "http.sock"),
+            context_size=self._context_size,
+            parallel=self._parallel,
+            threads=self._threads,
+            gpu_layers=self._gpu_layers,
+            binary=binary,
+        )
+        key = secrets.token_hex(16)
+        session = aiohttp.ClientSession(
+            # Connections are not reused: a pooled one that the server closed meanwhile fails the next request.
+            connector=aiohttp.UnixConnector(settings.socket, limit=0, force_close=True),
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=STALL_SECONDS),
+        )
+        child = ChildProcess(
+            [sys.executable, "-m", "fabstir.engines.llama_worker", msgspec.json.encode(settings).decode()],
+            {**os.environ, KEY_VARIABLE: key},
+            lambda: _answers(session),
+            load_seconds=LOAD_SECONDS,
+        )
+        client = LlamaClient(session, BASE_URL, parallel=self._parallel, top_logprobs=self._top)
+        return _Running(directory, session, client, child)
+
+    def _find_binary(self) -> str:
+        if self._binary is None:
+            return ""
+        found = shutil.which(self._binary)
+        if found is None:
+            raise error("tool_missing", f"{self._binary} is not a program")
+        return str(Path(found).resolve())
+
+
+async def _answers(session: aiohttp.ClientSession) -> bool:
+    """Whether the server says that it is ready."""
+    try:
+        async with session.get(BASE_URL + "/health", timeout=aiohttp.ClientTimeout(total=HEALTH_SECONDS)) as response:
+            return response.status == 200
+    except (aiohttp.ClientError, OSError):
+        return False  # not up yet, or gone: the child's state says which

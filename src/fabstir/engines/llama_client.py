@@ -1,0 +1,227 @@
+"""Talks to one llama.cpp server, ours or another's, over any aiohttp session: template, count, generate.
+
+The chat template is applied by the server (`/apply-template`) and the text goes to `/completion`, because that reports every token with
+its id and because an answer that began elsewhere goes on by appending its text. Where the server leaves tokens out (those that
+end inside a UTF-8 character: `llama_answer`), the stream is closed, the tokens are found out (`llama_gaps`) and a new stream goes
+on after exactly these ids, so that what is recorded is what was computed.
+
+At most `parallel` requests are at the server; others wait here in order, so that a request which starts a new stream keeps its place.
+Memory: the ids of each running answer and one piece of its stream (64 KiB). Reading slowly does not slow the server down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, Final, TypeVar
+
+import aiohttp
+import msgspec
+
+from fabstir.domain.errors import error
+from fabstir.engines.llama_answer import AnswerFold, Gap
+from fabstir.engines.llama_gaps import find_tokens
+from fabstir.engines.llama_vocabulary import Vocabulary
+from fabstir.engines.llama_wire import (
+    FINAL_FIELDS,
+    Candidate,
+    Chunk,
+    EventStream,
+    Probed,
+    Prompt,
+    Props,
+    Slot,
+    TokenIds,
+)
+from fabstir.engines.server_errors import refusal, server_fault, translated
+from fabstir.ports.engine import ChatMessage, GenerationEnd, GenerationRequest, TokenBatch
+
+SAMPLERS: Final = ("top_k", "temperature", "top_p")
+"""In this order and no others, whatever the model's file suggests: the request says temperature and top_p, and means it."""
+TOP_K: Final = 64
+"""Only to keep the sampler cheap: sorting 128k candidates for every token would cost the server's one loop 1.4 ms more."""
+PROBE_CANDIDATES: Final = 2 * TOP_K
+"""More than can have been sampled, so that a token that was left out is always among them."""
+WHOLE_VOCABULARY: Final = 1 << 30
+FORCE: Final = 1e5
+"""Added to one logit it outweighs all others; the reported log-probabilities are those before it."""
+RELEASE_POLLS: Final = 100
+RELEASE_PAUSE_S: Final = 0.002
+JSON_TYPE: Final = {"Content-Type": "application/json"}
+
+Answer = TypeVar("Answer")
+
+
+class LlamaClient:
+    """One server. `session` carries address and key; it belongs to the caller."""
+
+    def __init__(self, session: aiohttp.ClientSession, base_url: str, *, parallel: int, top_logprobs: int) -> None:
+        self._session = session
+        self._base = base_url.rstrip("/")
+        self._top = top_logprobs
+        self._places = asyncio.Semaphore(parallel)
+        self._streams = 0
+        self._vocabulary = Vocabulary(())
+        self._forced = 0
+
+    def __repr__(self) -> str:
+        return f"<LlamaClient | Streams: {self._streams}>"
+
+    # -- what an engine needs ------------------------------------------------------------------------------------------
+
+    async def handshake(self) -> None:
+        """Learn the vocabulary. Raises LocalFault (`engine_unsuitable`) where the server does not report token ids."""
+        letters = (await self._ask("/tokenize", {"content": "a"}, TokenIds)).tokens
+        if not letters:
+            raise error("engine_unsuitable", "the server's /tokenize reports no token ids")
+        self._forced = letters[-1]
+        pieces = await self._distribution(letters, WHOLE_VOCABULARY)
+        self._vocabulary = Vocabulary((item.id, bytes(item.bytes)) for item in pieces)
+
+    async def context_size(self) -> int:
+        """Tokens that one request may have, prompt and answer together."""
+        with translated():
+            async with self._session.get(self._base + "/props") as response:
+                if response.status != 200:
+                    raise refusal(response.status, await response.read())
+                return msgspec.json.decode(await response.read(), type=Props).default_generation_settings.n_ctx
+
+    async def template(self, messages: tuple[ChatMessage, ...]) -> str:
+        """The conversation as the model's own chat template writes it, up to where the answer begins."""
+        body = {"messages": [{"role": message.role, "content": message.content} for message in messages]}
+        return (await self._ask("/apply-template", body, Prompt)).prompt
+
+    async def count_tokens(self, messages: tuple[ChatMessage, ...]) -> int:
+        """Tokens of the templated conversation."""
+        return len(await self._tokenize(await self.template(messages)))
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenBatch | GenerationEnd]:
+        """See `fabstir.ports.engine.Engine.generate`."""
+        if request.max_tokens < 1:
+            raise error("engine_refused", f"max_tokens is {request.max_tokens}, must be at least 1")
+        async with self._places:
+            text = await self.template(request.messages) + request.prefix
+            fold = AnswerFold(request, self._top)
+            prompt: str | list[int] = text
+            while not fold.finish:
+                async with aclosing(self._fold_stream(prompt, request, fold)) as items:
+                    gap = None
+                    async for item in items:
+                        if isinstance(item, Gap):
+                            gap = item
+                        else:
+                            yield item
+                if gap is not None:
+                    prompt = await self._fill(fold, gap, text)
+                    if batch := fold.batch():
+                        yield batch
+            yield fold.end()
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    async def _fold_stream(
+        self, prompt: str | list[int], request: GenerationRequest, fold: AnswerFold
+    ) -> AsyncGenerator[TokenBatch | Gap]:
+        """One stream, to the end of the answer or to the first gap."""
+        fold.begin()
+        async with aclosing(self._chunks(self._body(prompt, request, fold))) as groups:
+            async for group in groups:
+                gap = None
+                for chunk in group:
+                    if chunk.error is not None:
+                        raise server_fault(500, chunk.error)
+                    gap = fold.take(chunk)
+                    if gap is not None or fold.finish:
+                        break
+                if batch := fold.batch():
+                    yield batch
+                if gap is not None:
+                    yield gap
+                if gap is not None or fold.finish:
+                    return
+        raise error("engine_gone", "the engine's stream ended before the answer")
+
+    async def _chunks(self, body: dict[str, Any]) -> AsyncGenerator[list[Chunk]]:
+        events = EventStream()
+        self._streams += 1
+        try:
+            async with self._post("/completion", body) as response:
+                async for data in response.content.iter_any():
+                    if group := events.feed(data):
+                        yield group
+        finally:
+            self._streams -= 1
+
+    def _body(self, prompt: str | list[int], request: GenerationRequest, fold: AnswerFold) -> dict[str, Any]:
+        seed = -1 if request.seed is None else (request.seed + len(fold.ids)) % 2**32
+        return {
+            "prompt": prompt,
+            "n_predict": fold.wanted,
+            "temperature": request.temperature,
+            "top_p": request.top_p,
+            "seed": seed,
+            "samplers": SAMPLERS,
+            "top_k": TOP_K,
+            "ignore_eos": request.ignore_eos,
+            "n_probs": max(1, self._top),
+            "stream": True,
+            "cache_prompt": True,
+            "return_progress": True,
+            "response_fields": FINAL_FIELDS,
+        }
+
+    async def _fill(self, fold: AnswerFold, gap: Gap, text: str) -> list[int]:
+        """Find out and add the tokens of `gap`; the ids after which the next stream goes on."""
+        await self._released()
+        before = await self._tokenize(text) + fold.ids
+        found = await find_tokens(gap, before, self._vocabulary, self._distribution, self._top)
+        fold.fill(gap, found)
+        return before + [item.record.token for item in found]
+
+    async def _distribution(self, ids: Sequence[int], count: int = PROBE_CANDIDATES) -> list[Candidate]:
+        """The `count` most likely tokens after `ids`: the next token is forced to a whole letter, since only those are reported."""
+        body = {
+            "prompt": ids,
+            "n_predict": 1,
+            "temperature": 0.0,
+            "logit_bias": [[self._forced, FORCE]],
+            "n_probs": count,
+            "response_fields": ["completion_probabilities"],
+        }
+        answer = await self._ask("/completion", body, Probed)
+        if not answer.completion_probabilities or not answer.completion_probabilities[0].top_logprobs:
+            raise error("engine_unsuitable", "the server's /completion reports no token ids and probabilities")
+        return answer.completion_probabilities[0].top_logprobs
+
+    async def _released(self) -> None:
+        """Wait until the server noticed that a stream was closed, so that the next request finds its prompt in that slot."""
+        for _ in range(RELEASE_POLLS):
+            with translated():
+                async with self._session.get(self._base + "/slots") as response:
+                    if response.status != 200:
+                        return  # slots are not shown: go on, at worst the prompt is evaluated again
+                    slots = msgspec.json.decode(await response.read(), type=list[Slot])
+            if sum(slot.is_processing for slot in slots) <= self._streams:
+                return
+            await asyncio.sleep(RELEASE_PAUSE_S)
+
+    async def _tokenize(self, text: str) -> list[int]:
+        body = {"content": text, "add_special": True, "parse_special": True}
+        return (await self._ask("/tokenize", body, TokenIds)).tokens
+
+    async def _ask(self, path: str, body: dict[str, Any], kind: type[Answer]) -> Answer:
+        async with self._post(path, body) as response:
+            return msgspec.json.decode(await response.read(), type=kind)
+
+    @asynccontextmanager
+    async def _post(self, path: str, body: dict[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A successful answer to `body`; faults of both sides are translated, also those of the reading inside."""
+        if self._session.closed:
+            raise error("engine_gone", "stopped")
+        with translated():
+            data = msgspec.json.encode(body)
+            async with self._session.post(self._base + path, data=data, headers=JSON_TYPE) as response:
+                if response.status != 200:
+                    raise refusal(response.status, await response.read())
+                yield response
