@@ -174,7 +174,9 @@ contract JobMarketplace is Earnings, EIP712 {
         _checkAmount(job, c);
         if (c.tokens == CLOSED) revert TokensOutOfRange();
         if (c.tokens <= job.signed) revert StaleVoucher();
-        if (!_signed(voucherDigest(id, c.amount, c.tokens, c.transcript), c.sig, c.terms.signer)) revert BadSignature();
+        if (!_signed(voucherDigest(id, c.amount, c.tokens, c.transcript), c.sig, c.terms.signer)) {
+            revert BadSignature();
+        }
         _checkPolicy(job, c);
         uint96 before = job.owed;
         job.signed = c.tokens;

@@ -25,7 +25,9 @@ contract ModelRegistry is Ownable2Step {
     mapping(bytes32 modelId => Model) private _models;
     bytes32[] private _ids;
 
-    event ModelProposed(bytes32 indexed modelId, address indexed proposer, string repository, string file, bytes32 sha256Hash);
+    event ModelProposed(
+        bytes32 indexed modelId, address indexed proposer, string repository, string file, bytes32 sha256Hash
+    );
     event ModelApproved(bytes32 indexed modelId);
     event ModelDeprecated(bytes32 indexed modelId);
 

@@ -44,7 +44,9 @@ contract TestUSDC is ERC20, EIP712, Nonces {
         _mint(to, amount);
     }
 
-    function permit(address owner, address spender, uint256 value, uint256 deadline, uint8 v, bytes32 r, bytes32 s) external {
+    function permit(address owner, address spender, uint256 value, uint256 deadline, uint8 v, bytes32 r, bytes32 s)
+        external
+    {
         if (block.timestamp > deadline) revert AuthorizationExpired();
         bytes32 hash = keccak256(abi.encode(PERMIT_TYPEHASH, owner, spender, value, _useNonce(owner), deadline));
         _checkSignature(owner, hash, abi.encodePacked(r, s, v));

@@ -94,7 +94,7 @@ def _artifact(contract: dict[str, Any], path: str) -> str:
         "abi": contract["abi"],
         "bytecode": "0x" + contract["evm"]["bytecode"]["object"],
         "deployedBytecode": "0x" + contract["evm"]["deployedBytecode"]["object"],
-        "storageLayout": json.loads(re.sub(r"\)\d+_storage", ")_storage", json.dumps(layout))),
+        "storageLayout": json.loads(re.sub(r"\)\d+(?=[_,)\"])", ")", json.dumps(layout))),
         "solcVersion": pinned()["solc"],
         "sourceHash": source_hash(path),
     }

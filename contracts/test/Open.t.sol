@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {Earnings} from "../src/Earnings.sol";
+import {IProofSystem} from "../src/IProofSystem.sol";
+import {JobMarketplace} from "../src/JobMarketplace.sol";
+import {Terms} from "../src/MarketTypes.sol";
+import {TestUSDC} from "../src/TestUSDC.sol";
+import {CallbackToken, FeeToken, MoodyToken} from "./Doubles.sol";
+import {Fixture} from "./Fixture.sol";
+
+contract OpenTest is Fixture {
+    function authorization(uint256 key, Terms memory t, uint96 deposit, uint256 validBefore)
+        internal
+        view
+        returns (bytes memory)
+    {
+        bytes32 hash = keccak256(
+            abi.encode(
+                usdc.RECEIVE_WITH_AUTHORIZATION_TYPEHASH(),
+                t.renter,
+                address(market),
+                uint256(deposit),
+                uint256(0),
+                validBefore,
+                market.idOf(t)
+            )
+        );
+        return sign(key, keccak256(abi.encodePacked("\x19\x01", usdc.DOMAIN_SEPARATOR(), hash)));
+    }
+
+    function refused(JobMarketplace.Term which, Terms memory t, uint96 deposit) internal {
+        vm.expectRevert(abi.encodeWithSelector(JobMarketplace.BadTerms.selector, which));
+        open(t, deposit);
+    }
+
+    function test_nativeDepositIsHeldAndRecorded() public {
+        Terms memory t = terms(NATIVE, 0);
+        vm.expectEmit(true, true, true, true);
+        emit JobMarketplace.JobOpened(market.idOf(t), renter, host, t, DEPOSIT);
+        bytes32 id = open(t, DEPOSIT);
+        (uint96 deposit, uint96 owed, uint32 signed, uint32 proven, bool closed, uint40 closingAt, uint40 pending) =
+            market.jobs(id);
+        eq(DEPOSIT, deposit, "deposit");
+        eq(0, uint256(owed) + signed + proven + closingAt + pending, "all else is zero");
+        ok(!closed, "open");
+        eq(DEPOSIT, address(market).balance, "held");
+    }
+
+    function test_tokenDepositIsHeld() public {
+        bytes32 id = open(terms(address(usdc), 0), DEPOSIT);
+        (uint96 deposit,,,,,,) = market.jobs(id);
+        eq(DEPOSIT, deposit, "deposit");
+        eq(DEPOSIT, usdc.balanceOf(address(market)), "held");
+    }
+
+    function test_idIsTheHashOfElevenWords() public view {
+        Terms memory t = terms(NATIVE, 1);
+        bytes memory first = abi.encode(t.renter, t.signer, t.host, t.token, t.pricePerMTok, t.expiresAt);
+        bytes memory rest = abi.encode(t.challenge, t.exposure, t.policy, t.modelId, t.salt);
+        ok(market.idOf(t) == keccak256(bytes.concat(first, rest)), "id");
+    }
+
+    function test_onlyTheRenterDeposits() public {
+        Terms memory t = terms(NATIVE, 0);
+        vm.deal(host, DEPOSIT);
+        vm.prank(host);
+        vm.expectRevert(JobMarketplace.NotParty.selector);
+        market.open{value: DEPOSIT}(t, DEPOSIT);
+    }
+
+    function test_eachTermIsChecked() public {
+        refused(JobMarketplace.Term.Deposit, terms(NATIVE, 0), 0);
+        Terms memory t = terms(NATIVE, 0);
+        t.pricePerMTok = 0;
+        refused(JobMarketplace.Term.Price, t, DEPOSIT);
+        t = terms(NATIVE, 0);
+        t.host = address(0);
+        refused(JobMarketplace.Term.Host, t, DEPOSIT);
+        t = terms(NATIVE, 0);
+        t.signer = address(0);
+        refused(JobMarketplace.Term.Signer, t, DEPOSIT);
+        t = terms(NATIVE, 2);
+        refused(JobMarketplace.Term.Policy, t, DEPOSIT);
+    }
+
+    function test_boundsOfTermsAreExact() public {
+        Terms memory t = terms(NATIVE, 0);
+        t.expiresAt = uint40(block.timestamp);
+        refused(JobMarketplace.Term.Expiry, t, DEPOSIT);
+        t.expiresAt += 1;
+        t.challenge = 899;
+        refused(JobMarketplace.Term.Challenge, t, DEPOSIT);
+        t.challenge = 900;
+        t.exposure = 0;
+        refused(JobMarketplace.Term.Exposure, t, DEPOSIT);
+        t.exposure = 4097;
+        refused(JobMarketplace.Term.Exposure, t, DEPOSIT);
+        t.exposure = 4096;
+        open(t, DEPOSIT);
+        t.exposure = 1;
+        open(t, DEPOSIT);
+    }
+
+    function test_sameTermsOpenOnce() public {
+        Terms memory t = opened();
+        vm.expectRevert(JobMarketplace.JobExists.selector);
+        open(t, DEPOSIT);
+    }
+
+    function test_valueMustMatchTheDeposit() public {
+        Terms memory t = terms(NATIVE, 0);
+        vm.prank(renter);
+        vm.expectRevert(abi.encodeWithSelector(JobMarketplace.BadValue.selector, DEPOSIT, DEPOSIT - 1));
+        market.open{value: DEPOSIT - 1}(t, DEPOSIT);
+        vm.prank(renter);
+        vm.expectRevert(abi.encodeWithSelector(JobMarketplace.BadValue.selector, DEPOSIT, DEPOSIT + 1));
+        market.open{value: DEPOSIT + 1}(t, DEPOSIT);
+    }
+
+    function test_noNativeCoinWithATokenDeposit() public {
+        Terms memory t = terms(address(usdc), 0);
+        vm.prank(renter);
+        vm.expectRevert(abi.encodeWithSelector(JobMarketplace.BadValue.selector, 0, 1));
+        market.open{value: 1}(t, DEPOSIT);
+    }
+
+    function test_feeOnTransferTokenIsRefused() public {
+        FeeToken fee = new FeeToken();
+        fee.mint(renter, DEPOSIT);
+        vm.prank(renter);
+        fee.approve(address(market), DEPOSIT);
+        bytes memory reason = abi.encodeWithSelector(JobMarketplace.BadValue.selector, DEPOSIT, DEPOSIT - DEPOSIT / 100);
+        vm.expectRevert(reason);
+        open(terms(address(fee), 0), DEPOSIT);
+        vm.expectRevert(reason);
+        market.openWithAuthorization(terms(address(fee), 0), DEPOSIT, START + 60, "");
+    }
+
+    function test_tokenWithoutReturnValueIsAccepted() public {
+        MoodyToken moody = new MoodyToken();
+        moody.mint(renter, DEPOSIT);
+        open(terms(address(moody), 0), DEPOSIT);
+        eq(DEPOSIT, moody.balanceOf(address(market)), "held");
+    }
+
+    function test_tokenThatIsNoContractIsRefused() public {
+        Terms memory t = terms(address(0xDEAD), 0);
+        vm.expectRevert();
+        open(t, DEPOSIT);
+    }
+
+    function test_tokenThatCallsBackFindsTheDoorShut() public {
+        CallbackToken token = new CallbackToken();
+        token.mint(renter, 2 * DEPOSIT);
+        vm.prank(renter);
+        token.approve(address(market), 2 * DEPOSIT);
+        token.callWhenMoved(address(market), abi.encodeCall(market.withdraw, (address(token), address(1))));
+        open(terms(address(token), 0), DEPOSIT);
+        ok(!token.succeeded(), "reentered");
+        ok(bytes4(token.seen()) == Earnings.Reentered.selector, "named");
+    }
+
+    function test_anyoneRelaysASignedDeposit() public {
+        Terms memory t = terms(address(usdc), 0);
+        bytes memory sig = authorization(RENTER, t, DEPOSIT, START + 60);
+        vm.prank(address(0x4E1A));
+        bytes32 id = market.openWithAuthorization(t, DEPOSIT, START + 60, sig);
+        ok(id == market.idOf(t), "id");
+        eq(DEPOSIT, usdc.balanceOf(address(market)), "held");
+    }
+
+    function test_signedDepositFitsOneJobOnly() public {
+        Terms memory t = terms(address(usdc), 0);
+        bytes memory sig = authorization(RENTER, t, DEPOSIT, START + 60);
+        t.salt = "other";
+        vm.expectRevert(TestUSDC.SignatureInvalid.selector);
+        market.openWithAuthorization(t, DEPOSIT, START + 60, sig);
+        t.salt = "salt";
+        vm.expectRevert(TestUSDC.SignatureInvalid.selector);
+        market.openWithAuthorization(t, DEPOSIT + 1, START + 60, sig);
+        market.openWithAuthorization(t, DEPOSIT, START + 60, sig);
+        vm.expectRevert(JobMarketplace.JobExists.selector);
+        market.openWithAuthorization(t, DEPOSIT, START + 60, sig);
+    }
+
+    function test_signedDepositIsByTheRenter() public {
+        Terms memory t = terms(address(usdc), 0);
+        bytes memory sig = authorization(SIGNER, t, DEPOSIT, START + 60);
+        vm.expectRevert(TestUSDC.SignatureInvalid.selector);
+        market.openWithAuthorization(t, DEPOSIT, START + 60, sig);
+    }
+
+    function test_nativeCoinHasNoSignedDeposit() public {
+        Terms memory t = terms(NATIVE, 0);
+        vm.expectRevert(abi.encodeWithSelector(JobMarketplace.BadTerms.selector, JobMarketplace.Term.Token));
+        market.openWithAuthorization(t, DEPOSIT, START + 60, "");
+    }
+
+    function test_signedDepositChecksTheTermsToo() public {
+        Terms memory t = terms(address(usdc), 0);
+        t.challenge = 1;
+        bytes memory sig = authorization(RENTER, t, DEPOSIT, START + 60);
+        vm.expectRevert(abi.encodeWithSelector(JobMarketplace.BadTerms.selector, JobMarketplace.Term.Challenge));
+        market.openWithAuthorization(t, DEPOSIT, START + 60, sig);
+    }
+
+    function test_treasuryMustExist() public {
+        vm.expectRevert(Earnings.BadRecipient.selector);
+        new JobMarketplace(address(0), IProofSystem(address(proofs)));
+    }
+}
