@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 from cyclopts import Parameter
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from fabstir.ops.config import Config
 
 JSON_FLAG: Final = "--json"
+Role = Literal["renter", "host"]
+"""Whose key and data a command works with."""
 
 
 @Parameter(name="*")

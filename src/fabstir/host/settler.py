@@ -134,7 +134,7 @@ class Settler:
 
     def _problem(self, ledger: HostLedger, fault: FabstirError) -> None:
         self.problems[ledger.job] = str(fault)
-        log.warning("settlement_delayed", job=ledger.job.hex(), code=fault.code, detail=fault.detail)
+        log.warning("settlement_delayed", job_id=ledger.job, code=fault.code, detail=fault.detail)
 
     async def _advance(self, ledger: HostLedger) -> Action:
         """Carry out steps until there is nothing to do, a block to wait for, or a voucher to redeem with others."""
@@ -148,7 +148,7 @@ class Settler:
                     closed = JobClosed(action.owed, action.refund, self._clock.now())
                     await self._book.record(ledger, closed)
             if isinstance(action, NoteClosed):
-                log.info("job_closed", job=ledger.job.hex(), owed=action.owed, refund=action.refund)
+                log.info("job_closed", job_id=ledger.job, owed=action.owed)
                 await self._on_closing(ledger.job, "job_closed")
                 return action
             if situation.job.closing_at and not ledger.finished:
@@ -194,7 +194,7 @@ class Settler:
         # a commitment whose challenge expired is made again: the key says which attempt this is
         key = f"commit:{ledger.job.hex()}:{commitment.tokens}:{block // 256}"
         result = await self._chain.commit_proof(key, ledger.terms, commitment.tokens, root)
-        log.info("proof_committed", job=ledger.job.hex(), tokens=commitment.tokens, gas=result.gas_used)
+        log.info("proof_committed", job_id=ledger.job, tokens=commitment.tokens, gas_used=result.gas_used)
 
     async def _prove(self, ledger: HostLedger, action: AnswerChallenge) -> None:
         made = action.commitment

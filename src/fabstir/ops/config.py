@@ -73,9 +73,9 @@ class HostSection(Section, frozen=True, kw_only=True):
     settle_interval_s: Annotated[
         Count, about("How often jobs are looked through for what can be redeemed, proven or closed.")
     ] = 30
-    redeem_above: Annotated[Count, about("Redeem a running job once so many base units are signed and not redeemed.")] = (
-        1_000_000
-    )
+    redeem_above: Annotated[
+        Count, about("Redeem a running job once so many base units are signed and not redeemed.")
+    ] = 1_000_000
     claim_tail_above: Annotated[
         Count, about("Claim served but unsigned tokens (at most W) only where they are worth so many base units.")
     ] = 2_000

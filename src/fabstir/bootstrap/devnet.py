@@ -1,0 +1,124 @@
+"""A whole devnet: the chain, the contracts, an approved model, play money."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from fabstir.bootstrap.parts import address_book, make_prover, served_model
+from fabstir.chain import addresses, bindings
+from fabstir.chain.anvil import find_anvil
+from fabstir.chain.deploy import Operator
+from fabstir.chain.devnet import DEV_KEYS, Devnet, DevnetControl, dev_key
+from fabstir.chain.rpc import JsonRpc
+from fabstir.domain.errors import error
+from fabstir.domain.ids import Address, JobId, to_hex
+from fabstir.domain.money import BaseUnits, Tokens
+from fabstir.ops import paths
+from fabstir.ops.clock import SystemClock
+from fabstir.ops.config import Config
+from fabstir.ports.chain import ChainInfo
+from fabstir.protocol.signing import SigningKey
+
+DEPLOYER: Final = 0
+"""Index of the development key that deploys, owns the registries and mints."""
+TREASURY: Final = 9
+"""Index of the development key that gets the market's fees."""
+FUND_ETH: Final = BaseUnits(10 * 10**18)
+FUND_USDC: Final = BaseUnits(100 * 10**6)
+
+
+class RunningDevnet:
+    """A devnet that answers, with the contracts on it."""
+
+    def __init__(self, net: Devnet, rpc: JsonRpc, operator: Operator, info: ChainInfo) -> None:
+        self.url: Final = net.url
+        self.info: Final = info
+        self.treasury: Final = SigningKey(DEV_KEYS[TREASURY]).address
+        self._net = net
+        self._rpc = rpc
+        self._operator = operator
+
+    def __repr__(self) -> str:
+        return f"<RunningDevnet {self.url}>"
+
+    async def fund(self, account: Address, usdc: BaseUnits = FUND_USDC) -> None:
+        """Play money: ETH for gas, and `usdc` base units of test USDC."""
+        await DevnetControl(self._rpc).set_balance(account, FUND_ETH)
+        if usdc:
+            await self._operator.mint(self.info, account, usdc)
+
+    async def approve_model(self, config: Config) -> None:
+        """Let hosts offer the model that `config` serves."""
+        _, repository, file, digest = await served_model(config)
+        await self._operator.approve_model(self.info, repository, file, digest)
+
+    async def usdc_of(self, account: Address) -> BaseUnits:
+        """What `account` holds of the test USDC."""
+        token = bindings.TestUSDC
+        return BaseUnits(token.decode_balance_of(await self._read(self.info.usdc, token.encode_balance_of(account))))
+
+    async def proven(self, job: JobId) -> Tokens:
+        """Tokens of `job` that the market has a proof of."""
+        market = bindings.JobMarketplace
+        return Tokens(market.decode_jobs(await self._read(self.info.market, market.encode_jobs(job))).proven)
+
+    async def _read(self, to: Address, data: bytes) -> bytes:
+        answer: str = await self._rpc.request("eth_call", {"to": to_hex(to), "data": to_hex(data)}, "latest")
+        return bytes.fromhex(answer[2:])
+
+    async def wait(self) -> int:
+        """Return when the chain's process ends."""
+        return await self._net.wait()
+
+
+@asynccontextmanager
+async def devnet(
+    config: Config,
+    *,
+    port: int = 0,
+    state: Path | None = None,
+    book: Path | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> AsyncIterator[RunningDevnet]:
+    """Start a chain, deploy, approve the configured model, write the address book; stop all of it at the end.
+
+    `book` is another address book than the user's. With a `state` file that holds a chain already, nothing is deployed
+    again. Raises LocalFault, ChainFault.
+    """
+    anvil = await find_anvil(paths.cache_dir(), progress)
+    book = book or address_book()
+    goes_on = state is not None and await asyncio.to_thread(state.exists)
+    known = addresses.load(book, config.chain.chain_id) if goes_on else None
+    async with Devnet(anvil, port=port, state=state) as net:
+        progress(f"chain {config.chain.chain_id} answers at {net.url}")
+        rpc = JsonRpc([net.url], SystemClock())
+        try:
+            operator = Operator(rpc, dev_key(DEPLOYER, config.chain.chain_id))
+            if known is None:
+                treasury = SigningKey(DEV_KEYS[TREASURY]).address
+                circuit = make_prover(config).circuit_id
+                known = await operator.deploy(circuit, treasury=treasury, progress=progress)
+            running = RunningDevnet(net, rpc, operator, known)
+            await running.approve_model(config)
+            addresses.save(book, known)
+            yield running
+        finally:
+            await rpc.close()
+
+
+async def fund_on_devnet(config: Config, account: Address, usdc: BaseUnits = FUND_USDC) -> None:
+    """Play money on a devnet that runs elsewhere. Raises ChainFault; LocalFault (`devnet_missing`)."""
+    known = addresses.load(address_book(), config.chain.chain_id)
+    if known is None:
+        raise error("devnet_missing")
+    rpc = JsonRpc(config.chain.rpc_urls, SystemClock())
+    try:
+        operator = Operator(rpc, dev_key(DEPLOYER, config.chain.chain_id))
+        await DevnetControl(rpc).set_balance(account, FUND_ETH)
+        await operator.mint(known, account, usdc)
+    finally:
+        await rpc.close()

@@ -1,0 +1,120 @@
+"""A host from start to end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+from fabstir.api.app import host_app
+from fabstir.api.server import listen, serve, settle_garbage_collector, url_of
+from fabstir.bootstrap.parts import connect_chain, make_engine, make_prover, open_journal, read_key, served_model
+from fabstir.chain.market import MarketClient
+from fabstir.domain.errors import error
+from fabstir.domain.money import BaseUnits
+from fabstir.host.node import HostNode
+from fabstir.host.settings import HostSettings
+from fabstir.host.settler import Settler
+from fabstir.ops.clock import SystemClock
+from fabstir.ops.config import Config
+from fabstir.ops.metrics import Metrics
+from fabstir.protocol.settlement_plan import SettlementRules
+from fabstir.protocol.signing import SigningKey
+from fabstir.storage.journal import SqliteJournal
+
+
+def settlement_rules(config: Config) -> SettlementRules:
+    """When a host settles."""
+    host = config.host
+    return SettlementRules(
+        redeem_above=BaseUnits(host.redeem_above),
+        claim_tail_above=BaseUnits(host.claim_tail_above),
+        expiry_margin=float(host.expiry_margin_s),
+        idle_close=float(host.idle_close_s),
+    )
+
+
+async def run_host(config: Config, stop: asyncio.Event, on_ready: Callable[[HostNode, str], None]) -> None:
+    """A host from start to end: serves until `stop` is set, drains, goes down. `on_ready` gets the node and its URL.
+
+    Raises LocalFault and ChainFault where a part cannot work; nothing is served then.
+    """
+    clock = SystemClock()
+    key = await read_key(config.host.key_file, config.chain.chain_id)
+    journal = open_journal(config.host.data_dir, config.chain.chain_id)
+    try:
+        chain = await connect_chain(config, key, journal)
+        try:
+            await _serve_host(config, chain, journal, SigningKey(key), clock, stop, on_ready)
+        finally:
+            await chain.close()
+    finally:
+        await journal.close()
+
+
+async def _serve_host(
+    config: Config,
+    chain: MarketClient,
+    journal: SqliteJournal,
+    key: SigningKey,
+    clock: SystemClock,
+    stop: asyncio.Event,
+    on_ready: Callable[[HostNode, str], None],
+) -> None:
+    identity, *_ = await served_model(config)
+    if not await chain.model_approved(identity):
+        raise error(
+            "model_invalid", f"model 0x{identity.hex()} is not approved in ModelRegistry", "See docs/how-to/host.md."
+        )
+    listener = listen(config.api.host, config.api.port)
+    prover = make_prover(config)
+    node = HostNode(
+        engine=make_engine(config),
+        chain=chain,
+        prover=prover,
+        journal=journal,
+        clock=clock,
+        key=key,
+        settings=HostSettings.of(config, identity, url_of(listener)),
+        metrics=Metrics(),
+    )
+    settler = Settler(
+        node.book,
+        chain,
+        prover,
+        clock,
+        settlement_rules(config),
+        idle_for=node.idle_for,
+        on_closing=node.chain_closing,
+        watch_seconds=float(config.host.settle_interval_s),
+    )
+    node.on_settlement_request = lambda _job: settler.wake()
+    try:
+        await node.start()
+        await _run_background(config, node, settler, chain, listener, stop, on_ready)
+    finally:
+        listener.close()
+        await node.stop()
+
+
+async def _run_background(
+    config: Config,
+    node: HostNode,
+    settler: Settler,
+    chain: MarketClient,
+    listener: socket.socket,
+    stop: asyncio.Event,
+    on_ready: Callable[[HostNode, str], None],
+) -> None:
+    app = host_app(node, max_connections=config.api.max_connections)
+    settle_garbage_collector()
+    async with asyncio.TaskGroup() as tasks:
+        background = [
+            tasks.create_task(chain.reconcile()),
+            tasks.create_task(node.run()),
+            tasks.create_task(settler.run()),
+        ]
+        on_ready(node, url_of(listener))
+        await serve(app, listener, max_message_bytes=config.api.max_message_bytes, stop=stop, drain=node.drain)
+        for task in background:
+            task.cancel()

@@ -1,0 +1,153 @@
+"""The parts that hosts and renters are made of, each from the configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from fabstir.chain import addresses
+from fabstir.chain.keys import load_key
+from fabstir.chain.market import MarketClient
+from fabstir.chain.outbox import OutboxSettings
+from fabstir.domain.errors import FabstirError, error
+from fabstir.domain.ids import Address, Hash32, ModelId, address
+from fabstir.engines.llama import LlamaEngine
+from fabstir.engines.model_file import default_model, file_sha256
+from fabstir.ops import paths
+from fabstir.ops.clock import SystemClock
+from fabstir.ops.config import Config
+from fabstir.ports.chain import ChainInfo
+from fabstir.ports.engine import Engine
+from fabstir.proofs.process import EzklProver
+from fabstir.protocol.model_identity import model_id
+from fabstir.storage.journal import SqliteJournal, WritePhase
+
+log = structlog.get_logger()
+
+TINY_REPOSITORY: Final = "fabstir/tiny-chat"
+"""Repository of the model that ships with the package."""
+PASSWORD_VARIABLE: Final = "FABSTIR_KEY_PASSWORD"  # noqa: S105 - the name of the variable
+FAULT_VARIABLE: Final = "FABSTIR_FAULT_JOURNAL"
+"""`N:before` or `N:after`: the process kills itself at journal write N. On the devnet only; for the crash test."""
+JOURNAL_FILE: Final = "journal.db"
+ADDRESS_BOOK: Final = "addresses.json"
+
+
+def address_book() -> Path:
+    """Where contract addresses are kept, by chain id."""
+    return paths.data_dir() / ADDRESS_BOOK
+
+
+def chain_info(config: Config) -> ChainInfo:
+    """The contracts to use: from the configuration, else from the address book. Raises LocalFault (`config_missing`)."""
+    chain = config.chain
+    known = addresses.load(address_book(), chain.chain_id)
+
+    def pick(name: str) -> Address:
+        configured: str | None = getattr(chain, name)
+        if configured is not None:
+            return address(configured.lower())
+        if known is None:
+            raise _no_address(chain.chain_id, name)
+        found: Address = getattr(known, name)
+        return found
+
+    return ChainInfo(
+        chain_id=chain.chain_id,
+        market=pick("market"),
+        registry=pick("registry"),
+        models=pick("models"),
+        proofs=pick("proofs"),
+        usdc=pick("usdc"),
+    )
+
+
+def _no_address(chain_id: int, name: str) -> FabstirError:
+    if chain_id == 31337:
+        return error("devnet_missing", f"no address of `{name}` for chain {chain_id} in {address_book()}")
+    return error("config_invalid", f"chain.{name} is not set and {address_book()} does not know chain {chain_id}")
+
+
+async def read_key(path: Path, chain_id: int) -> bytes:
+    """The key in `path`; an encrypted one is opened with $FABSTIR_KEY_PASSWORD. Raises LocalFault (`key_missing`, `key_invalid`)."""
+    return await asyncio.to_thread(load_key, path, os.environ.get(PASSWORD_VARIABLE), chain_id=chain_id)
+
+
+def open_journal(directory: Path, chain_id: int) -> SqliteJournal:
+    """The journal in `directory`, made where it is missing. Raises LocalFault (`journal_locked`, `journal_failed`)."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as refused:
+        raise error("journal_failed", f"{directory}: {refused.strerror}") from refused
+    return SqliteJournal(directory / JOURNAL_FILE, _fault_hook(chain_id))
+
+
+def _fault_hook(chain_id: int) -> Callable[[int, WritePhase], None] | None:
+    wanted = os.environ.get(FAULT_VARIABLE)
+    if not wanted or chain_id != 31337:
+        return None
+    number, _, phase = wanted.partition(":")
+    log.warning("fault_injected", code="journal", count=int(number))
+
+    def die(write: int, now: WritePhase) -> None:
+        if write == int(number) and now == (phase or "after"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return die
+
+
+async def connect_chain(config: Config, key: bytes, journal: SqliteJournal) -> MarketClient:
+    """The market's contracts, as the account of `key` sees them. Raises ChainFault."""
+    settings = OutboxSettings(max_fee=config.chain.max_fee_gwei * 10**9)
+    return await MarketClient.connect(config.chain.rpc_urls, key, chain_info(config), journal, SystemClock(), settings)
+
+
+def model_file(config: Config) -> Path:
+    """The weights that a llama.cpp host serves."""
+    return config.engine.model or default_model()
+
+
+async def served_model(config: Config) -> tuple[ModelId, str, str, Hash32]:
+    """(model id, repository, file name, SHA-256) of what this host serves. Raises LocalFault (`model_invalid`, `config_invalid`)."""
+    repository = config.engine.repository or TINY_REPOSITORY
+    if config.engine.model is not None and config.engine.repository is None:
+        raise error("config_invalid", "engine.model is set and engine.repository is not: the model's id needs both")
+    file = model_file(config)
+    digest = await asyncio.to_thread(file_sha256, file)
+    return model_id(repository, file.name, digest), repository, file.name, digest
+
+
+def make_engine(config: Config) -> Engine:
+    """The configured engine, not started."""
+    engine = config.engine
+    if engine.kind == "openai":
+        from fabstir.engines.openai import OpenAIEngine
+
+        return OpenAIEngine(
+            engine.base_url or "",
+            model=model_file(config).name,
+            api_key=engine.api_key,
+            context_size=engine.context_size,
+            parallel=engine.parallel,
+            top_logprobs=engine.top_logprobs,
+        )
+    return LlamaEngine(
+        model_file(config),
+        context_size=engine.context_size,
+        parallel=engine.parallel,
+        threads=engine.threads,
+        gpu_layers=engine.gpu_layers,
+        top_logprobs=engine.top_logprobs,
+        binary=engine.binary,
+    )
+
+
+def make_prover(config: Config) -> EzklProver:
+    """The `bind` circuit's prover, not started. Raises LocalFault (`srs_development_only`) off the devnet."""
+    return EzklProver(chain_id=config.chain.chain_id, cache=paths.cache_dir())

@@ -1,0 +1,32 @@
+"""A renter's market."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fabstir.bootstrap.parts import connect_chain, open_journal, read_key
+from fabstir.domain.money import BaseUnits
+from fabstir.ops.clock import SystemClock
+from fabstir.ops.config import Config
+from fabstir.protocol.signing import SigningKey
+from fabstir.renter.market import Market
+from fabstir.renter.settings import RenterSettings
+
+
+@asynccontextmanager
+async def renter_market(config: Config) -> AsyncIterator[Market]:
+    """A renter's market with the account of `renter.key_file`. Raises LocalFault, ChainFault."""
+    key = await read_key(config.renter.key_file, config.chain.chain_id)
+    journal = open_journal(config.renter.data_dir, config.chain.chain_id)
+    try:
+        chain = await connect_chain(config, key, journal)
+        try:
+            await chain.reconcile()
+            settings = RenterSettings(budget=BaseUnits(config.renter.budget))
+            async with Market(chain, journal, SystemClock(), settings=settings, wallet=SigningKey(key)) as market:
+                yield market
+        finally:
+            await chain.close()
+    finally:
+        await journal.close()
