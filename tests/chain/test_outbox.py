@@ -21,6 +21,7 @@ from fabstir.chain.transactions import Transaction
 from fabstir.domain.errors import ChainFault
 from fabstir.domain.ids import Address, to_hex
 from fabstir.ports.chain import TxResult
+from fabstir.ports.journal import OutboxEntry
 from fabstir.protocol.signing import SigningKey
 from fabstir.testing.journal import MemoryJournal, SimulatedCrash, WritePhase, crash_at
 
@@ -88,9 +89,24 @@ class WriteCounter:
         await self._event(number).wait()
 
 
-async def _once_more(outbox: Outbox, rpc: JsonRpc) -> TxResult:
-    """After a restart: reconcile, ask again under the same key, and see that the target was paid once."""
+class SlowStore(MemoryJournal):
+    """Suspends inside `put`, as a disk does, and remembers which key was ever given which nonce."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nonces: dict[int, set[str]] = {}
+
+    async def put(self, entry: OutboxEntry) -> None:
+        if entry.nonce is not None:
+            self.nonces.setdefault(entry.nonce, set()).add(entry.key)
+        await asyncio.sleep(0)
+        await super().put(entry)
+
+
+async def _once_more(outbox: Outbox, rpc: JsonRpc, *, intended: bool) -> TxResult:
+    """After a restart: reconcile alone pays what was intended; asking again under the same key pays nothing twice."""
     await outbox.reconcile()
+    assert await coins(rpc, TARGET) == (7 if intended else 0)
     result = await outbox.send("pay", TARGET, b"", 7)
     assert await coins(rpc, TARGET) == 7
     receipt = await rpc.request("eth_getTransactionReceipt", to_hex(result.hash))
@@ -121,7 +137,7 @@ async def test_death_at_any_write_is_survived(
     with pytest.raises(SimulatedCrash):
         await first.send("pay", TARGET, b"", 7)
     await first.close()
-    await _once_more(make(store.reopen()), rpc)
+    await _once_more(make(store.reopen()), rpc, intended=(number, phase) != (1, "before"))
 
 
 @pytest.mark.parametrize("phase", ["before", "after"])
@@ -151,13 +167,15 @@ async def test_a_hundred_at_once_over_failing_endpoints(chain: Chain, rpc: JsonR
     first_nonce = await nonce(rpc, RENTER.address)
     async with FlakyProxy(chain.url, 0.2, seed=1) as one, FlakyProxy(chain.url, 0.2, seed=2) as two:
         flaky = JsonRpc([one.url, two.url], SystemClock(), cooldown=0.05)
-        outbox = make(MemoryJournal(), over=flaky)
+        store = SlowStore()
+        outbox = make(store, over=flaky)
         results = await asyncio.gather(*(outbox.send(f"pay {n}", TARGET, b"", n) for n in range(1, 101)))
         await outbox.close()
         await flaky.close()
         assert one.fates["refuse"] > 10
         assert one.fates["lose answer"] > 10
     assert len({result.hash for result in results}) == 100
+    assert all(len(keys) == 1 for keys in store.nonces.values())
     assert await coins(rpc, TARGET) == sum(range(1, 101))
     assert await nonce(rpc, RENTER.address) == first_nonce + 100
 
@@ -294,6 +312,25 @@ async def test_a_chain_above_the_fee_bound_is_waited_out(rpc: JsonRpc, control: 
     await outbox.close()
     await patient.send("pay", TARGET, b"", 7)
     assert await coins(rpc, TARGET) == 7
+
+
+async def test_a_nonce_that_waits_in_the_store_is_not_given_away(rpc: JsonRpc, make: Make) -> None:
+    """A new intent before `reconcile` takes the nonce after the one that a dead process had signed with."""
+    store = MemoryJournal(crash_at(2, "after"))
+    with pytest.raises(SimulatedCrash):
+        await make(store).send("pay", TARGET, b"", 7)
+    writes = WriteCounter()
+    store = store.reopen(writes)
+    outbox = make(store)
+    other = asyncio.create_task(outbox.send("other", TARGET, b"", 100))
+    await writes.reached(2)  # planned, signed
+    await outbox.reconcile()
+    await other
+    assert await coins(rpc, TARGET) == 107
+    first, second = await store.get("pay"), await store.get("other")
+    assert first is not None and second is not None and first.nonce is not None
+    assert second.nonce == first.nonce + 1
+    assert len(first.hashes) == 1
 
 
 async def test_accounts_share_a_store_and_not_their_entries(rpc: JsonRpc, make: Make) -> None:

@@ -103,7 +103,6 @@ class Outbox:
         What was planned and is refused now is abandoned; what the chain still does not show stays followed.
         """
         mine = [e for e in await self._store.unfinished() if self._is_mine(e) and e.key not in self._running]
-        mine.sort(key=lambda entry: (entry.nonce is None, entry.nonce))
         tasks = {self._start(entry, patient=True) for entry in mine}
         if tasks:
             await self._wait(tasks)
