@@ -68,6 +68,7 @@ def test_a_named_file_must_exist(tmp_path: Path) -> None:
         ("[api]\nport = 70000\n", "at `$.api.port`"),
         ("[api]\nport = '80'\n", "Expected `int`, got `str` - at `$.api.port`"),
         ("[host]\nchallenge_min_s = 60\n", "at `$.host.challenge_min_s`"),
+        ('[chain]\nmarket = "0x' + "1" * 40 + '\\n"\n', "at `$.chain.market`"),
         ("[engine]\nmodel = 3\n", "at `$.engine.model`"),
         ("[proofs]\naccepted = []\n", "at `$.proofs.accepted`"),
         ("host = 3\n", "at `$.host`"),

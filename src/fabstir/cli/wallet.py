@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import App, Parameter
@@ -63,7 +63,7 @@ async def show(
 async def fund(
     *,
     role: Annotated[Role, Parameter(help=ROLE_HELP)] = "renter",
-    usdc: Annotated[Decimal, Parameter(help="How much test USDC is added.")] = Decimal(100),
+    usdc: Annotated[str, Parameter(help="How much test USDC is added.")] = "100",
     common: Configured = CONFIGURED,
 ) -> None:
     """Give the account play money: test USDC, and the coin that pays gas. Only on the devnet."""
@@ -120,10 +120,13 @@ class NothingToSend:
         return []
 
 
-def _base_units(amount: Decimal) -> BaseUnits:
-    scaled = amount.scaleb(USDC_DECIMALS)
+def _base_units(amount: str) -> BaseUnits:
+    try:
+        scaled = Decimal(amount).scaleb(USDC_DECIMALS)
+    except InvalidOperation:
+        scaled = Decimal("NaN")
     if not scaled.is_finite() or scaled < 0 or scaled != scaled.to_integral_value():
-        raise error("request_invalid", f"{amount} is no amount with at most 6 decimals", "Give a number like 2.50.")
+        raise error("request_invalid", f"{amount!r} is no amount with at most 6 decimals", "Give a number like 2.50.")
     return BaseUnits(int(scaled))
 
 

@@ -17,7 +17,7 @@ from fabstir.ops import paths
 Count = Annotated[int, Meta(ge=1)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Url = Annotated[str, Meta(title="URL", pattern="^https?://")]
-ContractAddress = Annotated[str, Meta(title="address", pattern="^0x[0-9a-fA-F]{40}$")]
+ContractAddress = Annotated[str, Meta(title="address", pattern=r"^0x[0-9a-fA-F]{40}\Z")]
 
 
 def about(description: str, *, secret: bool = False) -> Meta:
