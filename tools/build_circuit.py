@@ -6,6 +6,7 @@ insists on. What comes out is the same bytes each time, so `--check` says whethe
 
     tools/build_circuit.py                          build again from the checked-in SRS
     tools/build_circuit.py --check                  compare, change nothing
+    tools/build_circuit.py --check --no-contract    the same without npm: all but the contract
     tools/build_circuit.py --new-development-srs    draw a new SRS: new keys, new circuit id, new contract
     tools/build_circuit.py --srs kzg9.srs --folder src/fabstir/proofs/circuits/bind-v1-ceremony --contract BuiltVerifier.sol
 
@@ -47,7 +48,7 @@ CEREMONY_SHA256: Final = "493d088951882ad81af11e08c791a38a37c0ffff14578cf2c7fb9b
 SOLC: Final = "0.8.20"
 """ezkl compiles the contract once to learn its ABI and accepts this version only."""
 SOLJSON_SHA256: Final = "033dc42a16378dd036a475b8a7080af83cfae1841eb6848ce1667c56193972ba"
-FILES: Final = ("bind.onnx", "settings.json", "circuit.ezkl", "vk.key", "kzg.srs", "manifest.json")
+FILES: Final = ("bind.onnx", "settings.json", "circuit.ezkl", "vk.key", "kzg.srs")
 
 SOLC_WRAPPER: Final = """#!/usr/bin/env node
 const solc = require(%s), fs = require('fs'), args = process.argv.slice(2);
@@ -69,10 +70,15 @@ def main() -> int:
         _isolate(work)
         _place_srs(options, work)
         _build(work)
-        _write_contract(work)
-        _write_manifest(work, options.name or options.folder.name)
+        outputs = {work / file: options.folder / file for file in FILES}
+        if options.contract_too:
+            _write_contract(work)
+            _write_manifest(work, options.name or options.folder.name)
+            outputs |= {
+                work / "manifest.json": options.folder / "manifest.json",
+                work / CONTRACT.name: options.contract,
+            }
         _prove_once(work)
-        outputs = {work / file: options.folder / file for file in FILES} | {work / CONTRACT.name: options.contract}
         return _compare(outputs) if options.check else _install(outputs)
 
 
@@ -86,7 +92,13 @@ def _options() -> argparse.Namespace:
         "--new-development-srs", action="store_true", help="draw a new SRS, for development chains only"
     )
     parser.add_argument("--check", action="store_true", help="compare with what is checked in, change nothing")
-    return parser.parse_args()
+    parser.add_argument(
+        "--no-contract", dest="contract_too", action="store_false", help="with --check: leave out what needs npm"
+    )
+    options = parser.parse_args()
+    if not options.contract_too and not options.check:
+        parser.error("--no-contract goes with --check only: folder and contract belong together")
+    return options
 
 
 def _isolate(work: Path) -> None:
@@ -204,7 +216,7 @@ def _write_manifest(work: Path, name: str) -> None:
         "circuit_id": _sha256(work / "vk.key"),
         "ezkl": ezkl.__version__,
         "srs": "ceremony" if ceremony else "development",
-        "files": {file: _sha256(work / file) for file in FILES if file != "manifest.json"},
+        "files": {file: _sha256(work / file) for file in FILES},
         "proving_key": _sha256(work / "pk.key"),
         "contract": _sha256(work / CONTRACT.name),
     }

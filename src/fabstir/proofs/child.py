@@ -30,6 +30,8 @@ START_SECONDS: Final = 60.0
 """For the interpreter, ezkl and, at the first start, the keys; measured 0.6 s on two idle cores."""
 END_SECONDS: Final = 2.0
 """How long a process may take to finish its job after the socket was closed; then it is killed."""
+NOISE: Final = "SRS for poly commit does not exist (will be ignored)"
+"""ezkl says so with every witness: it was not asked to compute the points there, `prove` does."""
 
 
 class ChildGone(Exception):
@@ -122,9 +124,10 @@ class Child:
         """Log what ezkl says, and keep the last line as a reason."""
         assert self._process.stderr is not None  # noqa: S101 - PIPE was asked for
         while chunk := await self._process.stderr.read(4096):
-            for line in filter(None, chunk.decode(errors="replace").splitlines()):
-                self._last_words = line[:200]
-                log.debug("prover_says", pid=self.pid, line=line[:200])
+            for line in chunk.decode(errors="replace").splitlines():
+                if line and line != NOISE:
+                    self._last_words = line[:200]
+                    log.debug("prover_says", pid=self.pid, line=line[:200])
 
 
 async def _execute(circuit: Circuit, cache: Path, descriptor: int, scratch: str) -> asyncio.subprocess.Process:
