@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 import pytest
+from tests.engines.asking import ask, collect, failure, first_batches
 
 from fabstir.domain.errors import FabstirError
-from fabstir.ports.engine import ChatMessage, Engine, GenerationEnd, GenerationRequest, TokenBatch, TokenRecord
+from fabstir.ports.engine import TokenBatch
 from fabstir.testing.engine import END_OF_TURN, ScriptedEngine
-
-
-def ask(content: str, **fields: object) -> GenerationRequest:
-    """A request of one user message."""
-    return GenerationRequest(**{"messages": (ChatMessage("user", content),), "max_tokens": 1000, **fields})  # type: ignore[arg-type]
-
-
-async def collect(engine: Engine, request: GenerationRequest) -> tuple[str, list[TokenRecord], GenerationEnd]:
-    """The whole answer, its records and its end."""
-    text, records, end = "", [], None
-    async for item in engine.generate(request):
-        if isinstance(item, GenerationEnd):
-            end = item
-        else:
-            text += item.text
-            records += item.records
-    assert end is not None
-    return text, records, end
 
 
 async def started(engine: ScriptedEngine) -> ScriptedEngine:
@@ -37,7 +19,7 @@ async def started(engine: ScriptedEngine) -> ScriptedEngine:
 
 async def test_echo_ends_with_the_end_of_turn_token() -> None:
     """Every token has a record, the end-of-turn token too, and the count says so."""
-    text, records, end = await collect(await started(ScriptedEngine()), ask("hello there"))
+    text, records, end, _ = await collect(await started(ScriptedEngine()), ask("hello there"))
     assert text == "You said: hello there"
     assert end.finish_reason == "stop"
     assert end.completion_tokens == len(records) == 5
@@ -47,19 +29,19 @@ async def test_echo_ends_with_the_end_of_turn_token() -> None:
 
 async def test_length_cuts_the_answer() -> None:
     """max_tokens bounds the records, and the reason is `length`."""
-    text, records, end = await collect(await started(ScriptedEngine()), ask("count 300", max_tokens=3))
+    text, records, end, _ = await collect(await started(ScriptedEngine()), ask("count 300", max_tokens=3))
     assert (text, len(records), end.finish_reason) == ("1 2 3", 3, "length")
 
 
 async def test_ignore_eos_gives_the_exact_number() -> None:
     """A benchmark gets as many tokens as it asks for."""
-    _, records, end = await collect(await started(ScriptedEngine()), ask("hi", max_tokens=50, ignore_eos=True))
+    _, records, end, _ = await collect(await started(ScriptedEngine()), ask("hi", max_tokens=50, ignore_eos=True))
     assert (len(records), end.completion_tokens, end.finish_reason) == (50, 50, "length")
 
 
 async def test_stop_sequence_is_not_shown() -> None:
     """Text ends before the stop sequence; the tokens that made it are counted."""
-    text, records, end = await collect(await started(ScriptedEngine()), ask("count 9", stop=("5 6",)))
+    text, records, end, _ = await collect(await started(ScriptedEngine()), ask("count 9", stop=("5 6",)))
     assert (text, len(records), end.finish_reason) == ("1 2 3 4 ", 6, "stop")
 
 
@@ -67,7 +49,7 @@ async def test_stop_sequence_is_not_shown() -> None:
 async def test_goes_on_after_a_prefix(cut: int) -> None:
     """Prefix and continuation read as the answer, wherever the first host died."""
     whole = "You said: hello there"
-    text, _, _ = await collect(await started(ScriptedEngine()), ask("hello there", prefix=whole[:cut]))
+    text, _, _, _ = await collect(await started(ScriptedEngine()), ask("hello there", prefix=whole[:cut]))
     assert whole[:cut] + text == whole
 
 
@@ -97,15 +79,9 @@ async def test_gate_failure_and_cancel_are_reached_exactly() -> None:
     assert (await running)[0] == "1 2 3 4 5"
 
     engine.fail_next(at=2, code="engine_gone")
-    seen: list[TokenBatch] = []
-    with pytest.raises(FabstirError, match="engine_gone"):
-        async for item in engine.generate(ask("count 5")):
-            assert isinstance(item, TokenBatch)
-            seen.append(item)
-    assert "".join(batch.text for batch in seen) == "1 2"
+    assert (await failure(engine, ask("count 5"))).code == "engine_gone"
 
-    async with contextlib.aclosing(engine.generate(ask("count 5"))) as answer:  # type: ignore[type-var]
-        await anext(answer)
+    assert [batch.text for batch in await first_batches(engine, ask("count 5"), 1)] == ["1"]
     assert (engine.active, engine.cancelled) == (0, 1)
 
 

@@ -21,7 +21,6 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import aiohttp
 import msgspec
 
 from fabstir.domain.errors import FabstirError, error
@@ -29,21 +28,19 @@ from fabstir.engines.child import ChildProcess
 from fabstir.engines.llama_client import LlamaClient
 from fabstir.engines.llama_worker import KEY_VARIABLE, WorkerSettings
 from fabstir.engines.model_file import file_sha256, model_name
+from fabstir.engines.server_session import ServerSession
 from fabstir.ports.engine import ChatMessage, EngineHealth, GenerationEnd, GenerationRequest, ModelInfo, TokenBatch
 
 BASE_URL: Final = "http://engine"
 """The name means nothing on a UNIX socket."""
 LOAD_SECONDS: Final = 600.0
-STALL_SECONDS: Final = 300.0
-"""A stream that is silent for longer is given up. The server reports progress while it evaluates a prompt and pings every 30 s."""
-HEALTH_SECONDS: Final = 2.0
 
 
 class _Running(NamedTuple):
     """What one start made and one stop frees."""
 
     directory: Path
-    session: aiohttp.ClientSession
+    server: ServerSession
     client: LlamaClient
     child: ChildProcess
 
@@ -93,13 +90,8 @@ class LlamaEngine:
         digest = asyncio.create_task(asyncio.to_thread(file_sha256, self._model), name="engine-digest")
         try:
             await running.child.start()
-            await running.client.handshake()
-            self._info = ModelInfo(
-                name=name,
-                context_size=await running.client.context_size(),
-                sha256=await digest,
-                parallel=self._parallel,
-            )
+            context_size = await running.client.handshake()
+            self._info = ModelInfo(name=name, context_size=context_size, sha256=await digest, parallel=self._parallel)
         except BaseException as fault:
             digest.cancel()
             await self.stop()
@@ -112,7 +104,7 @@ class LlamaEngine:
         if running is not None:
             self._why_down = "stopped"
             await running.child.stop()
-            await running.session.close()
+            await running.server.close()
             await asyncio.to_thread(shutil.rmtree, running.directory, ignore_errors=True)
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenBatch | GenerationEnd]:
@@ -130,7 +122,7 @@ class LlamaEngine:
         if self._running is None:
             return EngineHealth("down", self._why_down)
         health = self._running.child.health
-        if health.status == "ok" and not await _answers(self._running.session):
+        if health.status == "ok" and not await self._running.server.answers():
             return EngineHealth("down", "the engine does not answer", health.restarts)
         return health
 
@@ -167,20 +159,15 @@ class LlamaEngine:
             binary=binary,
         )
         key = secrets.token_hex(16)
-        session = aiohttp.ClientSession(
-            # Connections are not reused: a pooled one that the server closed meanwhile fails the next request.
-            connector=aiohttp.UnixConnector(settings.socket, limit=0, force_close=True),
-            headers={"Authorization": f"Bearer {key}"},
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=STALL_SECONDS),
-        )
+        server = ServerSession(BASE_URL, key, settings.socket)
         child = ChildProcess(
             [sys.executable, "-m", "fabstir.engines.llama_worker", msgspec.json.encode(settings).decode()],
             {**os.environ, KEY_VARIABLE: key},
-            lambda: _answers(session),
+            server.answers,
             load_seconds=LOAD_SECONDS,
         )
-        client = LlamaClient(session, BASE_URL, parallel=self._parallel, top_logprobs=self._top)
-        return _Running(directory, session, client, child)
+        client = LlamaClient(server, parallel=self._parallel, top_logprobs=self._top)
+        return _Running(directory, server, client, child)
 
     def _find_binary(self) -> str:
         if self._binary is None:
@@ -189,12 +176,3 @@ class LlamaEngine:
         if found is None:
             raise error("tool_missing", f"{self._binary} is not a program")
         return str(Path(found).resolve())
-
-
-async def _answers(session: aiohttp.ClientSession) -> bool:
-    """Whether the server says that it is ready."""
-    try:
-        async with session.get(BASE_URL + "/health", timeout=aiohttp.ClientTimeout(total=HEALTH_SECONDS)) as response:
-            return response.status == 200
-    except (aiohttp.ClientError, OSError):
-        return False  # not up yet, or gone: the child's state says which

@@ -102,7 +102,12 @@ class AnswerFold:
         for item in kept[:-1]:
             self._add(item.record, "")
         self._add(kept[-1].record, text)
-        if not whole and not self.finish:
+        if not whole:
+            self.cut()
+
+    def cut(self) -> None:
+        """No more tokens fit."""
+        if not self.finish:
             self._finish("length")
 
     def _add(self, record: TokenRecord, text: str) -> None:

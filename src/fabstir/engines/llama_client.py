@@ -1,4 +1,4 @@
-"""Talks to one llama.cpp server, ours or another's, over any aiohttp session: template, count, generate.
+"""Talks to one llama.cpp server, ours or another's, over a `ServerSession`: template, count, generate.
 
 The chat template is applied by the server (`/apply-template`) and the text goes to `/completion`, because that reports every token with
 its id and because an answer that began elsewhere goes on by appending its text. Where the server leaves tokens out (those that
@@ -12,12 +12,9 @@ Memory: the ids of each running answer and one piece of its stream (64 KiB). Rea
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
-from typing import Any, Final, TypeVar
-
-import aiohttp
-import msgspec
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any, Final
 
 from fabstir.domain.errors import error
 from fabstir.engines.llama_answer import AnswerFold, Gap
@@ -34,7 +31,8 @@ from fabstir.engines.llama_wire import (
     Slot,
     TokenIds,
 )
-from fabstir.engines.server_errors import refusal, server_fault, translated
+from fabstir.engines.server_errors import server_fault
+from fabstir.engines.server_session import ServerSession
 from fabstir.ports.engine import ChatMessage, GenerationEnd, GenerationRequest, TokenBatch
 
 SAMPLERS: Final = ("top_k", "temperature", "top_p")
@@ -48,49 +46,46 @@ FORCE: Final = 1e5
 """Added to one logit it outweighs all others; the reported log-probabilities are those before it."""
 RELEASE_POLLS: Final = 100
 RELEASE_PAUSE_S: Final = 0.002
-JSON_TYPE: Final = {"Content-Type": "application/json"}
-
-Answer = TypeVar("Answer")
 
 
 class LlamaClient:
-    """One server. `session` carries address and key; it belongs to the caller."""
+    """One server. The session belongs to the caller."""
 
-    def __init__(self, session: aiohttp.ClientSession, base_url: str, *, parallel: int, top_logprobs: int) -> None:
-        self._session = session
-        self._base = base_url.rstrip("/")
+    def __init__(self, server: ServerSession, *, parallel: int, top_logprobs: int) -> None:
+        self._server = server
         self._top = top_logprobs
         self._places = asyncio.Semaphore(parallel)
         self._streams = 0
         self._vocabulary = Vocabulary(())
         self._forced = 0
+        self._context_size = 0
 
     def __repr__(self) -> str:
         return f"<LlamaClient | Streams: {self._streams}>"
 
     # -- what an engine needs ------------------------------------------------------------------------------------------
 
-    async def handshake(self) -> None:
-        """Learn the vocabulary. Raises LocalFault (`engine_unsuitable`) where the server does not report token ids."""
-        letters = (await self._ask("/tokenize", {"content": "a"}, TokenIds)).tokens
+    async def handshake(self) -> int:
+        """Learn the vocabulary; returns the context size: tokens that one request may have, prompt and answer together.
+
+        Raises LocalFault (`engine_unsuitable`) where the server does not report token ids.
+        """
+        letters = (await self._server.ask("/tokenize", {"content": "a"}, TokenIds)).tokens
         if not letters:
             raise error("engine_unsuitable", "the server's /tokenize reports no token ids")
         self._forced = letters[-1]
         pieces = await self._distribution(letters, WHOLE_VOCABULARY)
         self._vocabulary = Vocabulary((item.id, bytes(item.bytes)) for item in pieces)
-
-    async def context_size(self) -> int:
-        """Tokens that one request may have, prompt and answer together."""
-        with translated():
-            async with self._session.get(self._base + "/props") as response:
-                if response.status != 200:
-                    raise refusal(response.status, await response.read())
-                return msgspec.json.decode(await response.read(), type=Props).default_generation_settings.n_ctx
+        props = await self._server.look("/props", Props)
+        if props is None:
+            raise error("engine_unsuitable", "the server's /props does not say how long a prompt may be")
+        self._context_size = props.default_generation_settings.n_ctx
+        return self._context_size
 
     async def template(self, messages: tuple[ChatMessage, ...]) -> str:
         """The conversation as the model's own chat template writes it, up to where the answer begins."""
         body = {"messages": [{"role": message.role, "content": message.content} for message in messages]}
-        return (await self._ask("/apply-template", body, Prompt)).prompt
+        return (await self._server.ask("/apply-template", body, Prompt)).prompt
 
     async def count_tokens(self, messages: tuple[ChatMessage, ...]) -> int:
         """Tokens of the templated conversation."""
@@ -114,6 +109,8 @@ class LlamaClient:
                             yield item
                 if gap is not None:
                     prompt = await self._fill(fold, gap, text)
+                    if len(prompt) >= self._context_size:
+                        fold.cut()
                     if batch := fold.batch():
                         yield batch
             yield fold.end()
@@ -146,7 +143,7 @@ class LlamaClient:
         events = EventStream()
         self._streams += 1
         try:
-            async with self._post("/completion", body) as response:
+            async with self._server.post("/completion", body) as response:
                 async for data in response.content.iter_any():
                     if group := events.feed(data):
                         yield group
@@ -189,7 +186,7 @@ class LlamaClient:
             "n_probs": count,
             "response_fields": ["completion_probabilities"],
         }
-        answer = await self._ask("/completion", body, Probed)
+        answer = await self._server.ask("/completion", body, Probed)
         if not answer.completion_probabilities or not answer.completion_probabilities[0].top_logprobs:
             raise error("engine_unsuitable", "the server's /completion reports no token ids and probabilities")
         return answer.completion_probabilities[0].top_logprobs
@@ -197,31 +194,13 @@ class LlamaClient:
     async def _released(self) -> None:
         """Wait until the server noticed that a stream was closed, so that the next request finds its prompt in that slot."""
         for _ in range(RELEASE_POLLS):
-            with translated():
-                async with self._session.get(self._base + "/slots") as response:
-                    if response.status != 200:
-                        return  # slots are not shown: go on, at worst the prompt is evaluated again
-                    slots = msgspec.json.decode(await response.read(), type=list[Slot])
+            slots = await self._server.look("/slots", list[Slot])
+            if slots is None:
+                return  # slots are not shown: go on, at worst the prompt is evaluated again
             if sum(slot.is_processing for slot in slots) <= self._streams:
                 return
             await asyncio.sleep(RELEASE_PAUSE_S)
 
     async def _tokenize(self, text: str) -> list[int]:
         body = {"content": text, "add_special": True, "parse_special": True}
-        return (await self._ask("/tokenize", body, TokenIds)).tokens
-
-    async def _ask(self, path: str, body: dict[str, Any], kind: type[Answer]) -> Answer:
-        async with self._post(path, body) as response:
-            return msgspec.json.decode(await response.read(), type=kind)
-
-    @asynccontextmanager
-    async def _post(self, path: str, body: dict[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A successful answer to `body`; faults of both sides are translated, also those of the reading inside."""
-        if self._session.closed:
-            raise error("engine_gone", "stopped")
-        with translated():
-            data = msgspec.json.encode(body)
-            async with self._session.post(self._base + path, data=data, headers=JSON_TYPE) as response:
-                if response.status != 200:
-                    raise refusal(response.status, await response.read())
-                yield response
+        return (await self._server.ask("/tokenize", body, TokenIds)).tokens

@@ -47,6 +47,8 @@ def server_fault(status: int, said: ServerError) -> FabstirError:
     if said.type == "exceed_context_size_error":
         return error("context_too_long", f"prompt has {said.n_prompt_tokens} tokens, context {said.n_ctx}")
     words = " ".join(said.message.split())[:MAX_WORDS] or f"HTTP status {status}"
+    if "maximum context length" in words:  # vLLM says it only in words, with both numbers
+        return error("context_too_long", words)
     if status in (429, 503):
         return error("engine_gone" if "load" in words.lower() else "capacity", words)
     return error("engine_refused" if 400 <= status < 500 else "engine_failed", words)
