@@ -27,11 +27,11 @@ acknowledges with `receipt_ack`, a voucher that the contract pays. When W tokens
 a drop, `session_resume` goes on at the same host or at another one, and both agree on the count first."""
 
 WORDS = {
-    "^0x[0-9a-f]{64}$": "32 bytes, hex",
-    "^0x[0-9a-f]{40}$": "address, hex",
-    "^0x[0-9a-f]{130}$": "65 bytes r, s, v, hex",
-    "^(0|[1-9][0-9]{0,28})$": "decimal digits",
-    "^[A-Za-z0-9_-]{1,64}$": "1 to 64 of A-Z a-z 0-9 _ -",
+    r"^0x[0-9a-f]{64}\Z": "32 bytes, hex",
+    r"^0x[0-9a-f]{40}\Z": "address, hex",
+    r"^0x[0-9a-f]{130}\Z": "65 bytes r, s, v, hex",
+    r"^(0|[1-9][0-9]{0,28})\Z": "decimal digits",
+    r"^[A-Za-z0-9_-]{1,64}\Z": "1 to 64 of A-Z a-z 0-9 _ -",
 }
 """Patterns of text for a person; another one is shown as it is."""
 
@@ -103,7 +103,9 @@ def _kind(kind: inspect.Type) -> str:  # noqa: PLR0911 - one line per kind of ty
 
 def _text(kind: inspect.StrType) -> str:
     if kind.pattern is not None:
-        return WORDS.get(kind.pattern, kind.pattern.strip("^$()").replace("|", " or "))
+        return WORDS.get(
+            kind.pattern, kind.pattern.removeprefix("^").removesuffix(r"\Z").strip("()").replace("|", " or ")
+        )
     return f"text, at most {kind.max_length} characters" if kind.max_length is not None else "text"
 
 
