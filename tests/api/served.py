@@ -10,13 +10,16 @@ import urllib.request
 from collections.abc import AsyncIterator
 from typing import Any
 
+from tests.host.world import Renter, World, eventually, some_terms
 from websockets.asyncio.client import ClientConnection, connect
 
 from fabstir.api.app import host_app
 from fabstir.api.server import listen, serve, url_of
+from fabstir.domain.errors import CATALOGUE
 from fabstir.domain.terms import Terms
+from fabstir.host.session_actor import SessionActor
 from fabstir.protocol.host_log import HostLedger, decode_event
-from tests.host.world import Renter, World, eventually, some_terms
+from fabstir.protocol.messages import Error
 
 
 class SocketWire:
@@ -39,6 +42,7 @@ class Served:
         self.world = world
         self.url = url
         self.stop = asyncio.Event()
+        self.running: asyncio.Task[None]
         self._sockets: list[ClientConnection] = []
 
     @property
@@ -92,10 +96,29 @@ class Served:
         """The host has a session at work for the renter's job."""
         return renter.job in self.world.jobs_at_work()
 
+    async def actor(self, renter: Renter) -> SessionActor:
+        """The actor that serves the renter."""
+        return next(actor for actor in self.world.actors() if actor.core.ledger.job == renter.job)
+
+    async def ended(self) -> None:
+        """The server has returned by itself."""
+        await asyncio.wait_for(asyncio.shield(self.running), 30)
+
     async def disconnect(self) -> None:
         """Every socket that the test opened."""
         for socket in self._sockets:
             await socket.close()
+
+
+def named(fault: Error, code: str) -> None:
+    """The one shape, as the catalogue has it."""
+    row = CATALOGUE[code]
+    assert (fault.code, fault.message, fault.retryable, fault.next_step) == (
+        code,
+        row.summary,
+        row.retryable,
+        row.next_step,
+    ), fault
 
 
 @contextlib.asynccontextmanager
@@ -105,7 +128,7 @@ async def serving(world: World, *, max_connections: int = 1024) -> AsyncIterator
         listener = listen("127.0.0.1", 0)
         served = Served(world, url_of(listener))
         app = host_app(world.node, max_connections=max_connections)
-        running = asyncio.create_task(
+        running = served.running = asyncio.create_task(
             serve(
                 app,
                 listener,

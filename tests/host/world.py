@@ -18,6 +18,7 @@ from fabstir.domain.ids import Address, Hash32, JobId, ModelId, SessionId, from_
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens, cost
 from fabstir.domain.terms import JobState, ProofPolicy, Terms
 from fabstir.host.node import HostNode
+from fabstir.host.session_actor import SessionActor
 from fabstir.host.settings import HostSettings
 from fabstir.ops.metrics import Metrics
 from fabstir.ports.chain import ChainInfo, HostEntry, MarketChain, TxResult
@@ -45,7 +46,7 @@ from fabstir.protocol.signing import Market, SigningKey, job_id
 from fabstir.protocol.transcript import Transcript, job_head, request_hash
 from fabstir.testing.clock import ManualClock
 from fabstir.testing.engine import ScriptedEngine
-from fabstir.testing.journal import MemoryJournal
+from fabstir.testing.journal import MemoryJournal, WritePhase
 from fabstir.testing.prover import HashProver
 from fabstir.testing.transport import TransportEnd, transport_pair
 
@@ -150,6 +151,7 @@ class Renter:
         self.key = key
         self.job = job_id(terms)
         self.transcript = Transcript(job_head(MARKET, terms), Tokens(0))
+        self.heads = {0: self.transcript.head}
         self.ready: SessionReady
         self.context: list[ChatMessage] = []
         self.message_index = 0
@@ -195,7 +197,7 @@ class Renter:
             auth=self.auth(),
             conversation_context=tuple(self.context),
             tokens_received=self.transcript.tokens,
-            transcript=to_hex(self.transcript.head),
+            transcript=to_hex(self.heads[self.transcript.tokens]),
         )
         return msgspec.structs.replace(hello, **changes)
 
@@ -204,11 +206,16 @@ class Renter:
         await self.send(hello or self.init())
         self.ready = await self.until(SessionReady)
         self.message_index = self.ready.message_index
-        assert (self.ready.tokens_served, self.ready.transcript) == (
-            self.transcript.tokens,
-            to_hex(self.transcript.head),
-        )
+        head = self.heads[self.ready.tokens_served]
+        assert self.ready.transcript == to_hex(head)
+        self.transcript = Transcript(head, Tokens(self.ready.tokens_served))
         return self.ready
+
+    def continues(self, other: Renter) -> Renter:
+        """The same renter on a new connection: it has what `other` received."""
+        self.transcript, self.heads, self.acknowledged = other.transcript, other.heads, other.acknowledged
+        self.context = other.context
+        return self
 
     def prompt(self, content: str, **changes: Any) -> Prompt:
         prompt = Prompt(session_id="chat", message_index=self.message_index, content=content)
@@ -226,12 +233,14 @@ class Renter:
     def take(self, chunk: StreamChunk) -> str:
         """Count what arrived."""
         assert chunk.index == self.transcript.tokens
-        self.transcript.append(Hash32(from_hex(self.ready.salt, 32)), chunk.tokens)
+        for record in chunk.tokens:
+            self.transcript.append(Hash32(from_hex(self.ready.salt, 32)), (record,))
+            self.heads[self.transcript.tokens] = self.transcript.head
         return chunk.content
 
     def ack(self, receipt: Receipt, **changes: Any) -> ReceiptAck:
         """The voucher for a receipt that says what arrived; `changes` are made before signing, except of the signature."""
-        assert (receipt.tokens, receipt.transcript) == (self.transcript.tokens, to_hex(self.transcript.head))
+        assert receipt.tokens == self.transcript.tokens and receipt.transcript == to_hex(self.heads[receipt.tokens])
         assert receipt.amount == str(cost(Tokens(receipt.tokens), self.terms.price))
         return self.voucher(receipt.tokens, receipt.amount, receipt.transcript, **changes)
 
@@ -250,7 +259,7 @@ class Renter:
             message = await self.next()
             if isinstance(message, StreamChunk):
                 pieces.append(self.take(message))
-            elif isinstance(message, Receipt) and ack:
+            elif isinstance(message, Receipt) and ack and message.tokens > self.acknowledged:
                 await self.send(self.ack(message))
                 self.acknowledged = message.tokens
             elif isinstance(message, Response | Error):
@@ -266,6 +275,17 @@ class Renter:
         return text
 
 
+class FailingDisk:
+    """For `MemoryJournal`: refuses every write while `fails`."""
+
+    def __init__(self) -> None:
+        self.fails = False
+
+    def hook(self, _number: int, phase: WritePhase) -> None:
+        if self.fails and phase == "before":
+            raise error("journal_failed", "disk full")
+
+
 class World:
     """One running host and its surroundings."""
 
@@ -276,7 +296,7 @@ class World:
         self.prover = HashProver()
         self.journal = journal or MemoryJournal()
         self.metrics = Metrics()
-        self.settings = HostSettings(model_id=MODEL, price=PRICE, **settings)
+        self.settings = msgspec.structs.replace(HostSettings(model_id=MODEL, price=PRICE), **settings)
         self.settlements: list[JobId] = []
         self._connections: list[asyncio.Task[None]] = []
         self.node = self.new_node(self.journal)
@@ -327,9 +347,13 @@ class World:
 
     def jobs_at_work(self) -> set[JobId]:
         """Jobs whose renter has a session now."""
+        return {actor.core.ledger.job for actor in self.actors()}
+
+    def actors(self) -> list[SessionActor]:
+        """Sessions at work."""
         running = self.node._running
         assert running is not None
-        return {actor.core.ledger.job for actor in running.reception.actors()}
+        return list(running.reception.actors())
 
     async def restarted(self) -> HostNode:
         """The host as the next process finds it: everything that is true must be on the disk."""
@@ -340,9 +364,10 @@ class World:
 
 
 async def eventually(condition: Callable[[], bool | Awaitable[bool]]) -> None:
-    """Return once `condition` holds; the test's own timeout bounds it."""
-    while True:
-        held = condition()
-        if held if isinstance(held, bool) else await held:
-            return
-        await asyncio.sleep(0.001)
+    """Return once `condition` holds; a test that fails does so after half a minute."""
+    async with asyncio.timeout(30):
+        while True:
+            held = condition()
+            if held if isinstance(held, bool) else await held:
+                return
+            await asyncio.sleep(0.001)

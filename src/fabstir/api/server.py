@@ -41,6 +41,7 @@ class TunedWebSocket(WebSocketsSansIOProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.conn.debug = False  # at that level the library writes frames, and with them what is said, to the log
         self.conn.available_extensions = [
             ServerPerMessageDeflateFactory(
                 server_max_window_bits=WINDOW_BITS,

@@ -1,0 +1,137 @@
+"""What a host tells over HTTP: every value comes from the node, every refusal has the one shape."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from tests.api.served import Served, serving
+from tests.host.world import HOST, INFO, MODEL, USDC, World, some_terms
+
+from fabstir.domain.ids import to_hex
+from fabstir.protocol.admission import WireOffer
+
+
+async def test_health_shows_every_part(served: Served) -> None:
+    """Each part by its own word, with what a person needs to look further."""
+    await served.renter()
+    status, health = await served.get("/health")
+    assert status == 200
+    assert health.pop("version") and health.pop("uptime_s") == 0
+    ok = {"status": "ok", "reason": ""}
+    assert health == {
+        "status": "ok",
+        "engine": {**ok, "model": "scripted", "restarts": 0},
+        "chain": {**ok, "chain_id": 31337, "block": 7, "block_age_s": 0},
+        "journal": ok,
+        "prover": ok,
+        "registration": {"status": "off", "reason": ""},
+        "sessions": {"open": 1, "generating": 0, "max": 64},
+    }
+
+
+async def test_a_prover_that_is_down_is_no_reason_to_turn_renters_away(served: Served) -> None:
+    """Proofs can be made later: `degraded` with 200, and sessions go on."""
+    served.world.prover.unavailable = True
+    status, health = await served.get("/health")
+    assert (status, health["status"], health["prover"]["status"]) == (200, "degraded", "down")
+    assert health["prover"]["reason"]
+    await served.renter()
+
+
+async def test_how_old_the_newest_block_is(served: Served) -> None:
+    """The age is measured against this host's clock."""
+    await served.world.clock.advance(42)
+    _, health = await served.get("/health")
+    assert health["chain"]["block_age_s"] == 42
+
+
+async def test_models_have_openais_shape_and_a_price(served: Served) -> None:
+    """A client that lists models finds `id` and `object`; a renter finds model id, price and context."""
+    status, models = await served.get("/v1/models")
+    assert status == 200
+    assert models == {
+        "object": "list",
+        "data": [
+            {
+                "id": "scripted",
+                "object": "model",
+                "created": 1_800_000_000,
+                "owned_by": to_hex(HOST.address),
+                "model_id": to_hex(MODEL),
+                "price_per_mtok": "200000",
+                "context_size": 4096,
+                "max_answer_tokens": 4096,
+            }
+        ],
+    }
+
+
+async def test_terms_made_from_the_offer_are_admitted() -> None:
+    """What `GET /v1/offer` says is all that a renter needs: at exactly its bounds a session begins."""
+    async with serving(World(exposure_max=33, min_deposit=777, challenge_min=1234)) as served:
+        status, body = await served.get("/v1/offer")
+        assert status == 200
+        offer = msgspec.convert(body, WireOffer).offer()
+        assert (offer.host, offer.market.chain_id, offer.market.address) == (HOST.address, 31337, INFO.market)
+        assert offer.tokens == (USDC,)
+        terms = some_terms(
+            host=offer.host,
+            token=offer.tokens[0],
+            model_id=offer.models[0].model_id,
+            price=offer.models[0].price,
+            exposure=offer.exposure_max,
+            challenge=offer.challenge_min,
+            policy=offer.policies[-1],
+            expires_at=1_800_000_000 + offer.min_seconds_left,
+        )
+        await served.renter(served.world.chain.open(terms, offer.min_deposit))
+
+
+async def test_metrics_count_what_was_served(served: Served) -> None:
+    """Prometheus' text format; tokens, answers, errors, and what is at stake now."""
+    renter = await served.renter()
+    await renter.chat("one two three")
+    await renter.refused("garbage")
+    await renter.ask("again")
+    await renter.hear(ack=False)
+    status, page = await served.get("/metrics")
+    assert status == 200
+    lines = page.splitlines()
+    for line in (
+        "fabstir_generation_tokens_total 10.0",
+        "fabstir_acknowledged_tokens_total 6.0",
+        "fabstir_unacknowledged_tokens 4.0",
+        'fabstir_request_success_total{finish_reason="stop"} 2.0',
+        'fabstir_request_failure_total{code="message_malformed"} 1.0',
+        "fabstir_time_to_first_token_seconds_count 2.0",
+        "fabstir_inter_token_latency_seconds_count 8.0",
+        "fabstir_e2e_request_latency_seconds_count 2.0",
+        "fabstir_num_requests_running 0.0",
+        "fabstir_num_requests_waiting 0.0",
+        "fabstir_sessions_open 1.0",
+        "fabstir_connections_open 1.0",
+    ):
+        assert line in lines, line
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status"), [("/nothing", "GET", 404), ("/health", "POST", 405), ("/v1/offer", "DELETE", 405)]
+)
+async def test_refusals_have_the_one_shape(served: Served, path: str, method: str, status: int) -> None:
+    """Code, message, retryable, detail and next step, as in the session protocol."""
+    found, body = await served.get(path, method)
+    assert found == status
+    assert body["type"] == "error" and body["code"] == "request_invalid" and body["retryable"] is False
+    assert body["detail"] and body["next_step"]
+
+
+async def test_a_fault_of_the_node_hides_its_details(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody foresaw is `node_failed`; what was in the exception stays in the house."""
+
+    async def broken() -> None:
+        raise ZeroDivisionError("a secret")
+
+    monkeypatch.setattr(served.world.node, "health", broken)
+    status, body = await served.get("/health")
+    assert (status, body["code"]) == (500, "node_failed")
+    assert "secret" not in str(body)
