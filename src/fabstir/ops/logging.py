@@ -25,8 +25,8 @@ Event = MutableMapping[str, Any]
 
 ALLOWED: Final = frozenset(
     """
-    account address amount amount_base_units attempt bind block bytes chain_id checkpoint circuit_id code
-    connections context_size count deposit detail duration_ms ending endpoint exit_code exposure fee_gwei
+    account address amount amount_base_units attempt bind block bytes chain_id checkpoint circuit circuit_id
+    code connections context_size count deposit detail duration_ms ending endpoint exit_code exposure fee_gwei
     finish_reason gas_used height host host_address hosts http_status interval_s job_id kind last_message_index
     message_index model model_id model_name name next_step nonce owed parallel part path_name peer_code pid
     policy port price prompt_tokens proven purpose queue reason registered restarts retry_in_s retryable seconds

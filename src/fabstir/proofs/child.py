@@ -127,7 +127,7 @@ class Child:
             for line in chunk.decode(errors="replace").splitlines():
                 if line and line != NOISE:
                     self._last_words = line[:200]
-                    log.debug("prover_says", pid=self.pid, line=line[:200])
+                    log.debug("prover_says", pid=self.pid, detail=line[:200])
 
 
 async def _execute(circuit: Circuit, cache: Path, descriptor: int, scratch: str) -> asyncio.subprocess.Process:
