@@ -26,7 +26,7 @@ def test_no_command_prints_the_help(fabstir: Fabstir) -> None:
     """A newcomer types the bare name first."""
     ran = fabstir()
     assert ran.code == 0
-    assert all(f" {command.name} " in ran.out for command in COMMANDS)
+    assert all(f" {command.name} " in ran.out and command.help in ran.out for command in COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)

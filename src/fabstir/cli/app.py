@@ -24,7 +24,10 @@ LOOK_UP: Final = Group("Look things up", sort_key=2)
 
 
 class Command(NamedTuple):
-    """One row. `place` is `module:attribute` of a function, or of an App with subcommands whose name is `name`."""
+    """One row. `place` is `module:attribute` of a function, or of an App with subcommands whose name is `name`.
+
+    `help` is the line in the list of commands, which is printed without importing them; the command's own help is its docstring.
+    """
 
     name: str
     place: str
@@ -44,8 +47,8 @@ COMMANDS: Final = (
 )
 
 
-def root() -> App:
-    """The command line, with every command of COMMANDS."""
+def root(*, listing: bool = False) -> App:
+    """The command line, with every command of COMMANDS. As a `listing` it describes them by their rows alone."""
     app = App(
         name="fabstir",
         help="Owners of GPUs serve language models directly to renters: metered, receipted, proven and paid on chain.",
@@ -55,13 +58,14 @@ def root() -> App:
     )
     app["--help"].group = app["--version"].group = Group("Options", sort_key=9)
     for order, command in enumerate(COMMANDS):
-        app.command(command.place, name=command.name, help=command.help, group=command.group, sort_key=order)
+        described = command.help if listing else None
+        app.command(command.place, name=command.name, help=described, group=command.group, sort_key=order)
     return app
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
-    app = root()
+    app = root(listing=not any(command.name in arguments[:1] for command in COMMANDS))
     try:
         result = app(list(arguments), exit_on_error=False, print_error=True, result_action="return_value")
     except CycloptsError:
