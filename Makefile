@@ -59,6 +59,7 @@ check: install ## Format, lint, types, layers, and that nothing generated is sta
 	@$(BIN)/mypy $(CODE)
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python contracts/tools/build.py --check
+	@$(BIN)/python contracts/tools/forge.py fmt --check
 	@$(BIN)/python tools/check_lock.py
 	@$(BIN)/python tools/generate_reference.py --check
 
