@@ -78,7 +78,7 @@ def _default(field: inspect.Field) -> str:
     return f"`{msgspec.json.encode(value).decode()}`"
 
 
-def _kind(kind: inspect.Type) -> str:  # noqa: PLR0911 - one line per kind of type
+def _kind(kind: inspect.Type) -> str:
     match kind:
         case inspect.Metadata():
             return _kind(kind.type)

@@ -201,7 +201,7 @@ class EzklProver:
                 await self._spawn()
             except LocalFault as problem:
                 self._trouble = f"cannot be restarted: {problem}"
-                log.error("prover_start_failed", code=problem.code, reason=problem.detail, next_try_seconds=self._pause)
+                log.error("prover_start_failed", code=problem.code, reason=problem.detail, retry_in_s=self._pause)
                 self._fail_waiting(problem)
         return self._child
 
@@ -219,7 +219,7 @@ class EzklProver:
     async def _bury(self, child: Child, what: str, *, kill: bool) -> None:
         how = await child.end(grace=0 if kill else END_SECONDS)
         self._child, self._trouble = None, f"restarting: the process {what} ({how})"
-        log.warning("prover_gone", what=what, how=how, restarts=self._restarts)
+        log.warning("prover_gone", reason=what, detail=how, restarts=self._restarts)
 
     def _fail_waiting(self, problem: FabstirError | None = None) -> None:
         tickets = [self._queue.get_nowait() for _ in range(self._queue.qsize())]
