@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import logging
 import socket
 from typing import Any
 
 import pytest
-from tests.api.served import Served, SocketWire, serving
-from tests.host.world import World, eventually, some_terms
+from tests.api.served import Served, serving
+from tests.host.world import World, eventually
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from fabstir.api import server
 from fabstir.api.server import TunedWebSocket, listen, url_of
 from fabstir.domain.errors import LocalFault
-from fabstir.domain.money import Tokens
 from fabstir.protocol.messages import Notice, Response
-from fabstir.testing.engine import ScriptedEngine
 
 
 async def test_compression_keeps_its_context_in_small_windows(served: Served) -> None:
@@ -114,47 +114,41 @@ async def test_a_port_that_is_taken_is_named() -> None:
     with listen("127.0.0.1", 0) as first:
         port = first.getsockname()[1]
         assert port and url_of(first) == f"http://127.0.0.1:{port}"
-        first.listen()
         with pytest.raises(LocalFault, match=f"port_taken.*127.0.0.1:{port}"):
             listen("127.0.0.1", port)
 
 
 async def test_a_closed_connection_whose_peer_never_reads_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is unsent is thrown away after a while: a peer that reads nothing cannot keep its buffers alive."""
-    lost: list[Any] = []
-    handlers: list[asyncio.Task[Any]] = []
+    lost = asyncio.Event()
 
     class Watched(TunedWebSocket):
-        async def run_asgi(self) -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            handlers.append(task)
-            await super().run_asgi()
-
         def connection_lost(self, exc: Exception | None) -> None:
-            lost.append(self.transport)
             super().connection_lost(exc)
+            lost.set()
+
+    async def flood(_scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.2):  # until nothing more goes out
+                while True:
+                    await send({"type": "websocket.send", "text": "x" * 65_536})
 
     monkeypatch.setattr(server, "LINGER_SECONDS", 0.05)
     monkeypatch.setattr(server, "TunedWebSocket", Watched)
-    flood = ScriptedEngine({"flood": ["x" * 65_536] * 400})
-    async with serving(World(engine=flood, exposure_max=Tokens(4096))) as served:
-        renter = await served.stranger(served.world.chain.open(some_terms(exposure=Tokens(4096))), compression=None)
-        await renter.open()
-        assert isinstance(renter.wire, SocketWire)
-        renter.wire.socket.transport.pause_reading()
-        await renter.send(renter.prompt("flood"))
-        actor = await served.actor(renter)
-        await eventually(lambda: _stuck(served, actor))
-        handlers[-1].cancel()  # as uvicorn does with handlers that outlast its grace
-        await eventually(lambda: len(lost) == 1)
-        renter.wire.socket.transport.abort()
+    listener, stop = listen("127.0.0.1", 0), asyncio.Event()
+    serving_flood = server.serve(flood, listener, max_message_bytes=1024, stop=stop, drain=_no_drain)
+    running = asyncio.create_task(serving_flood)
+    reader = await connect(url_of(listener).replace("http", "ws"), compression=None)
+    reader.transport.pause_reading()
+    await asyncio.wait_for(lost.wait(), 30)
+    reader.transport.abort()
+    stop.set()
+    await running
 
 
-async def _stuck(served: Served, actor: Any) -> bool:
-    before = actor.core.served
-    await asyncio.sleep(0.1)
-    return bool(before and before == actor.core.served)
+async def _no_drain() -> None: ...
 
 
 def _ask(port: int, request: bytes) -> http.client.HTTPResponse:

@@ -31,6 +31,8 @@ PING_SECONDS: Final = 10.0
 """A dead peer is noticed after two of these; until then its job is `session_in_use`."""
 LINGER_SECONDS: Final = 5.0
 """So long a closed connection may take to read the rest; a peer that never reads would hold its buffer for ever."""
+BACKLOG: Final = 2048
+"""Connections that the kernel keeps for us while we are busy."""
 GRACE_SECONDS: Final = 5
 """After the drain: how long uvicorn waits for handlers that still run."""
 DENIED: Final = "ASGI callable returned without completing handshake."
@@ -76,12 +78,13 @@ class DrainingServer(uvicorn.Server):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A bound socket; port 0 takes a free one (`getsockname`). Raises LocalFault (`port_taken`)."""
+    """A socket that takes connections, which wait for `serve`; port 0 takes a free one. Raises LocalFault (`port_taken`)."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        listener.listen(BACKLOG)
     except OSError as refused:
         listener.close()
         raise error("port_taken", f"{host}:{port}: {refused.strerror or refused}") from refused
@@ -109,6 +112,7 @@ async def serve(
     logging.getLogger("uvicorn.error").addFilter(_drop_denied)
     config = uvicorn.Config(
         app,
+        backlog=BACKLOG,
         http="httptools",
         ws=TunedWebSocket,
         ws_max_size=max_message_bytes,

@@ -103,6 +103,8 @@ class Reception:
             await link.close("rate_limited")
         finally:
             self._guests.pop(link, None)
+            if not link.gone:  # a fault of our own, or the server gives up on us
+                link.drop("node_failed")
 
     async def _welcome(self, link: Link) -> None:
         """Take one message of a connection without a session. Raises Interrupted where the connection is gone."""
