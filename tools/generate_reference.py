@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from reference import cli, configuration, errors, metrics, protocol, settlement
+from reference import cli, configuration, errors, http, metrics, protocol, settlement
 
 TARGET: Final = Path(__file__).resolve().parent.parent / "docs" / "reference"
 HEADER: Final = (
@@ -22,6 +22,7 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "cli.md": cli.render,
     "configuration.md": configuration.render,
     "errors.md": errors.render,
+    "http.md": http.render,
     "metrics.md": metrics.render,
     "protocol.md": protocol.render,
     "settlement.md": settlement.render,

@@ -5,11 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from fabstir.api.routes import host_routes
 from fabstir.cli.app import COMMANDS
 from fabstir.domain.errors import CATALOGUE
+from fabstir.host.node import HostNode
 from fabstir.ops.metrics import Metrics
 from fabstir.ops.settings import Setting, settings
 from fabstir.protocol.matrix import MATRIX, Call
@@ -74,6 +77,13 @@ def test_every_message_is_documented() -> None:
     """Of both directions."""
     text = page("protocol.md")
     assert all(f"### `{kind}`\n" in text for kind in RENTER_TYPES | HOST_TYPES)
+
+
+def test_every_route_of_a_host_is_documented() -> None:
+    """With what it returns."""
+    text = page("http.md")
+    for route in host_routes(cast("HostNode", None)):
+        assert all(f"### GET {path}\n" in text for path in route.paths)
 
 
 def test_every_ending_and_call_is_documented() -> None:

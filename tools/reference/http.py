@@ -1,0 +1,48 @@
+"""docs/reference/http.md, from the routes of a host and the structures that they return."""
+
+from __future__ import annotations
+
+from typing import cast, get_args
+
+from litestar import Response
+from msgspec import Struct
+
+from fabstir.api.routes import ModelCard, host_routes
+from fabstir.host import health
+from fabstir.host.node import HostNode
+from fabstir.protocol.admission import WireModelOffer
+from fabstir.protocol.messages import Error
+from reference.structs import struct
+
+INTRODUCTION = """\
+# HTTP of a host
+
+Views of one host; nothing here changes it. Sessions are held over the WebSocket `/v1/ws`: see [the session protocol](protocol.md). A host
+listens on this machine only, unless `api.allow_remote` is set. Amounts are decimal strings in base units (1e-6 USDC)."""
+
+ERRORS = """\
+## Errors
+
+Every error has this body, and the HTTP status of its code: see [errors](errors.md). Where trying again can help there is a
+`Retry-After` header."""
+
+INSIDE = (ModelCard, WireModelOffer, health.EnginePart, health.ChainPart, health.Part, health.SessionsPart)
+
+
+def render() -> str:
+    """The page: routes, the structures inside them, the error."""
+    parts = [INTRODUCTION, "## Routes"]
+    for route in host_routes(cast("HostNode", None)):  # the routes are asked what they are, never called
+        returned = route.parsed_fn_signature.return_type.annotation
+        returned = get_args(returned)[0] if getattr(returned, "__origin__", None) is Response else returned
+        (path,) = route.paths
+        heading = f"### GET {path}"
+        is_struct = isinstance(returned, type) and issubclass(returned, Struct)
+        parts.append(
+            struct(heading, returned)
+            if is_struct
+            else f"{heading}\n\nPrometheus' text format: see [metrics](metrics.md)."
+        )
+    parts += ["## Inside answers", *(struct(f"### {cls.__name__}", cls) for cls in INSIDE)]
+    parts += [ERRORS, struct("### Error", Error)]
+    return "\n\n".join(parts)
