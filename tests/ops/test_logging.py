@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,14 +18,11 @@ SAID = "what the renter said"
 
 
 @pytest.fixture
-def lines() -> Iterator[io.StringIO]:
+def lines() -> io.StringIO:
     """Where the log goes, as JSON, at the most talkative level."""
-    before = logging.getLogger().handlers[:], logging.getLogger().level
     stream = io.StringIO()
     configure(LogSection(level="debug", format="json"), stream)
-    yield stream
-    structlog.reset_defaults()
-    logging.getLogger().handlers[:], logging.getLogger().level = before[0], before[1]
+    return stream
 
 
 def only(stream: io.StringIO) -> dict[str, Any]:
@@ -115,7 +111,6 @@ def test_lines_below_the_level_are_not_written() -> None:
     configure(LogSection(level="warning", format="json"), stream)
     structlog.get_logger().info("x")
     structlog.get_logger().warning("y")
-    structlog.reset_defaults()
     assert only(stream)["event"] == "y"
 
 
@@ -124,7 +119,13 @@ def test_the_console_form_guards_too() -> None:
     stream = io.StringIO()
     configure(LogSection(format="console"), stream)
     structlog.get_logger().warning("turn_ended", prompt=SAID, tokens=3)
-    structlog.reset_defaults()
     assert "turn_ended" in stream.getvalue()
     assert "tokens=3" in stream.getvalue()
     assert SAID not in stream.getvalue()
+
+
+def test_a_stream_that_is_gone_stops_nobody(lines: io.StringIO) -> None:
+    """A settlement goes on when the terminal is closed."""
+    lines.close()
+    structlog.get_logger().info("turn_ended", tokens=3)
+    logging.getLogger("some.library").warning("hello")

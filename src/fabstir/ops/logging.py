@@ -8,12 +8,13 @@ the values. Code that logs says `structlog.get_logger()` and needs nothing from 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import sys
 import traceback
 from collections.abc import MutableMapping
-from typing import Any, Final, TextIO
+from typing import Any, Final, TextIO, cast
 
 import msgspec
 import structlog
@@ -42,11 +43,33 @@ VALUE_LIMIT: Final = 300
 """Characters of one value. An address list fits; a conversation does not."""
 
 
+class Stream:
+    """Where lines go. A stream that is gone (a closed terminal, a full disk) takes no line, and stops no settlement."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.lost = 0
+        """Lines that could not be written."""
+
+    def write(self, text: str) -> None:
+        """Write `text`, or count it as lost."""
+        try:
+            self._stream.write(text)
+        except (OSError, ValueError):
+            self.lost += 1
+
+    def flush(self) -> None:
+        """As of a file."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+
 def configure(section: LogSection, stream: TextIO | None = None) -> None:
     """Set up structlog and the standard library's logging for this process. May be called again."""
-    stream = stream or sys.stderr
+    target = stream or sys.stderr
+    output = cast("TextIO", Stream(target))
     level = logging.getLevelNamesMapping()[section.level.upper()]
-    as_json = section.format == "json" or (section.format == "auto" and not stream.isatty())
+    as_json = section.format == "json" or (section.format == "auto" and not target.isatty())
     steps: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -55,15 +78,15 @@ def configure(section: LogSection, stream: TextIO | None = None) -> None:
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer(serializer=_to_json)
         if as_json
-        else structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        else structlog.dev.ConsoleRenderer(colors=target.isatty(), exception_formatter=structlog.dev.plain_traceback)
     )
     structlog.configure(
         processors=[*steps, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        logger_factory=structlog.WriteLoggerFactory(file=output),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(stream)
+    handler = logging.StreamHandler(output)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[_foreign, *steps],
