@@ -56,6 +56,10 @@ class RunningDevnet:
         _, repository, file, digest = await served_model(config)
         await self._operator.approve_model(self.info, repository, file, digest)
 
+    async def mine(self) -> None:
+        """One block now."""
+        await DevnetControl(self._rpc).mine()
+
     async def usdc_of(self, account: Address) -> BaseUnits:
         """What `account` holds of the test USDC."""
         token = bindings.TestUSDC

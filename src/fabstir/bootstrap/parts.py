@@ -19,6 +19,7 @@ from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import Address, Hash32, ModelId, address
 from fabstir.engines.llama import LlamaEngine
 from fabstir.engines.model_file import default_model, file_sha256
+from fabstir.engines.openai import OpenAIEngine
 from fabstir.ops import paths
 from fabstir.ops.clock import SystemClock
 from fabstir.ops.config import Config
@@ -116,8 +117,10 @@ def model_file(config: Config) -> Path:
 async def served_model(config: Config) -> tuple[ModelId, str, str, Hash32]:
     """(model id, repository, file name, SHA-256) of what this host serves. Raises LocalFault (`model_invalid`, `config_invalid`)."""
     repository = config.engine.repository or TINY_REPOSITORY
-    if config.engine.model is not None and config.engine.repository is None:
-        raise error("config_invalid", "engine.model is set and engine.repository is not: the model's id needs both")
+    if (config.engine.model is None) != (config.engine.repository is None):
+        raise error("config_invalid", "engine.model and engine.repository go together: the model's id needs both")
+    if config.engine.kind == "openai" and config.engine.model is None:
+        raise error("config_invalid", "engine.kind is 'openai': engine.model must name the weights that the server loaded")
     file = model_file(config)
     digest = await asyncio.to_thread(file_sha256, file)
     return model_id(repository, file.name, digest), repository, file.name, digest
@@ -127,13 +130,9 @@ def make_engine(config: Config) -> Engine:
     """The configured engine, not started."""
     engine = config.engine
     if engine.kind == "openai":
-        from fabstir.engines.openai import OpenAIEngine
-
         return OpenAIEngine(
             engine.base_url or "",
-            model=model_file(config).name,
-            api_key=engine.api_key,
-            context_size=engine.context_size,
+            api_key=engine.api_key or "",
             parallel=engine.parallel,
             top_logprobs=engine.top_logprobs,
         )

@@ -60,6 +60,11 @@ class HostProcess:
             await self.kill()
             raise error("host_not_running", f"host {self.name}: {self._last_words()}") from silent
 
+    async def ended(self) -> None:
+        """Return when the process is gone."""
+        if self._process is not None:
+            await self._process.wait()
+
     def kill_now(self) -> None:
         """SIGKILL: no drain, no goodbye. Returns at once."""
         if self._process is not None and self._process.returncode is None:

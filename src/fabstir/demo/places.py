@@ -35,7 +35,7 @@ class Places:
     def __repr__(self) -> str:
         return f"<Places {self.root}>"
 
-    def host(self, name: str, key: bytes) -> Path:
+    def host(self, name: str, key: bytes, idle_close: int = IDLE_CLOSE_SECONDS) -> Path:
         """Write the configuration and the key of host `name`; returns the configuration's file."""
         home = self.root / f"host-{name}"
         home.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ class Places:
                 "key_file": str(home / "key"),
                 "price_per_mtok": PRICES[name],
                 "settle_interval_s": SETTLE_SECONDS,
-                "idle_close_s": IDLE_CLOSE_SECONDS,
+                "idle_close_s": idle_close,
             },
             "engine": {"threads": 1},
             "api": {"port": 0},
