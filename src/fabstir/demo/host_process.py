@@ -60,6 +60,13 @@ class HostProcess:
             await self.kill()
             raise error("host_not_running", f"host {self.name}: {self._last_words()}") from silent
 
+    @property
+    def pid(self) -> int:
+        """Of the host's process. Raises LocalFault (`host_not_running`)."""
+        if self._process is None:
+            raise error("host_not_running", self.name)
+        return self._process.pid
+
     async def ended(self) -> None:
         """Return when the process is gone."""
         if self._process is not None:

@@ -35,7 +35,7 @@ class Places:
     def __repr__(self) -> str:
         return f"<Places {self.root}>"
 
-    def host(self, name: str, key: bytes, idle_close: int = IDLE_CLOSE_SECONDS) -> Path:
+    def host(self, name: str, key: bytes, idle_close: int = IDLE_CLOSE_SECONDS, parallel: int = 4) -> Path:
         """Write the configuration and the key of host `name`; returns the configuration's file."""
         home = self.root / f"host-{name}"
         home.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ class Places:
                 "settle_interval_s": SETTLE_SECONDS,
                 "idle_close_s": idle_close,
             },
-            "engine": {"threads": 1},
+            "engine": {"threads": 1, "parallel": parallel},
             "api": {"port": 0},
             "log": {"format": "json"},
         }
