@@ -5,7 +5,9 @@ Nothing of the user's is read or written, but for the cache of programs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -35,8 +37,15 @@ class Places:
     def __repr__(self) -> str:
         return f"<Places {self.root}>"
 
-    def host(self, name: str, key: bytes, idle_close: int = IDLE_CLOSE_SECONDS, parallel: int = 4) -> Path:
-        """Write the configuration and the key of host `name`; returns the configuration's file."""
+    def host(
+        self,
+        name: str,
+        key: bytes,
+        idle_close: int = IDLE_CLOSE_SECONDS,
+        parallel: int = 4,
+        engine: Mapping[str, str] = MappingProxyType({}),
+    ) -> Path:
+        """Write the configuration and the key of host `name`; returns the configuration's file. `engine`: more of its section."""
         home = self.root / f"host-{name}"
         home.mkdir(parents=True, exist_ok=True)
         tree = {
@@ -48,7 +57,7 @@ class Places:
                 "settle_interval_s": SETTLE_SECONDS,
                 "idle_close_s": idle_close,
             },
-            "engine": {"threads": 1, "parallel": parallel},
+            "engine": {"threads": 1, "parallel": parallel, **engine},
             "api": {"port": 0},
             "log": {"format": "json"},
         }
