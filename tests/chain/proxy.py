@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 import aiohttp
 from aiohttp import web
@@ -15,9 +16,10 @@ Fate = Literal["pass", "refuse", "lose answer"]
 class FlakyProxy:
     """`async with FlakyProxy(node, rate, seed) as proxy: proxy.url`."""
 
-    def __init__(self, target: str, rate: float, seed: int) -> None:
+    def __init__(self, target: str, rate: float, seed: int, *, longest_range: int | None = None) -> None:
         self._target = target
         self._rate = rate
+        self._longest_range = longest_range
         self._random = random.Random(seed)
         self.fates: dict[Fate, int] = {"pass": 0, "refuse": 0, "lose answer": 0}
         self.url = ""
@@ -46,9 +48,17 @@ class FlakyProxy:
         body = await request.read()
         if fate == "refuse":
             return web.Response(status=503)
+        if self._is_too_long(json.loads(body)):
+            return web.json_response({"id": 1, "error": {"code": -32602, "message": "block range is too large"}})
         async with self._client.post(self._target, data=body, headers={"content-type": "application/json"}) as answer:
             content = await answer.read()
         if fate == "lose answer":
             assert request.transport is not None
             request.transport.abort()
         return web.Response(body=content, content_type="application/json")
+
+    def _is_too_long(self, call: dict[str, Any]) -> bool:
+        if self._longest_range is None or call["method"] != "eth_getLogs":
+            return False
+        query = call["params"][0]
+        return int(query["toBlock"], 16) - int(query["fromBlock"], 16) >= self._longest_range

@@ -21,6 +21,9 @@ from fabstir.domain.money import BaseUnits
 from fabstir.ports.chain import ChainInfo
 from fabstir.protocol.signing import SigningKey
 
+POLL_SECONDS: Final = 0.02
+"""The devnet mines at once."""
+
 Progress = Callable[[str], None]
 
 
@@ -87,7 +90,8 @@ class Operator:
         await self._mined({"to": self._web3.to_checksum_address(to), "data": to_hex(data)})
 
     async def _mined(self, transaction: Any) -> Any:
-        receipt = await self._web3.eth.wait_for_transaction_receipt(await self._web3.eth.send_transaction(transaction))
+        sent = await self._web3.eth.send_transaction(transaction)
+        receipt = await self._web3.eth.wait_for_transaction_receipt(sent, poll_latency=POLL_SECONDS)
         if receipt["status"] != 1:
             raise error("chain_failed", detail=f"transaction {receipt['transactionHash'].hex()} failed")
         return receipt

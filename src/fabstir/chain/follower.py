@@ -92,6 +92,7 @@ class LogFollower(Generic[E]):
         *,
         start: int = 0,
         poll: float = 1.0,
+        span: int = SPAN,
     ) -> None:
         """`decode` gets a log as JSON-RPC gives it; None for one that is of no interest."""
         self._rpc = rpc
@@ -99,7 +100,7 @@ class LogFollower(Generic[E]):
         self._filter = [to_hex(address) for address in addresses]
         self._decode = decode
         self._poll = poll
-        self._span = SPAN
+        self._span = span
         self._wake = asyncio.Event()
         self.window: Final = Window[E](start)
 
