@@ -222,6 +222,17 @@ def generate(abis: dict[str, Abi]) -> str:
     rows = "".join(f"\n    {row}" for row in sorted(generator.errors.values(), key=lambda r: r.split("ErrorCodec")[1]))
     table = f"ERRORS: Final[Mapping[bytes, ErrorCodec]] = {{{rows}\n}}\n"
     text = "\n\n".join([HEADER, *generator.types.values(), *classes, table, REVERT])
-    ruff = [sys.executable, "-m", "ruff", "format", "--isolated", "--line-length", "120", "--target-version", "py311", "-"]
+    ruff = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "format",
+        "--isolated",
+        "--line-length",
+        "120",
+        "--target-version",
+        "py311",
+        "-",
+    ]
     formatted = subprocess.run(ruff, input=text, capture_output=True, text=True, check=True)
     return str(formatted.stdout)

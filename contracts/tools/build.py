@@ -36,6 +36,9 @@ PRODUCTS: Final = {
     "ProofSystem": "src/ProofSystem.sol",
     "TestUSDC": "src/TestUSDC.sol",
 }
+TEST_ARTIFACTS: Final = CONTRACTS.parent / "tests/contracts/artifacts"
+TEST_PRODUCTS: Final = {"HashVerifier": "test/HashVerifier.sol"}
+"""Contracts that only tests deploy; they are not part of the package."""
 _LOCAL_IMPORT: Final = re.compile(r'^import\s[^"]*"(\.[^"]+)"', re.MULTILINE)
 
 
@@ -82,8 +85,13 @@ def compile_sources(paths: list[str]) -> dict[str, Any]:
 
 def build() -> dict[str, str]:
     """Artifact texts by contract name."""
-    output = compile_sources(list(PRODUCTS.values()))
-    return {name: _artifact(output["contracts"][path][name], path) for name, path in PRODUCTS.items()}
+    every = {**PRODUCTS, **TEST_PRODUCTS}
+    output = compile_sources(list(every.values()))
+    return {name: _artifact(output["contracts"][path][name], path) for name, path in every.items()}
+
+
+def _file(name: str) -> Path:
+    return (ARTIFACTS if name in PRODUCTS else TEST_ARTIFACTS) / f"{name}.json"
 
 
 def _artifact(contract: dict[str, Any], path: str) -> str:
@@ -104,8 +112,8 @@ def _artifact(contract: dict[str, Any], path: str) -> str:
 def stale(rebuilt: dict[str, str] | None) -> list[str]:
     """What is not current, in words; `rebuilt` is None where there is no compiler."""
     found = []
-    for name, path in PRODUCTS.items():
-        file = ARTIFACTS / f"{name}.json"
+    for name, path in {**PRODUCTS, **TEST_PRODUCTS}.items():
+        file = _file(name)
         if not file.exists():
             found.append(f"{name}: no artifact")
         elif json.loads(file.read_text())["sourceHash"] != source_hash(path):
@@ -134,9 +142,9 @@ def main() -> None:
             sys.exit("Stale, run contracts/tools/build.py:\n  " + "\n  ".join(found))
         print("Artifacts and bindings are current" + ("" if compiler else " (by source hash; no compiler here)"))
         return
-    ARTIFACTS.mkdir(parents=True, exist_ok=True)
     for name, text in build().items():
-        (ARTIFACTS / f"{name}.json").write_text(text)
+        _file(name).parent.mkdir(parents=True, exist_ok=True)
+        _file(name).write_text(text)
         print(f"{name}: {(len(json.loads(text)['deployedBytecode']) - 2) // 2} bytes")
     BINDINGS.write_text(_bindings())
 
