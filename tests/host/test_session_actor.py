@@ -76,6 +76,21 @@ async def test_nothing_is_promised_that_is_not_durable() -> None:
         assert [len(event.records) // 32 for event in served] == [4]
 
 
+async def test_the_engine_reads_the_prompt_while_the_turn_is_stored() -> None:
+    """The first token does not wait for disk and engine one after the other; and it does not leave before the turn is on the disk."""
+    journal = HeldJournal()
+    async with World(journal=journal).running() as world:
+        renter = await world.renter()
+        journal.free.clear()
+        await renter.ask("one two")
+        await eventually(lambda: len(world.engine.requests) == 1)
+        answer = asyncio.create_task(renter.next())
+        await asyncio.sleep(0.01)
+        assert not answer.done() and journal.waiting == 1
+        journal.free.set()
+        assert isinstance(await answer, StreamChunk)
+
+
 async def test_a_batch_of_the_engine_is_one_message() -> None:
     """Four tokens of one step travel in one frame."""
     async with World(engine=ScriptedEngine(batch_tokens=4)).running() as world:

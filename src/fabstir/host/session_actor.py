@@ -3,9 +3,10 @@
     socket --reader--> inbox --actor--> core.receive -> effects -> journal, socket
     engine --pump----> inbox
 
-It decides nothing about tokens or money: it carries the core's effects out in their order (what is stored is durable before anything after
-it is sent), gives the core the time, and turns what breaks around it into inputs. The reader always sits in `receive`, so that an
-acknowledgement or a cancel is seen while an answer streams. Nothing that was said is logged. Theory: docs/explanation/session.md.
+It decides nothing about tokens or money: it carries the core's effects out in their order (what is stored is durable
+before anything after it is sent), gives the core the time, and turns what breaks around it into inputs. The reader
+always sits in `receive`, so that an acknowledgement or a cancel is seen while an answer streams. Nothing that was said
+is logged. Theory: docs/explanation/session.md.
 """
 
 from __future__ import annotations
@@ -106,6 +107,8 @@ class SessionActor:
         self._tasks: asyncio.TaskGroup
         self._reader: asyncio.Task[None] | None = None
         self._pump: asyncio.Task[None] | None = None
+        self._turn = 0
+        """Which generation the pump carries."""
         self._alarm: asyncio.Task[None] | None = None
         self._alarm_at: float | None = None
         self._draining = False
@@ -242,11 +245,17 @@ class SessionActor:
     # -- effects -----------------------------------------------------------------------------------------------------------
 
     async def _carry_out(self, effects: list[HostEffect]) -> None:
-        """In order. From the first effect to the last `Store` nobody else writes to the job's log."""
+        """In order; from the first effect to the last `Store` nobody else writes to the job's log.
+
+        A generation alone starts at once: the disk is waited for while the engine reads the prompt, and nothing of the answer can leave
+        before, because it comes through the inbox.
+        """
         stored = 0
         for position, effect in enumerate(effects, 1):
             if type(effect) is Store:
                 stored = position
+            elif type(effect) is RunGeneration:
+                self._start_generation(effect)
         if stored:
             async with self._book.exclusive(self.core.ledger):
                 for effect in effects[:stored]:
@@ -260,15 +269,17 @@ class SessionActor:
                 await self._send(effect.message)
             case Store():
                 await self._book.store(self.core.ledger, effect.events)
-            case RunGeneration():
-                self._pump = self._tasks.create_task(self._generate(effect))
             case CancelGeneration():
-                if self._pump is not None:
+                if self._pump is not None and self._turn == effect.turn:
                     self._pump.cancel()
             case Disconnect():
                 await self.link.close(effect.code)
             case RequestSettlement():
                 self._request_settlement(effect.reason)
+
+    def _start_generation(self, run: RunGeneration) -> None:
+        self._turn = run.turn
+        self._pump = self._tasks.create_task(self._generate(run))
 
     async def _send(self, message: FromHost) -> None:
         if await self.link.send(message):
