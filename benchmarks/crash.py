@@ -11,7 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import main
+from common import main
+
 from fabstir.demo.crash import KillPoint, Phase, crash_market
 from fabstir.ops import logging
 from fabstir.ops.config import LogSection

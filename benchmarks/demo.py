@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any
 
-from benchmarks.common import main
+from common import main
 
 BOUND_SECONDS = 60.0
 

@@ -18,9 +18,9 @@ from typing import Any
 
 import psutil
 import uvloop
+from common import main
+from random_model import write_random_model
 
-from benchmarks.common import main
-from benchmarks.random_model import write_random_model
 from fabstir.bootstrap.devnet import devnet
 from fabstir.bootstrap.renter import renter_market
 from fabstir.chain.devnet import DEV_KEYS
@@ -118,7 +118,9 @@ async def _measure(model: Path | None, rounds: int, tokens: int) -> Figures:
 
 
 async def _rounds(market: Market, engine: LlamaEngine, host: HostProcess, rounds: int, tokens: int) -> Figures:
-    while not [one for one in await market.hosts(refresh=True) if one.offer]:
+    for _ in range(100):
+        if any(one.offer for one in await market.hosts(refresh=True)):
+            break
         await asyncio.sleep(0.1)
     name = (await market.models())[0].name
     sessions = [await market.start_session(name, budget=100_000_000) for _ in range(SESSIONS)]

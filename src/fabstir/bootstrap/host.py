@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from fabstir.api.app import host_app
 from fabstir.api.server import listen, serve, settle_garbage_collector, url_of
-from fabstir.bootstrap.parts import connect_chain, make_engine, make_prover, open_journal, read_key, served_model
+from fabstir.bootstrap.keys import read_key
+from fabstir.bootstrap.parts import connect_chain, make_engine, make_prover, open_journal, served_model
 from fabstir.chain.market import MarketClient
 from fabstir.domain.errors import error
 from fabstir.domain.money import BaseUnits
@@ -40,7 +41,7 @@ async def run_host(config: Config, stop: asyncio.Event, on_ready: Callable[[Host
     Raises LocalFault and ChainFault where a part cannot work; nothing is served then.
     """
     clock = SystemClock()
-    key = await read_key(config.host.key_file, config.chain.chain_id)
+    key = await asyncio.to_thread(read_key, config, "host")
     journal = open_journal(config.host.data_dir, config.chain.chain_id)
     try:
         chain = await connect_chain(config, key, journal)

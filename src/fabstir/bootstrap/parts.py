@@ -12,7 +12,6 @@ from typing import Final
 import structlog
 
 from fabstir.chain import addresses
-from fabstir.chain.keys import load_key
 from fabstir.chain.market import MarketClient
 from fabstir.chain.outbox import OutboxSettings
 from fabstir.domain.errors import FabstirError, error
@@ -33,7 +32,6 @@ log = structlog.get_logger()
 
 TINY_REPOSITORY: Final = "fabstir/tiny-chat"
 """Repository of the model that ships with the package."""
-PASSWORD_VARIABLE: Final = "FABSTIR_KEY_PASSWORD"  # noqa: S105 - the name of the variable
 FAULT_VARIABLE: Final = "FABSTIR_FAULT_JOURNAL"
 """`N:before` or `N:after`: the process kills itself at journal write N. On the devnet only; for the crash test."""
 JOURNAL_FILE: Final = "journal.db"
@@ -73,11 +71,6 @@ def _no_address(chain_id: int, name: str) -> FabstirError:
     if chain_id == 31337:
         return error("devnet_missing", f"no address of `{name}` for chain {chain_id} in {address_book()}")
     return error("config_invalid", f"chain.{name} is not set and {address_book()} does not know chain {chain_id}")
-
-
-async def read_key(path: Path, chain_id: int) -> bytes:
-    """The key in `path`; an encrypted one is opened with $FABSTIR_KEY_PASSWORD. Raises LocalFault (`key_missing`, `key_invalid`)."""
-    return await asyncio.to_thread(load_key, path, os.environ.get(PASSWORD_VARIABLE), chain_id=chain_id)
 
 
 def open_journal(directory: Path, chain_id: int) -> SqliteJournal:
@@ -120,7 +113,9 @@ async def served_model(config: Config) -> tuple[ModelId, str, str, Hash32]:
     if (config.engine.model is None) != (config.engine.repository is None):
         raise error("config_invalid", "engine.model and engine.repository go together: the model's id needs both")
     if config.engine.kind == "openai" and config.engine.model is None:
-        raise error("config_invalid", "engine.kind is 'openai': engine.model must name the weights that the server loaded")
+        raise error(
+            "config_invalid", "engine.kind is 'openai': engine.model must name the weights that the server loaded"
+        )
     file = model_file(config)
     digest = await asyncio.to_thread(file_sha256, file)
     return model_id(repository, file.name, digest), repository, file.name, digest

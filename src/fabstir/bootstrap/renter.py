@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fabstir.bootstrap.parts import connect_chain, open_journal, read_key
+from fabstir.bootstrap.keys import read_key
+from fabstir.bootstrap.parts import connect_chain, open_journal
 from fabstir.domain.money import BaseUnits
 from fabstir.ops.clock import SystemClock
 from fabstir.ops.config import Config
@@ -17,7 +19,7 @@ from fabstir.renter.settings import RenterSettings
 @asynccontextmanager
 async def renter_market(config: Config) -> AsyncIterator[Market]:
     """A renter's market with the account of `renter.key_file`. Raises LocalFault, ChainFault."""
-    key = await read_key(config.renter.key_file, config.chain.chain_id)
+    key = await asyncio.to_thread(read_key, config, "renter")
     journal = open_journal(config.renter.data_dir, config.chain.chain_id)
     try:
         chain = await connect_chain(config, key, journal)

@@ -1,4 +1,5 @@
-"""The command `fabstir`: one file per command; prints, never decides. Specification: docs/reference/cli.md, generated from here."""
+"""The command `fabstir`: one file per command; prints, never decides. Specification: docs/reference/cli.md, generated from
+here."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The root of the command line: which commands there are, and how each one ends.
 
-A command is one row of COMMANDS and one file. It is imported when it is called, so that no command pays for another's libraries; it
-raises FabstirError and lets it pass, since telling a person about it is done here, once.
+A command is one row of COMMANDS and one file. It is imported when it is called, so that no command pays for another's
+libraries; it raises FabstirError and lets it pass, since telling a person about it is done here, once.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from fabstir.cli.frame import COMMON, Common
 from fabstir.domain.money import BaseUnits, format_units
 
 if TYPE_CHECKING:
+    from fabstir.demo.accounts import SessionRow
     from fabstir.demo.story import Report
 
 
@@ -59,31 +60,32 @@ def demo(*, common: Common = COMMON) -> int:
     return 0 if report.ok else 1
 
 
+def _column(session: SessionRow) -> tuple[tuple[str, str], ...]:
+    tokens = f"{session.tokens_served} / {session.tokens_acknowledged} / {session.tokens_proven}"
+    return (
+        ("tokens served / acknowledged / proven", tokens),
+        ("deposit", format_units(BaseUnits(session.deposit))),
+        ("paid", format_units(BaseUnits(session.paid))),
+        ("of it fee", format_units(BaseUnits(session.fee))),
+        ("refund", format_units(BaseUnits(session.refund))),
+        ("gas", f"{session.gas:,}"),
+        ("valid proof", "yes" if session.proof_valid else "NO"),
+        ("time to first token", f"{session.ttft_ms:.1f} ms"),
+        ("tokens per second", f"{session.tokens_per_s:.0f}"),
+        ("proof time", f"{session.prove_s:.2f} s"),
+    )
+
+
 def _table(report: Report) -> object:
     from rich.console import Group
     from rich.table import Table
 
     table = Table(title="Sessions", pad_edge=False)
-    rows = (
-        (
-            "tokens served / acknowledged / proven",
-            lambda s: f"{s.tokens_served} / {s.tokens_acknowledged} / {s.tokens_proven}",
-        ),
-        ("deposit", lambda s: format_units(BaseUnits(s.deposit))),
-        ("paid", lambda s: format_units(BaseUnits(s.paid))),
-        ("of it fee", lambda s: format_units(BaseUnits(s.fee))),
-        ("refund", lambda s: format_units(BaseUnits(s.refund))),
-        ("gas", lambda s: f"{s.gas:,}"),
-        ("valid proof", lambda s: "yes" if s.proof_valid else "NO"),
-        ("time to first token", lambda s: f"{s.ttft_ms:.1f} ms"),
-        ("tokens per second", lambda s: f"{s.tokens_per_s:.0f}"),
-        ("proof time", lambda s: f"{s.prove_s:.2f} s"),
-    )
     table.add_column("")
     for session in report.sessions:
         table.add_column(f"{session.host[:10]}", justify="right")
-    for name, cell in rows:
-        table.add_row(name, *(cell(session) for session in report.sessions))
+    for row in zip(*(_column(session) for session in report.sessions), strict=True):
+        table.add_row(row[0][0], *(text for _, text in row))
     money = report.conservation
     verdict = "conserved" if report.conserved else "NOT CONSERVED"
     return Group(

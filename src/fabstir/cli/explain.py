@@ -1,4 +1,5 @@
-"""`fabstir explain`: what an error code means, and who gets what at each ending. Prints the same tables that the code itself uses."""
+"""`fabstir explain`: what an error code means, and who gets what at each ending. Prints the same tables that the code
+itself uses."""
 
 from __future__ import annotations
 

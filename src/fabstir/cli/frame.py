@@ -1,6 +1,7 @@
 """What all commands share: the options that each takes, and the two ways to print, for people and as one JSON object.
 
-In JSON nothing but the object goes to stdout, an error too: `{"error": {...}}`. Progress and errors for people go to stderr.
+In JSON nothing but the object goes to stdout, an error too: `{"error": {...}}`. Progress and errors for people go to
+stderr.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 from cyclopts import Parameter
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from fabstir.ops.config import Config
 
 JSON_FLAG: Final = "--json"
-Role = Literal["renter", "host"]
-"""Whose key and data a command works with."""
 
 
 @Parameter(name="*")

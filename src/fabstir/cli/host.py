@@ -78,16 +78,12 @@ def _write_config(file: Path, price: int, port: int) -> bool:
 
 
 def _make_key(config: Config) -> tuple[bool, bytes]:
-    from fabstir.bootstrap.parts import PASSWORD_VARIABLE
-    from fabstir.chain.keys import load_key, new_key
+    from fabstir.bootstrap.keys import key_file, make_key, read_key
     from fabstir.protocol.signing import SigningKey
 
-    path, chain_id = config.host.key_file, config.chain.chain_id
-    password = os.environ.get(PASSWORD_VARIABLE)
-    if path.exists():
-        return False, SigningKey(load_key(path, password, chain_id=chain_id)).address
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return True, SigningKey(new_key(path, password, chain_id=chain_id)).address
+    if key_file(config, "host").exists():
+        return False, SigningKey(read_key(config, "host")).address
+    return True, SigningKey(make_key(config, "host")).address
 
 
 async def _fund(config: Config, account: bytes) -> bool:

@@ -1,4 +1,5 @@
-"""Runs the long-lived commands: an event loop, and a stop that the first SIGINT or SIGTERM asks for and the second enforces."""
+"""Runs the long-lived commands: an event loop, and a stop that the first SIGINT or SIGTERM asks for and the second
+enforces."""
 
 from __future__ import annotations
 

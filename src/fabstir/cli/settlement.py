@@ -1,4 +1,5 @@
-"""The settlement matrix in words, as text, as a table and as data. All facts are `fabstir.protocol.matrix`; nothing is decided here."""
+"""The settlement matrix in words, as text, as a table and as data. All facts are `fabstir.protocol.matrix`; nothing is
+decided here."""
 
 from __future__ import annotations
 

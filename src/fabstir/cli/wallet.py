@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import App, Parameter
 
-from fabstir.cli.frame import CONFIGURED, Configured, Role
+from fabstir.cli.frame import CONFIGURED, Configured
 from fabstir.domain.errors import error
 from fabstir.domain.ids import ZERO_ADDRESS, Address, to_hex
 from fabstir.domain.money import BaseUnits, format_units
+from fabstir.ops.config import Role
 
 if TYPE_CHECKING:
     from fabstir.ops.config import Config
@@ -30,7 +31,7 @@ def new(*, role: Annotated[Role, Parameter(help=ROLE_HELP)] = "renter", common: 
     On the devnet it is plain; on every other chain it is encrypted with a password, which is asked for, or taken from
     $FABSTIR_KEY_PASSWORD. A file that exists is never replaced. Back it up: whoever loses it loses the money.
     """
-    from fabstir.cli.keys import key_file, make_key
+    from fabstir.bootstrap.keys import key_file, make_key
 
     config = common.settings()
     account = _address_of(make_key(config, role))
@@ -49,7 +50,7 @@ async def show(
     common: Configured = CONFIGURED,
 ) -> None:
     """The account's address and what it holds: USDC, the coin that pays gas, and what the market owes it."""
-    from fabstir.cli.keys import key_file, read_key
+    from fabstir.bootstrap.keys import key_file, read_key
 
     config = common.settings()
     key = read_key(config, role)
@@ -68,7 +69,7 @@ async def fund(
 ) -> None:
     """Give the account play money: test USDC, and the coin that pays gas. Only on the devnet."""
     from fabstir.bootstrap.devnet import fund_on_devnet
-    from fabstir.cli.keys import read_key
+    from fabstir.bootstrap.keys import read_key
 
     config = common.settings()
     units = _base_units(usdc)

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 import msgspec
 
-from fabstir.bootstrap.parts import connect_chain, open_journal, read_key
+from fabstir.bootstrap.parts import connect_chain, open_journal
 from fabstir.chain.devnet import CHAIN_ID
+from fabstir.chain.keys import load_key
 from fabstir.chain.rpc import JsonRpc
 from fabstir.domain.ids import Address, JobId, to_hex
 from fabstir.domain.money import BaseUnits, fee_of
@@ -85,7 +86,7 @@ async def withdraw_all(config: Config, key_file: Path, directory: Path) -> BaseU
     """Let the account of `key_file` take out what the market owes it; returns how much that was."""
     journal = open_journal(directory, CHAIN_ID)
     try:
-        chain = await connect_chain(config, await read_key(key_file, CHAIN_ID), journal)
+        chain = await connect_chain(config, load_key(key_file, chain_id=CHAIN_ID), journal)
         try:
             owed = await chain.earnings(chain.info.usdc, chain.account)
             if owed:

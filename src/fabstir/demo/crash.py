@@ -1,9 +1,9 @@
 """Kills a host at one journal write after another and looks at the money each time.
 
-For every kill point a fresh host process serves one conversation and kills itself (SIGKILL) immediately before or after its
-N-th journal write, wherever that is: admission, serving, a voucher, a commitment, a transaction, the close. A supervisor
-starts it again, without the fault. At the end the chain must say what the renter signed. Used by the crash test and by
-benchmarks/crash.py.
+For every kill point a fresh host process serves one conversation and kills itself (SIGKILL) immediately before or after
+its N-th journal write, wherever that is: admission, serving, a voucher, a commitment, a transaction, the close. A
+supervisor starts it again, without the fault. At the end the chain must say what the renter signed. Used by the crash
+test and by benchmarks/crash.py.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ import msgspec
 from fabstir.bootstrap.devnet import RunningDevnet, devnet
 from fabstir.bootstrap.parts import FAULT_VARIABLE
 from fabstir.bootstrap.renter import renter_market
-from fabstir.chain.devnet import DEV_KEYS
+from fabstir.chain.devnet import CHAIN_ID, DEV_KEYS
+from fabstir.chain.keys import load_key
 from fabstir.demo.host_process import HostProcess
 from fabstir.demo.places import Places
 from fabstir.domain.errors import FabstirError
@@ -113,7 +114,7 @@ class CrashMarket:
         root = self._root / f"{write}-{phase}"
         places = Places(root, self._net.url, self._net.info)
         renter = places.renter(os.urandom(32))
-        account = SigningKey(bytes.fromhex(renter.renter.key_file.read_text().strip()[2:])).address
+        account = SigningKey(load_key(renter.renter.key_file, chain_id=CHAIN_ID)).address
         await self._net.fund(account)
         supervisor = Supervisor(HostProcess("a", places.host("a", DEV_KEYS[1], idle_close=2)))
         await supervisor.start(f"{write}:{phase}")

@@ -1,4 +1,5 @@
-"""The story that the demo plays: a market comes up, a renter talks, a host dies in the middle of a sentence, and everybody is paid.
+"""The story that the demo plays: a market comes up, a renter talks, a host dies in the middle of a sentence, and everybody
+is paid.
 
 It returns what happened and judges it (`Report.ok`); it prints nothing, but tells `Audience` as it goes.
 """
@@ -18,7 +19,7 @@ import msgspec
 from fabstir.bootstrap.devnet import RunningDevnet, devnet
 from fabstir.bootstrap.renter import renter_market
 from fabstir.chain.devnet import CHAIN_ID, DEV_KEYS
-from fabstir.chain.keys import save_key
+from fabstir.chain.keys import load_key, save_key
 from fabstir.demo.accounts import Conservation, SessionRow, gas_of, host_ledgers, session_row, withdraw_all
 from fabstir.demo.host_process import HostProcess
 from fabstir.demo.places import Places
@@ -81,7 +82,7 @@ class Stage:
 
 
 def _account(key_file: Path) -> Address:
-    return SigningKey(bytes.fromhex(key_file.read_text().strip().removeprefix("0x"))).address
+    return SigningKey(load_key(key_file, chain_id=CHAIN_ID)).address
 
 
 @asynccontextmanager

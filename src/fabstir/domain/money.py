@@ -1,7 +1,8 @@
 """Money as integers of the smallest unit, in types whose names carry the unit.
 
-The one formula of the market is here: the cost of a channel is the floor of *cumulative tokens x price*, so rounding never
-adds up and always favours the renter (research: 1,000 checkpoints rounded one by one drift, one cumulative product cannot).
+The one formula of the market is here: the cost of a channel is the floor of *cumulative tokens x price*, so rounding
+never adds up and always favours the renter (research: 1,000 checkpoints rounded one by one drift, one cumulative
+product cannot).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Carries out the settlement plan of every job: checkpoints, commitments, proofs, redemption, close.
 
-It decides nothing: `fabstir.protocol.settlement_plan.plan` says what comes next from the log and the contract, this asks
-again after each step. It writes an intent before each transaction, and each transaction has a key that names it, so that a
-crash at any point repeats nothing. A failing chain or prover delays a job, never loses it: the reason stands in `problems`
-and the job is tried again.
+It decides nothing: `fabstir.protocol.settlement_plan.plan` says what comes next from the log and the contract, this
+asks again after each step. It writes an intent before each transaction, and each transaction has a key that names it,
+so that a crash at any point repeats nothing. A failing chain or prover delays a job, never loses it: the reason stands
+in `problems` and the job is tried again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fabstir.domain.money import Tokens
 from fabstir.host.jobs import JobBook
 from fabstir.ports.chain import ClaimArgs, MarketChain, ProofArgs, SumNodeArgs
 from fabstir.ports.clock import Clock
-from fabstir.ports.prover import Prover, ProofStatement
+from fabstir.ports.prover import ProofStatement, Prover
 from fabstir.protocol.commitments import (
     challenge_seed,
     challenged_position,

@@ -1,7 +1,7 @@
 """The one frozen tree of settings. Decides what a setting is called, what it may be and what it is when nobody says.
 
-Never reads anything: `fabstir.ops.settings` does, and `docs/reference/configuration.md` is generated from the descriptions here.
-Amounts of money are base units (1e-6 USDC), durations are seconds.
+Never reads anything: `fabstir.ops.settings` does, and `docs/reference/configuration.md` is generated from the
+descriptions here. Amounts of money are base units (1e-6 USDC), durations are seconds.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from fabstir.ops import paths
 Count = Annotated[int, Meta(ge=1)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Url = Annotated[str, Meta(title="URL", pattern="^https?://")]
+Role = Literal["renter", "host"]
+"""Whose key a command uses."""
 ContractAddress = Annotated[str, Meta(title="address", pattern=r"^0x[0-9a-fA-F]{40}\Z")]
 
 

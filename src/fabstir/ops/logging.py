@@ -1,9 +1,10 @@
 """What is written to stderr, and the guard that what was said in a conversation never is.
 
-Three rules hold at every level: an event is a name (`turn_ended`), not a sentence; only fields that are listed here are written, the
-others are named and dropped; an exception is written as its type and the places it passed, without its message, unless it is one of ours
-(their details are safe by contract). Lines of other libraries go through the same guard: the first line of their template, never
-the values. Code that logs says `structlog.get_logger()` and needs nothing from here.
+Three rules hold at every level: an event is a name (`turn_ended`), not a sentence; only fields that are listed here are
+written, the others are named and dropped; an exception is written as its type and the places it passed, without its
+message, unless it is one of ours (their details are safe by contract). Lines of other libraries go through the same
+guard: the first line of their template, never the values. Code that logs says `structlog.get_logger()` and needs
+nothing from here.
 """
 
 from __future__ import annotations

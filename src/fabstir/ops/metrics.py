@@ -1,7 +1,8 @@
 """What the node counts. Names follow the field: vLLM's for serving, with our prefix; money in base units.
 
-Holds its own registry, so that two nodes in one process do not mix. No label has unbounded values: finish reasons, error codes and
-parts are closed sets, checked here; sessions, jobs and accounts are never labels. A gauge is a float: exact up to 2**53 base units.
+Holds its own registry, so that two nodes in one process do not mix. No label has unbounded values: finish reasons,
+error codes and parts are closed sets, checked here; sessions, jobs and accounts are never labels. A gauge is a float:
+exact up to 2**53 base units.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Where configuration, data and caches of this user live.
 
-Follows the XDG base directory specification: an absolute `XDG_*_HOME` wins, a relative one is ignored as the specification asks.
-Only names places: nothing is created here, and no other module asks the environment for a home.
+Follows the XDG base directory specification: an absolute `XDG_*_HOME` wins, a relative one is ignored as the
+specification asks. Only names places: nothing is created here, and no other module asks the environment for a home.
 """
 
 from __future__ import annotations

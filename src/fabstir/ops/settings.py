@@ -1,7 +1,7 @@
 """Reads the settings: defaults, then the file, then the environment; the last one that speaks wins.
 
-Refuses what it does not know, naming the place as a JSON path, and refuses to listen beyond this machine unless that was allowed. Never
-changes a value silently and never writes the file. The tree itself is `fabstir.ops.config`.
+Refuses what it does not know, naming the place as a JSON path, and refuses to listen beyond this machine unless that
+was allowed. Never changes a value silently and never writes the file. The tree itself is `fabstir.ops.config`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The market's contracts, as host and renter see them. Amounts and ids are domain types; no ABI leaks through.
 
-Reads go to an RPC with failover. Writes go through the outbox: each takes a `key` that names the intent, is stored before it is sent,
-is sent at most once per key also across restarts, and returns when mined.
+Reads go to an RPC with failover. Writes go through the outbox: each takes a `key` that names the intent, is stored
+before it is sent, is sent at most once per key also across restarts, and returns when mined.
 """
 
 from __future__ import annotations

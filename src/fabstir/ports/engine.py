@@ -1,7 +1,8 @@
 """The inference engine, as the host sees it: stateless requests in, tokens with ids and log-probabilities out.
 
-Session state lives in the host; an engine's prefix cache is only an optimisation. Text is cut on UTF-8 boundaries and before stop
-sequences by the adapter, so a `TokenBatch` may carry tokens without text (their bytes come with a later one).
+Session state lives in the host; an engine's prefix cache is only an optimisation. Text is cut on UTF-8 boundaries and
+before stop sequences by the adapter, so a `TokenBatch` may carry tokens without text (their bytes come with a later
+one).
 """
 
 from __future__ import annotations

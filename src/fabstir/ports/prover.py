@@ -1,7 +1,7 @@
 """Commitments and proofs about token records, behind one interface for every circuit and back end.
 
-The host commits each checkpoint as it closes, long before any challenge is known; at redemption one checkpoint is challenged and one
-proof is made. What a proof shows and does not show: docs/explanation/proofs.md.
+The host commits each checkpoint as it closes, long before any challenge is known; at redemption one checkpoint is
+challenged and one proof is made. What a proof shows and does not show: docs/explanation/proofs.md.
 """
 
 from __future__ import annotations

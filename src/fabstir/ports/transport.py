@@ -1,4 +1,5 @@
-"""A connection between two peers that carries whole messages: a WebSocket, later a libp2p stream, in tests a pair in memory."""
+"""A connection between two peers that carries whole messages: a WebSocket, later a libp2p stream, in tests a pair in
+memory."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The `bind` circuit in numbers: which field elements go in, which public words come out, how a proof lies in bytes.
 
-Pure; knows no ezkl and no files. The contract `EzklBindVerifier` computes the same from its side, so every layout here is one that the
-chain checks. What the circuit shows and does not show: docs/explanation/proofs.md.
+Pure; knows no ezkl and no files. The contract `EzklBindVerifier` computes the same from its side, so every layout here
+is one that the chain checks. What the circuit shows and does not show: docs/explanation/proofs.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One prover process, seen from the supervisor: start it, exchange a frame for a frame, end it, say how it ended.
 
-Decides nothing about retries; that is `fabstir.proofs.process`. Owns the process, its socket, its scratch folder and the task that reads
-its stderr, and leaves none of them behind.
+Decides nothing about retries; that is `fabstir.proofs.process`. Owns the process, its socket, its scratch folder and
+the task that reads its stderr, and leaves none of them behind.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The files of one circuit, and whether they are the pinned ones.
 
-Reads and hashes; never builds (tools/build_circuit.py does) and never imports ezkl. A circuit is a folder with a manifest that holds the
-SHA-256 of each file and of the proving key that follows from them. A file that differs stops the start with `circuit_mismatch`.
+Reads and hashes; never builds (tools/build_circuit.py does) and never imports ezkl. A circuit is a folder with a
+manifest that holds the SHA-256 of each file and of the proving key that follows from them. A file that differs stops
+the start with `circuit_mismatch`.
 """
 
 from __future__ import annotations

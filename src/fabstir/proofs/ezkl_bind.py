@@ -1,7 +1,8 @@
 """The `bind` circuit worked by ezkl: the only module that calls it, and only ever inside the prover process.
 
-ezkl holds the GIL while it proves, throws Rust panics as BaseException, reads its keys from disk on every call and talks on stderr; all
-of that ends here. Every call either returns or raises one of our errors. What the circuit shows: docs/explanation/proofs.md.
+ezkl holds the GIL while it proves, throws Rust panics as BaseException, reads its keys from disk on every call and
+talks on stderr; all of that ends here. Every call either returns or raises one of our errors. What the circuit shows:
+docs/explanation/proofs.md.
 """
 
 from __future__ import annotations

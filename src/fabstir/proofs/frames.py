@@ -1,6 +1,7 @@
 """What supervisor and worker say to each other: one job, one reply, over a socket that both inherit.
 
-A frame is four bytes of length, big-endian, and a msgpack body. Nothing here decides; a frame that breaks the rules ends the connection.
+A frame is four bytes of length, big-endian, and a msgpack body. Nothing here decides; a frame that breaks the rules
+ends the connection.
 """
 
 from __future__ import annotations

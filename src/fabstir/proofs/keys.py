@@ -1,8 +1,9 @@
 """The proving key: made once per machine and user, shared by all processes, the same bytes everywhere.
 
-It follows from the packaged circuit (0.1 s of work) and is too large to package, so it lives in the cache, where anything may delete or
-damage it at any time. Rule: a key whose hash is not the pinned one is made again; a key that was just made and still differs is
-`circuit_mismatch`, because then ezkl itself is another one. Never imports ezkl: the caller passes the function that makes keys.
+It follows from the packaged circuit (0.1 s of work) and is too large to package, so it lives in the cache, where
+anything may delete or damage it at any time. Rule: a key whose hash is not the pinned one is made again; a key that was
+just made and still differs is `circuit_mismatch`, because then ezkl itself is another one. Never imports ezkl: the
+caller passes the function that makes keys.
 """
 
 from __future__ import annotations

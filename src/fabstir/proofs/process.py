@@ -1,8 +1,8 @@
 """`EzklProver`: the `Prover` of `fabstir.ports.prover` with the `bind` circuit, worked in a process of its own.
 
-Decides the order of the work (commitments first: a session waits for them), what a crash means (restart with back-off; the job at work is
-tried once more, then fails with `prover_unavailable`) and what a silent worker means (killed at the deadline). Never imports ezkl.
-What a proof shows and does not show: docs/explanation/proofs.md.
+Decides the order of the work (commitments first: a session waits for them), what a crash means (restart with back-off;
+the job at work is tried once more, then fails with `prover_unavailable`) and what a silent worker means (killed at the
+deadline). Never imports ezkl. What a proof shows and does not show: docs/explanation/proofs.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The prover process: `python -m fabstir.proofs.prover_worker`, started by `fabstir.proofs.child` and by nobody else.
 
-Makes the keys if need be, says Ready, then answers one job after the other over the socket that it inherited, until the other end closes.
-Writes nothing to stdout; what ezkl prints goes to stderr, which the supervisor reads. Dies with its
+Makes the keys if need be, says Ready, then answers one job after the other over the socket that it inherited, until the
+other end closes. Writes nothing to stdout; what ezkl prints goes to stderr, which the supervisor reads. Dies with its
 parent. Frames: `fabstir.proofs.frames`.
 """
 

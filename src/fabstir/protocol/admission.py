@@ -1,8 +1,9 @@
 """What a host offers, and whether a job and its renter fit: the decision before the first token.
 
-Pure: the job as the contract holds it, the offer and the time come in as arguments; what comes out is nothing, or the named error that the
-renter gets. The offer that is published (`GET /v1/offer`) is the very value that is checked against, so it cannot promise what admission
-refuses. Reading the chain and remembering nonces is `fabstir.host.admission`. Specification: docs/reference/http.md, "Offer".
+Pure: the job as the contract holds it, the offer and the time come in as arguments; what comes out is nothing, or the
+named error that the renter gets. The offer that is published (`GET /v1/offer`) is the very value that is checked
+against, so it cannot promise what admission refuses. Reading the chain and remembering nonces is
+`fabstir.host.admission`. Specification: docs/reference/http.md, "Offer".
 """
 
 from __future__ import annotations

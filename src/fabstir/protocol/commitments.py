@@ -1,9 +1,10 @@
 """The Merkle-sum tree of checkpoints, the challenge, and the statement that a proof is about.
 
-A checkpoint covers 1 to 256 consecutive tokens; its leaf holds the commitment and the count. Inner nodes add the counts, so the root says
-how many tokens the whole covers, and a challenge by *token position* hits each token with the same probability whatever the checkpoints'
-sizes are. The contract verifies one path, the sums and one proof (`JobMarketplace.submitProof`); everything here mirrors it bit by bit.
-Decision record: docs/decisions/0003-merkle-sum-tree-and-token-challenge.md.
+A checkpoint covers 1 to 256 consecutive tokens; its leaf holds the commitment and the count. Inner nodes add the
+counts, so the root says how many tokens the whole covers, and a challenge by *token position* hits each token with the
+same probability whatever the checkpoints' sizes are. The contract verifies one path, the sums and one proof
+(`JobMarketplace.submitProof`); everything here mirrors it bit by bit. Decision record:
+docs/decisions/0003-merkle-sum-tree-and-token-challenge.md.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""What the session cores ask their shells to do. In and out are different families, so that an effect can never be fed back.
+"""What the session cores ask their shells to do. In and out are different families, so that an effect can never be fed
+back.
 
-Shells carry effects out in order. `Store` is durable before the next effect runs: nothing is promised on the wire that the log does not hold.
+Shells carry effects out in order. `Store` is durable before the next effect runs: nothing is promised on the wire that
+the log does not hold.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The host's log of one job, and its fold. Counts, hashes and signatures; never what was said.
 
-`HostLedger` is the only record of what a job owes, is owed and must prove: meter, vouchers, proof obligations and conversation position are
-derived from the same events, so they cannot disagree after a crash. Live and replay take the same road: `apply(event)`.
+`HostLedger` is the only record of what a job owes, is owed and must prove: meter, vouchers, proof obligations and
+conversation position are derived from the same events, so they cannot disagree after a crash. Live and replay take the
+same road: `apply(event)`.
 """
 
 from __future__ import annotations

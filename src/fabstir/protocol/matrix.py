@@ -1,7 +1,7 @@
 """The settlement matrix: every way that a job can end, what each side gets, and who may call what, from when, until when.
 
-One table. The settlement planner takes its calls from `claims`, the scenario tests walk every cell on a real EVM, the reference page and
-`fabstir explain settlement` print it. Disputes are not part of contract version 1.
+One table. The settlement planner takes its calls from `claims`, the scenario tests walk every cell on a real EVM, the
+reference page and `fabstir explain settlement` print it. Disputes are not part of contract version 1.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Ending(StrEnum):
     """How a job ended."""
 
     NEVER_STARTED = "never_started"
-    BEFORE_FIRST_TOKEN = "before_first_token"
+    BEFORE_FIRST_TOKEN = "before_first_token"  # noqa: S105 - a token of a model
     COMPLETED = "completed"
     CANCELLED = "cancelled"
     DEPOSIT_EXHAUSTED = "deposit_exhausted"

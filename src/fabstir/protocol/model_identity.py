@@ -1,6 +1,7 @@
 """What a model is called on chain: the hash of where it comes from and what its bytes are.
 
-`ModelRegistry` computes the same (`keccak256(abi.encode(repository, file, sha256))`); weights that differ in one bit are another model.
+`ModelRegistry` computes the same (`keccak256(abi.encode(repository, file, sha256))`); weights that differ in one bit
+are another model.
 """
 
 from __future__ import annotations

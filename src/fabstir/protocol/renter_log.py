@@ -1,7 +1,7 @@
 """The renter's log of one job, and its fold: what was signed for, and what the transcript was there.
 
-Holds counts, hashes, signatures and the job's session key; never what was said. A voucher is in the log before it is on the wire, so that a restarted
-renter never signs less or other than before.
+Holds counts, hashes, signatures and the job's session key; never what was said. A voucher is in the log before it is on
+the wire, so that a restarted renter never signs less or other than before.
 """
 
 from __future__ import annotations

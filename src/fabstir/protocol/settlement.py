@@ -1,8 +1,9 @@
-"""The contract's money, as a pure function: `apply(state, call, now, block) -> state`, or `Reverted` with the contract's own error.
+"""The contract's money, as a pure function: `apply(state, call, now, block) -> state`, or `Reverted` with the contract's
+own error.
 
-The same model is the oracle of the contract tests (hypothesis on a real EVM), the in-memory chain that unit tests run on, and what the
-settlement matrix is checked against. It knows amounts and deadlines; signatures and proofs enter as the facts *who signed* and
-*the proof verifies*. Specification: contracts/src/JobMarketplace.sol.
+The same model is the oracle of the contract tests (hypothesis on a real EVM), the in-memory chain that unit tests run
+on, and what the settlement matrix is checked against. It knows amounts and deadlines; signatures and proofs enter as
+the facts *who signed* and *the proof verifies*. Specification: contracts/src/JobMarketplace.sol.
 """
 
 from __future__ import annotations
@@ -113,7 +114,8 @@ class CloseByHost(msgspec.Struct, frozen=True):
 
 
 class CloseCooperative(msgspec.Struct, frozen=True):
-    """`host_recovered` from the host's Close signature, `recovered` from the renter's voucher signature (needed unless the renter sends)."""
+    """`host_recovered` from the host's Close signature, `recovered` from the renter's voucher signature (needed unless the
+    renter sends)."""
 
     sender: Address
     job: JobId

@@ -1,8 +1,9 @@
 """What a host does next about the money of one job: a pure planner over its ledger and the contract's state.
 
-`plan` returns one action; the shell (`fabstir.host.settler`) carries it out and asks again. The order of the questions *is* the policy: see what is
-closed, answer the open challenge, commit, redeem, claim the tail, close. Calls follow `fabstir.protocol.matrix.claims`. Restart-safe, because nothing
-is remembered here: the contract says what is done, the log what is owed.
+`plan` returns one action; the shell (`fabstir.host.settler`) carries it out and asks again. The order of the questions
+*is* the policy: see what is closed, answer the open challenge, commit, redeem, claim the tail, close. Calls follow
+`fabstir.protocol.matrix.claims`. Restart-safe, because nothing is remembered here: the contract says what is done, the
+log what is owed.
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
-"""The transcript: what was served, as hashes. Both sides compute it from the same tokens; receipts and vouchers sign its head.
+"""The transcript: what was served, as hashes. Both sides compute it from the same tokens; receipts and vouchers sign its
+head.
 
     record_i = SHA-256("fabstir/record/1" | salt | i | token | logprob | k | (id, logprob) * k)
     head_0   = SHA-256("fabstir/job/1"  | chain | market | job | host | model)
     head    := SHA-256("fabstir/turn/1" | head | message_index | tokens | request_hash)      at the start of each answer
     head    := SHA-256("fabstir/token/1"| head | record_i)                                   for each token
 
-Integers are big-endian: index and counts u32, chain u64, log-probabilities i32 in micro-nats. The salt (32 random bytes for each connection)
-is known to host and renter and never written to the host's disk, so that the records there cannot be searched for what was said.
-SHA-256 because every SDK and the EVM has it (golden vectors: tests/protocol/vectors/transcript.json).
+Integers are big-endian: index and counts u32, chain u64, log-probabilities i32 in micro-nats. The salt (32 random bytes
+for each connection) is known to host and renter and never written to the host's disk, so that the records there cannot
+be searched for what was said. SHA-256 because every SDK and the EVM has it (golden vectors:
+tests/protocol/vectors/transcript.json).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """One SQLite file that belongs to one process: lock, permissions, migrations, connections.
 
-Decides nothing about what is stored beyond the schema. A file that cannot be opened, is read-only, is no database or was written by a
-newer version raises `journal_failed`; one that another process holds raises `journal_locked`. WAL with synchronous=FULL: a commit is on
-the disk when it returns. Specification: sqlite.org/wal.html, research/server.md.
+Decides nothing about what is stored beyond the schema. A file that cannot be opened, is read-only, is no database or
+was written by a newer version raises `journal_failed`; one that another process holds raises `journal_locked`. WAL with
+synchronous=FULL: a commit is on the disk when it returns. Specification: sqlite.org/wal.html, research/server.md.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The journal and the outbox store on one SQLite file.
 
-Implements `fabstir.ports.journal.Journal` and `OutboxStore`. All writes that wait at one moment are committed in one transaction by one
-writer thread, and each caller is answered after that commit. The first write that fails ends writing for this process: after a failed
-sync nobody knows what is on the disk, so everything later is refused with `journal_failed` until a restart reads what is really there.
-Never interprets an event, never writes half of an append.
+Implements `fabstir.ports.journal.Journal` and `OutboxStore`. All writes that wait at one moment are committed in one
+transaction by one writer thread, and each caller is answered after that commit. The first write that fails ends writing
+for this process: after a failed sync nobody knows what is on the disk, so everything later is refused with
+`journal_failed` until a restart reads what is really there. Never interprets an event, never writes half of an append.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Key files of the two roles, and where the password of an encrypted one comes from. Prints no key and no password.
 
-The password is $FABSTIR_KEY_PASSWORD (for services), or it is asked for on a terminal. On the devnet a key is plain unless one is given.
+The password is $FABSTIR_KEY_PASSWORD (for services), or it is asked for on a terminal. On the devnet a key is plain
+unless one is given.
 """
 
 from __future__ import annotations
@@ -12,9 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from fabstir.chain.keys import DEVNET_ID, load_key, new_key
-from fabstir.cli.frame import Role
 from fabstir.domain.errors import error
-from fabstir.ops.config import Config
+from fabstir.ops.config import Config, Role
 
 PASSWORD_VARIABLE: Final = "FABSTIR_KEY_PASSWORD"  # noqa: S105 - the name of the variable
 
