@@ -13,7 +13,7 @@ from fabstir.bootstrap import parts
 from fabstir.bootstrap.devnet import devnet
 from fabstir.chain import addresses
 from fabstir.chain.keys import load_key
-from fabstir.cli import keys
+from fabstir.bootstrap import keys
 from fabstir.domain.ids import Address
 from fabstir.ops import settings
 from fabstir.ports.chain import ChainInfo
