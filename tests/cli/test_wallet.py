@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Fabstir
 
-from fabstir.bootstrap import parts
+from fabstir.bootstrap import keys, parts
 from fabstir.bootstrap.devnet import devnet
 from fabstir.chain import addresses
 from fabstir.chain.keys import load_key
-from fabstir.bootstrap import keys
 from fabstir.domain.ids import Address
 from fabstir.ops import settings
 from fabstir.ports.chain import ChainInfo
@@ -77,11 +76,6 @@ def test_without_password_and_terminal_the_next_step_is_told(fabstir: Fabstir, m
     ran = fabstir("wallet", "new")
     assert ran.code == 1
     assert f"Set ${keys.PASSWORD_VARIABLE}." in ran.err
-
-
-def test_the_password_variable_is_the_one_that_hosts_and_renters_read() -> None:
-    """A key made here opens there."""
-    assert keys.PASSWORD_VARIABLE == parts.PASSWORD_VARIABLE
 
 
 def test_what_is_missing_is_told(fabstir: Fabstir) -> None:

@@ -35,7 +35,7 @@ def chat(
     from fabstir.bootstrap.renter import renter_market
     from fabstir.cli.running import run
 
-    config = common.settings()
+    config = common.settings(quietly=True)
     options = {"max_tokens": max_tokens, "temperature": temperature}
 
     async def main() -> None:

@@ -53,12 +53,15 @@ class Configured(Common):
         Path | None, Parameter(help="Another configuration file than config.toml in the configuration directory.")
     ] = None
 
-    def settings(self) -> Config:
-        """The settings in force, with the log set up as they say. Raises LocalFault."""
+    def settings(self, *, quietly: bool = False) -> Config:
+        """The settings in force, with the log set up as they say. `quietly`: a command that talks to a person logs no ordinary
+        events, unless `debug` is wanted. Raises LocalFault.
+        """
         from fabstir.ops import logging, settings
 
         config = settings.load(self.config)
-        logging.configure(config.log)
+        level = "warning" if quietly and config.log.level == "info" else config.log.level
+        logging.configure(msgspec.structs.replace(config.log, level=level))
         return config
 
 
