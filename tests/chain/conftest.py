@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from tests.chain.support import Chain, SystemClock, rpc_to, set_up
+from tests.chain.support import Chain, rpc_to, set_up
 
 from fabstir.chain.anvil import find_anvil
 from fabstir.chain.devnet import Devnet, DevnetControl
 from fabstir.chain.rpc import JsonRpc
 from fabstir.ops import paths
+from fabstir.ops.clock import SystemClock
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -1,10 +1,8 @@
-"""What the tests of the chain shell share: the system's clock, a plain sender, jobs and a verifier that believes everything."""
+"""What the tests of the chain shell share: a chain with our contracts, jobs and a verifier that believes everything."""
 
 from __future__ import annotations
 
-import asyncio
 import itertools
-import time
 from typing import Any
 
 import msgspec
@@ -17,6 +15,7 @@ from fabstir.chain.web3_provider import connect_web3
 from fabstir.domain.ids import Address, Hash32, ModelId, to_hex
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
 from fabstir.domain.terms import ProofPolicy, Terms
+from fabstir.ops.clock import SystemClock
 from fabstir.ports.chain import ChainInfo
 from fabstir.protocol.signing import SigningKey, keccak
 
@@ -27,19 +26,6 @@ BELIEVER_CODE = bytes.fromhex("60088060093d393df360015f5260205ff3")
 OPERATOR, RENTER, HOST, OTHER = (SigningKey(key) for key in DEV_KEYS[:4])
 SESSION_KEY = SigningKey(bytes.fromhex("11" * 32))
 _salts = itertools.count(1)
-
-
-class SystemClock:
-    """The machine's time."""
-
-    def now(self) -> float:
-        return time.time()
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
 
 
 class Chain(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 from tests.chain.proxy import FlakyProxy
-from tests.chain.support import HOST, Chain, SystemClock, rpc_to
+from tests.chain.support import HOST, Chain, rpc_to
 
 from fabstir.chain import bindings
 from fabstir.chain.deploy import Operator
@@ -20,6 +20,7 @@ from fabstir.chain.rpc import JsonRpc, quantity
 from fabstir.domain.errors import ChainFault
 from fabstir.domain.ids import Address, Hash32
 from fabstir.domain.money import BaseUnits, PricePerMTok
+from fabstir.ops.clock import SystemClock
 from fabstir.testing.clock import ManualClock
 from fabstir.testing.journal import MemoryJournal
 

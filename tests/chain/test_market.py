@@ -14,7 +14,6 @@ from tests.chain.support import (
     RENTER,
     SESSION_KEY,
     Chain,
-    SystemClock,
     mine_until,
     terms_for,
 )
@@ -27,6 +26,7 @@ from fabstir.domain.errors import ChainFault
 from fabstir.domain.ids import ZERO_ADDRESS, ZERO_HASH, Address, Hash32, JobId
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens, cost
 from fabstir.domain.terms import JobState, ProofPolicy, Terms
+from fabstir.ops.clock import SystemClock
 from fabstir.ports.chain import ClaimArgs, HostEntry, MarketChain, ProofArgs, SumNodeArgs
 from fabstir.protocol.commitments import (
     Checkpoint,

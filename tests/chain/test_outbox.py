@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from tests.chain.proxy import FlakyProxy
-from tests.chain.support import HOST, RENTER, Chain, SystemClock, coins, nonce, rpc_to
+from tests.chain.support import HOST, RENTER, Chain, coins, nonce, rpc_to
 
 from fabstir.chain import transactions
 from fabstir.chain.devnet import DevnetControl
@@ -20,6 +20,7 @@ from fabstir.chain.rpc import JsonRpc
 from fabstir.chain.transactions import Transaction
 from fabstir.domain.errors import ChainFault
 from fabstir.domain.ids import Address, to_hex
+from fabstir.ops.clock import SystemClock
 from fabstir.ports.chain import TxResult
 from fabstir.ports.journal import OutboxEntry
 from fabstir.protocol.signing import SigningKey

@@ -1,0 +1,92 @@
+"""Deployment: seven contracts that know each other, on the devnet only."""
+
+from __future__ import annotations
+
+import pytest
+from eth_typing import HexStr
+from tests.chain.support import HOST, OPERATOR, RENTER, Chain, rpc_to
+from web3.exceptions import ContractLogicError
+from web3.types import Wei
+
+from fabstir.chain import bindings
+from fabstir.chain.deploy import Operator
+from fabstir.chain.devnet import DEV_KEYS
+from fabstir.chain.rpc import JsonRpc
+from fabstir.chain.web3_provider import connect_web3
+from fabstir.domain.errors import ChainFault, LocalFault
+from fabstir.domain.ids import Address, Hash32, to_hex
+from fabstir.ops.clock import SystemClock
+
+pytestmark = pytest.mark.real
+CIRCUIT = Hash32(bytes([1]) * 32)
+
+
+async def _read(rpc: JsonRpc, to: Address, data: bytes) -> bytes:
+    return bytes.fromhex((await rpc.request("eth_call", {"to": to_hex(to), "data": to_hex(data)}, "latest"))[2:])
+
+
+async def test_the_contracts_know_each_other(chain: Chain, rpc: JsonRpc) -> None:
+    """Market and proof system, registry and models, circuit and adapter and verifier, treasury."""
+    told: list[str] = []
+    info = await Operator(rpc, DEV_KEYS[0]).deploy(CIRCUIT, treasury=HOST.address, progress=told.append)
+    market, registry, proofs = bindings.JobMarketplace, bindings.NodeRegistry, bindings.ProofSystem
+    assert market.decode_proofs(await _read(rpc, info.market, market.encode_proofs())) == info.proofs
+    assert market.decode_treasury(await _read(rpc, info.market, market.encode_treasury())) == HOST.address
+    models = registry.decode_model_registry(await _read(rpc, info.registry, registry.encode_model_registry()))
+    assert models == info.models
+    verifier = proofs.decode_verifier_of(await _read(rpc, info.proofs, proofs.encode_verifier_of(CIRCUIT)))
+    adapter = bindings.EzklBindVerifier
+    halo2 = adapter.decode_halo2_verifier(await _read(rpc, verifier.adapter, adapter.encode_halo2_verifier()))
+    assert await rpc.request("eth_getCode", to_hex(halo2), "latest") != "0x"
+    assert len(told) == 8
+
+
+async def test_approving_a_model_again_changes_nothing(chain: Chain, rpc: JsonRpc) -> None:
+    """Proposed by somebody or not, approved or not: afterwards it is approved, under the same id."""
+    operator = Operator(rpc, DEV_KEYS[0])
+    again = await operator.approve_model(chain.info, "fabstir/tests", "model.gguf", Hash32(bytes([2]) * 32))
+    assert again == chain.model
+    before = await rpc.request("eth_getTransactionCount", to_hex(OPERATOR.address), "latest")
+    await operator.approve_model(chain.info, "fabstir/tests", "model.gguf", Hash32(bytes([2]) * 32))
+    assert await rpc.request("eth_getTransactionCount", to_hex(OPERATOR.address), "latest") == before
+    registry = bindings.ModelRegistry
+    proposal = registry.encode_propose("theirs", "model.gguf", Hash32(bytes([3]) * 32))
+    web3 = connect_web3(rpc, DEV_KEYS[1])
+    await web3.eth.send_transaction({"to": web3.to_checksum_address(chain.info.models), "data": proposal})
+    theirs = await operator.approve_model(chain.info, "theirs", "model.gguf", Hash32(bytes([3]) * 32))
+    assert registry.decode_is_approved(await _read(rpc, chain.info.models, registry.encode_is_approved(theirs)))
+
+
+async def test_a_stranger_may_not_approve(chain: Chain, rpc: JsonRpc) -> None:
+    """The contract's own error, by name."""
+    with pytest.raises(ChainFault) as refused:
+        await Operator(rpc, DEV_KEYS[1]).approve_model(chain.info, "a", "b", Hash32(bytes([4]) * 32))
+    assert refused.value.detail == f"OwnableUnauthorizedAccount({to_hex(RENTER.address)})"
+
+
+async def test_only_the_devnet_gets_the_development_verifier(chain: Chain, rpc: JsonRpc) -> None:
+    """Anybody can forge proofs for a development reference string, so no other chain gets it."""
+
+    class ElsewhereRpc(JsonRpc):
+        async def request(self, method: str, *params: object) -> object:
+            return hex(8453) if method == "eth_chainId" else await super().request(method, *params)
+
+    elsewhere = ElsewhereRpc([chain.url], SystemClock())
+    with pytest.raises(LocalFault, match="srs_development_only"):
+        await Operator(elsewhere, DEV_KEYS[0]).deploy(CIRCUIT)
+    await elsewhere.close()
+
+
+async def test_web3_runs_over_the_failover(chain: Chain) -> None:
+    """With the first endpoint dead, web3.py reads and sends through the second; errors of the chain stay web3's own."""
+    rpc = rpc_to("http://127.0.0.1:1", chain.url)
+    web3 = connect_web3(rpc, DEV_KEYS[1])
+    assert await web3.eth.chain_id == 31337
+    assert await web3.is_connected()
+    receipt = await web3.eth.wait_for_transaction_receipt(
+        await web3.eth.send_transaction({"to": web3.to_checksum_address(HOST.address), "value": Wei(1)})
+    )
+    assert receipt["status"] == 1
+    with pytest.raises(ContractLogicError):
+        await web3.eth.call({"to": web3.to_checksum_address(chain.info.market), "data": HexStr("0xdeadbeef")})
+    await rpc.close()
