@@ -58,7 +58,7 @@ def test_a_jump_of_the_count_is_a_gap() -> None:
     fold = AnswerFold(ask("?"), top=1)
     fold.take(token(1, 5, "It is "))
     gap = fold.take(token(3, 7, "€", "€".encode()))
-    assert gap == Gap(hidden=1, last=7, data="€".encode(), text="€")
+    assert gap == Gap(hidden=1, record=record(7), data="€".encode(), text="€")
     fold.fill(gap, [Found(record(300), b"\xe2\x82"), Found(record(7), b"\xac")])
     assert handed_over(fold) == ([5, 300, 7], "It is €")
     fold.begin()

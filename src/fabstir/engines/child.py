@@ -1,7 +1,7 @@
 """Keeps one child process alive: starts it, waits until it is ready, starts it again with growing pauses when it ends.
 
-Knows nothing of engines. Its output (both streams) is kept only as a tail of `TAIL_BYTES`, for the reason of a failed start. Owns one task
-that watches and one that reads; `stop` ends both and the process.
+Knows nothing of engines. Its output (both streams) is kept only as a tail of `TAIL_BYTES`, for the reason of a failed
+start. Owns one task that watches and one that reads; `stop` ends both and the process.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
 """`LlamaEngine`: one model in llama.cpp's own server, in a supervised child process behind a UNIX socket.
 
-The child is the C++ server of the pinned xllamacpp wheel, or a `llama-server` program given by path (a native build is 1.2 to 1.3 times
-faster on a CPU and can use any GPU); both speak the same HTTP. Never in this process: loading would hold the GIL, and a damaged file may
-abort (research/llm.md, section 3). When the child dies, requests end with `engine_gone` and it is started again.
+The child is the C++ server of the pinned xllamacpp wheel, or a `llama-server` program given by path (a native build is
+1.2 to 1.3 times faster on a CPU and can use any GPU); both speak the same HTTP. Never in this process: loading would
+hold the GIL, and a damaged file may abort (research/llm.md, section 3). When the child dies, requests end with
+`engine_gone` and it is started again.
 
-What the options mean for others on the same engine: every request has its own room in the KV cache, slots are never pinned (so that the
-server finds a conversation's prefix wherever it lies), and prompts are evaluated in small steps on a CPU.
+What the options mean for others on the same engine: every request has its own room in the KV cache, slots are never
+pinned (so that the server finds a conversation's prefix wherever it lies), and prompts are evaluated in small steps on
+a CPU.
 """
 
 from __future__ import annotations
@@ -85,15 +87,13 @@ class LlamaEngine:
 
     async def start(self) -> None:
         """Load the model. Raises LocalFault (`model_invalid`, `tool_missing`, `engine_unsuitable`)."""
-        name = model_name(self._model)
-        running = self._running = self._prepare()
-        digest = asyncio.create_task(asyncio.to_thread(file_sha256, self._model), name="engine-digest")
+        if self._running is not None:
+            raise RuntimeError("the engine runs")
         try:
-            await running.child.start()
-            context_size = await running.client.handshake()
-            self._info = ModelInfo(name=name, context_size=context_size, sha256=await digest, parallel=self._parallel)
+            name = model_name(self._model)
+            self._running = self._prepare()
+            self._info = await self._load(self._running, name)
         except BaseException as fault:
-            digest.cancel()
             await self.stop()
             self._why_down = fault.detail if isinstance(fault, FabstirError) else "the start was cut off"
             raise
@@ -168,6 +168,16 @@ class LlamaEngine:
         )
         client = LlamaClient(server, parallel=self._parallel, top_logprobs=self._top)
         return _Running(directory, server, client, child)
+
+    async def _load(self, running: _Running, name: str) -> ModelInfo:
+        """Start the child, and hash the file meanwhile."""
+        digest = asyncio.create_task(asyncio.to_thread(file_sha256, self._model), name="engine-digest")
+        try:
+            await running.child.start()
+            context_size = await running.client.handshake()
+            return ModelInfo(name=name, context_size=context_size, sha256=await digest, parallel=self._parallel)
+        finally:
+            digest.cancel()
 
     def _find_binary(self) -> str:
         if self._binary is None:

@@ -27,7 +27,8 @@ class Gap(msgspec.Struct, frozen=True):
     """Tokens that the server counted and did not report, and the token with which their character became complete."""
 
     hidden: int
-    last: int
+    record: TokenRecord
+    """Of the last one, as the server reported it."""
     data: bytes
     """Bytes of all of them."""
     text: str
@@ -89,9 +90,10 @@ class AnswerFold:
         probability = chunk.completion_probabilities[0]
         hidden = chunk.tokens_predicted - self._reported - 1
         self._reported = chunk.tokens_predicted
+        record = token_record(probability, self._top)
         if hidden:
-            return Gap(hidden, probability.id, raw_bytes(probability), chunk.content)
-        self._add(token_record(probability, self._top), chunk.content)
+            return Gap(hidden, record, raw_bytes(probability), chunk.content)
+        self._add(record, chunk.content)
         return None
 
     def fill(self, gap: Gap, found: Sequence[Found]) -> None:

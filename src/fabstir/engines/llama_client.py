@@ -1,12 +1,13 @@
 """Talks to one llama.cpp server, ours or another's, over a `ServerSession`: template, count, generate.
 
-The chat template is applied by the server (`/apply-template`) and the text goes to `/completion`, because that reports every token with
-its id and because an answer that began elsewhere goes on by appending its text. Where the server leaves tokens out (those that
-end inside a UTF-8 character: `llama_answer`), the stream is closed, the tokens are found out (`llama_gaps`) and a new stream goes
-on after exactly these ids, so that what is recorded is what was computed.
+The chat template is applied by the server (`/apply-template`) and the text goes to `/completion`, because that reports
+every token with its id and because an answer that began elsewhere goes on by appending its text. Where the server
+leaves tokens out (those that end inside a UTF-8 character: `llama_answer`), the stream is closed, the tokens are found
+out (`llama_gaps`) and a new stream goes on after exactly these ids, so that what is recorded is what was computed.
 
-At most `parallel` requests are at the server; others wait here in order, so that a request which starts a new stream keeps its place.
-Memory: the ids of each running answer and one piece of its stream (64 KiB). Reading slowly does not slow the server down.
+At most `parallel` requests are at the server; others wait here in order, so that a request which starts a new stream
+keeps its place. Memory: the ids of each running answer and one piece of its stream (64 KiB). Reading slowly does not
+slow the server down.
 """
 
 from __future__ import annotations
@@ -99,6 +100,7 @@ class LlamaClient:
             text = await self.template(request.messages) + request.prefix
             fold = AnswerFold(request, self._top)
             prompt: str | list[int] = text
+            before: list[int] = []
             while not fold.finish:
                 async with aclosing(self._fold_stream(prompt, request, fold)) as items:
                     gap = None
@@ -108,7 +110,9 @@ class LlamaClient:
                         else:
                             yield item
                 if gap is not None:
-                    prompt = await self._fill(fold, gap, text)
+                    before = before or await self._tokenize(text)
+                    await self._fill(fold, gap, before)
+                    prompt = before + fold.ids
                     if len(prompt) >= self._context_size:
                         fold.cut()
                     if batch := fold.batch():
@@ -168,13 +172,11 @@ class LlamaClient:
             "response_fields": FINAL_FIELDS,
         }
 
-    async def _fill(self, fold: AnswerFold, gap: Gap, text: str) -> list[int]:
-        """Find out and add the tokens of `gap`; the ids after which the next stream goes on."""
+    async def _fill(self, fold: AnswerFold, gap: Gap, before: list[int]) -> None:
+        """Find out and add the tokens of `gap`; `before` are the ids of the prompt."""
         await self._released()
-        before = await self._tokenize(text) + fold.ids
-        found = await find_tokens(gap, before, self._vocabulary, self._distribution, self._top)
+        found = await find_tokens(gap, before + fold.ids, self._vocabulary, self._distribution, self._top)
         fold.fill(gap, found)
-        return before + [item.record.token for item in found]
 
     async def _distribution(self, ids: Sequence[int], count: int = PROBE_CANDIDATES) -> list[Candidate]:
         """The `count` most likely tokens after `ids`: the next token is forced to a whole letter, since only those are reported."""

@@ -1,13 +1,14 @@
 """Finds the ids and log-probabilities that llama.cpp's server left out of a stream.
 
-Which tokens they were follows from their bytes and their number. How likely they were is asked for: a request for one forced
-token after the same ids reports the raw softmax of that position. Where the bytes can be spelt in several ways, the likeliest is
-taken; the answer then goes on after exactly these ids, so that the record always states what was computed. Never invents: without
-a spelling it is an error.
+Which tokens they were follows from their bytes and their number. How likely they were is asked for: a request for one
+forced token after the same ids reports the raw softmax of that position. Where the bytes can be spelt in several ways,
+the likeliest that can have been sampled is taken; the answer then goes on after exactly these ids, so that the record
+always states what was computed. Never invents: without such a spelling it is an error.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 
 from fabstir.domain.errors import error
@@ -22,20 +23,32 @@ Probe = Callable[[Sequence[int]], Awaitable[list[Candidate]]]
 
 async def find_tokens(gap: Gap, before: Sequence[int], vocabulary: Vocabulary, probe: Probe, top: int) -> list[Found]:
     """The tokens of `gap`, which came after the ids `before`. Raises Interrupted (`engine_failed`)."""
-    spellings = vocabulary.spellings(gap.data, gap.last, gap.hidden)
-    if not spellings:
-        raise error("engine_failed", f"the engine left out {gap.hidden} token ids that its bytes do not determine")
-    found: list[Found] = []
-    ids = list(before)
-    for position in range(gap.hidden + 1):
-        possible = frozenset(spelling[position] for spelling in spellings)
-        candidates = await probe(ids)
-        chosen = next((item for item in candidates if item.id in possible), None)
-        if chosen is None:
-            raise error("engine_failed", "the engine does not report the probability of a token that it chose")
-        best = tuple((item.id, micro_nats(item.logprob)) for item in candidates[:top])
-        record = TokenRecord(chosen.id, micro_nats(chosen.logprob), best)
-        found.append(Found(record, vocabulary.piece(chosen.id)))
-        ids.append(chosen.id)
-        spellings = [spelling for spelling in spellings if spelling[position] == chosen.id]
-    return found
+    asked: dict[tuple[int, ...], list[Candidate]] = {}
+
+    async def after(tokens: tuple[int, ...]) -> list[Candidate]:
+        if tokens not in asked:
+            asked[tokens] = await probe([*before, *tokens])
+        return asked[tokens]
+
+    likeliest: list[Found] = []
+    highest = -math.inf
+    spellings = vocabulary.spellings(gap.data, gap.record.token, gap.hidden)
+    for spelling in spellings:
+        found: list[Found] = []
+        for position, token in enumerate(spelling):
+            if len(spellings) == 1 and position == gap.hidden:
+                found.append(Found(gap.record, vocabulary.piece(token)))  # what the stream said of it stands
+                break
+            candidates = await after(spelling[:position])
+            logprob = next((item.logprob for item in candidates if item.id == token), None)
+            if logprob is None:
+                break
+            best = tuple((item.id, micro_nats(item.logprob)) for item in candidates[:top])
+            found.append(Found(TokenRecord(token, micro_nats(logprob), best), vocabulary.piece(token)))
+        total = sum(item.record.logprob for item in found)
+        if len(found) == len(spelling) and total > highest:
+            likeliest, highest = found, total
+    if not likeliest:
+        why = "can have been sampled" if spellings else "fits their bytes"
+        raise error("engine_failed", f"the engine left out {gap.hidden} token ids, and no spelling {why}")
+    return likeliest

@@ -1,8 +1,9 @@
 """What llama.cpp's server says on the wire: the fields that we read of its answers, and its event stream.
 
-Decides nothing. The server's `POST /completion` with `n_probs` gives one event per token: text, id, log-probability of the raw
-softmax and the most likely alternatives, the end-of-turn token included (`/v1/chat/completions` leaves that one out). Tokens that
-end inside a UTF-8 character get no event; `tokens_predicted` counts them (see `llama_answer`). Verified with b11549 and v0.5.0.
+Decides nothing. The server's `POST /completion` with `n_probs` gives one event per token: text, id, log-probability of
+the raw softmax and the most likely alternatives, the end-of-turn token included (`/v1/chat/completions` leaves that one
+out). Tokens that end inside a UTF-8 character get no event; `tokens_predicted` counts them (see `llama_answer`).
+Verified with b11549 and v0.5.0.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
-"""The child process of `LlamaEngine`: llama.cpp's server from the xllamacpp wheel, or a llama-server program that takes this process over.
+"""The child process of `LlamaEngine`: llama.cpp's server from the xllamacpp wheel, or a llama-server program that takes
+this process over.
 
     python -m fabstir.engines.llama_worker SETTINGS       SETTINGS: one JSON object (WorkerSettings); the API key is in LLAMA_API_KEY
 
-It ends when its parent ends (PR_SET_PDEATHSIG, and the closed stdin where there is none), leaves no core file, and prints nothing while it
-serves, so that no conversation can reach a log: verbosity is 0, and only where a model cannot be loaded it loads again aloud to say why.
+It ends when its parent ends (PR_SET_PDEATHSIG, and the closed stdin where there is none), leaves no core file, and
+prints nothing while it serves, so that no conversation can reach a log: verbosity is 0, and only where a model cannot
+be loaded it loads again aloud to say why.
 """
 
 from __future__ import annotations

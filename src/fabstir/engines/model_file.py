@@ -1,4 +1,5 @@
-"""Facts about a weights file: its digest, its name, whether it is a GGUF file at all; and the model that ships with the package.
+"""Facts about a weights file: its digest, its name, whether it is a GGUF file at all; and the model that ships with the
+package.
 
 Reads the file, never loads the model. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """

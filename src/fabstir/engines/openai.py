@@ -1,9 +1,9 @@
 """`OpenAIEngine`: a server that somebody else runs, behind the port `Engine`: llama.cpp's `llama-server`, or vLLM.
 
-Metering needs the id of every token. A server that does not report them (Ollama, SGLang's chat completions, hosted APIs) is refused at
-start with `engine_unsuitable`; tokens are never counted from pieces of text. Which dialect a server speaks is found by asking it: `/props`
-with slots is llama.cpp; anything else must pass vLLM's trial of one token. Starts and supervises nothing: a server that is gone is reported
-as `down` until it answers again.
+Metering needs the id of every token. A server that does not report them (Ollama, SGLang's chat completions, hosted
+APIs) is refused at start with `engine_unsuitable`; tokens are never counted from pieces of text. Which dialect a server
+speaks is found by asking it: `/props` with slots is llama.cpp; anything else must pass vLLM's trial of one token.
+Starts and supervises nothing: a server that is gone is reported as `down` until it answers again.
 """
 
 from __future__ import annotations

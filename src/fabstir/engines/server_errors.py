@@ -1,7 +1,7 @@
 """Translates what goes wrong between us and an inference server into the project's errors, once, at the border.
 
-The server's words are passed on cut to one short line: they name limits, types and fields, and never repeat a prompt for the requests that
-we send (checked in tests/engines/test_llama_privacy.py).
+The server's words are passed on cut to one short line: they name limits, types and fields, and never repeat a prompt
+for the requests that we send (checked in tests/engines/test_llama_faults.py).
 """
 
 from __future__ import annotations

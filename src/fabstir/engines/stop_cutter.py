@@ -1,7 +1,8 @@
 """Cuts an answer's text before a stop sequence, also where the sequence spans several tokens.
 
-The adapters do this themselves and do not leave it to the server, so that it works alike for every server, across a break in the stream,
-and so that text held back for a sequence that never came is not lost at the end. Pure; holds back less text than the longest sequence.
+The adapters do this themselves and do not leave it to the server, so that it works alike for every server, across a
+break in the stream, and so that text held back for a sequence that never came is not lost at the end. Pure; holds back
+less text than the longest sequence.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Talks to one vLLM server: chat completions with token ids (`return_token_ids`, vLLM 0.10.2 or newer), count.
 
-vLLM reports the id of every generated token, the end-of-turn token included, and log-probabilities of the raw softmax (its default
-`--logprobs-mode raw_logprobs`); `return_tokens_as_token_ids` names the alternatives by id. An answer that began elsewhere goes on with
-`continue_final_message`. Written from vLLM's protocol (docs.vllm.ai, "OpenAI-Compatible Server") and tested against a server that
-speaks it, not yet against vLLM itself.
+vLLM reports the id of every generated token, the end-of-turn token included, and log-probabilities of the raw softmax
+(its default `--logprobs-mode raw_logprobs`); `return_tokens_as_token_ids` names the alternatives by id. An answer that
+began elsewhere goes on with `continue_final_message`. Written from vLLM's protocol (docs.vllm.ai, "OpenAI-Compatible
+Server") and tested against a server that speaks it, not yet against vLLM itself.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class VllmClient:
                         text += cutter.rest()
                     if records or text:
                         yield TokenBatch(records, text)
-                if cutter.stopped and usage.prompt_tokens:
+                if cutter.stopped:
                     break
         if not finish:
             raise error("engine_gone", "the engine's stream ended before the answer")
