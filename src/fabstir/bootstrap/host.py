@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from typing import Final
 
 from fabstir.api.app import host_app
 from fabstir.api.server import listen, serve, settle_garbage_collector, url_of
@@ -22,6 +23,10 @@ from fabstir.ops.metrics import Metrics
 from fabstir.protocol.settlement_plan import SettlementRules
 from fabstir.protocol.signing import SigningKey
 from fabstir.storage.journal import SqliteJournal
+
+
+FINISH_SECONDS: Final = 30.0
+"""A host that is stopped first settles the jobs that are over: a commitment, its challenge three blocks later, a proof, the close."""
 
 
 def settlement_rules(config: Config) -> SettlementRules:
@@ -119,3 +124,5 @@ async def _run_background(
         await serve(app, listener, max_message_bytes=config.api.max_message_bytes, stop=stop, drain=node.drain)
         for task in background:
             task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        await settler.finish(FINISH_SECONDS)

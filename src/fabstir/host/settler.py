@@ -57,6 +57,7 @@ log = structlog.get_logger("fabstir.settler")
 MAX_BATCH: Final = 25
 """Vouchers in one redeem transaction: 25 cost 24k gas each, more save little (research: gas table)."""
 RETRY_SECONDS: Final = 5.0
+FINISH_POLL_SECONDS: Final = 0.5
 STEPS_PER_PASS: Final = 64
 """Bounds one pass over one job; the next pass goes on."""
 
@@ -110,6 +111,13 @@ class Settler:
                 for task in (waker, timer):
                     task.cancel()
                 await asyncio.gather(waker, timer, return_exceptions=True)
+
+    async def finish(self, within: float) -> None:
+        """Before the host goes down: settle the jobs that are over, for at most `within` seconds. What is left waits for its return."""
+        deadline = self._clock.monotonic() + within
+        while any(ledger.finished for ledger in self._book.ledgers()) and self._clock.monotonic() < deadline:
+            delay = await self.settle()
+            await self._clock.sleep(min(delay, FINISH_POLL_SECONDS))
 
     async def settle(self) -> float:
         """One pass over all open jobs; returns the seconds after which the next is due."""
