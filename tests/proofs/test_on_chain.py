@@ -62,8 +62,9 @@ def chain() -> Chain:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def proven(prover: EzklProver) -> Proven:
-    """A proof over a whole checkpoint, under words that are no field elements."""
-    statement = ProofStatement(Hash32(b"\xff" * 32), Hash32(b"\xfe" * 32), (await prover.commit(RECORDS)).digest)
+    """A proof over a whole checkpoint, under words that are no field elements and whose halves differ."""
+    high_first, low_first = bytes(range(255, 223, -1)), bytes(range(224, 256))
+    statement = ProofStatement(Hash32(high_first), Hash32(low_first), (await prover.commit(RECORDS)).digest)
     return statement, await prover.prove(statement, RECORDS)
 
 

@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -22,8 +21,9 @@ from fabstir.domain.errors import LocalFault
 from fabstir.domain.ids import Hash32
 from fabstir.ports.prover import ProofStatement
 from fabstir.proofs import bind
+from fabstir.proofs.child import Child
 from fabstir.proofs.circuit import BIND_V1, load_circuit
-from fabstir.proofs.frames import CommitJob, Committed, Proved, ProveJob, Ready, frame, read_reply
+from fabstir.proofs.frames import CommitJob, Committed, Job, Proved, ProveJob, Ready, Reply, frame, read_reply
 from fabstir.proofs.process import EzklProver
 
 pytestmark = pytest.mark.real
@@ -160,8 +160,16 @@ async def test_commitments_overtake_proofs(own: EzklProver) -> None:
     assert order == ["prove 0", "commit", "prove 1"]
 
 
-async def test_a_caller_who_leaves_holds_nobody_up(own: EzklProver) -> None:
-    """A cancelled job is not worked on, and its place is free again."""
+async def test_a_caller_who_leaves_holds_nobody_up(own: EzklProver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job whose caller left while it waited is not worked on, and its place is free again."""
+    sent: list[Job] = []
+    exchange = Child.exchange
+
+    async def recorded(child: Child, job: Job) -> Reply:
+        sent.append(job)
+        return await exchange(child, job)
+
+    monkeypatch.setattr(Child, "exchange", recorded)
     os.kill(_pid(own), signal.SIGSTOP)
     leaving = [asyncio.create_task(own.commit(RECORDS)) for _ in range(3)]
     await _until(lambda: "1 at work, 2 waiting" in repr(own))
@@ -169,8 +177,8 @@ async def test_a_caller_who_leaves_holds_nobody_up(own: EzklProver) -> None:
         task.cancel()
     await asyncio.gather(*leaving, return_exceptions=True)
     os.kill(_pid(own), signal.SIGCONT)
-    assert (await own.commit(RECORDS)).digest
-    assert all(task.cancelled() for task in leaving)
+    assert (await own.commit(records_of(1))).digest
+    assert sent == [CommitJob(RECORDS), CommitJob(records_of(1))]
 
 
 async def test_stop_answers_everyone(cache: Path) -> None:
@@ -186,7 +194,7 @@ async def test_stop_answers_everyone(cache: Path) -> None:
     await prover.stop()
     await prover.stop()
     for outcome in await asyncio.gather(*asking, return_exceptions=True):
-        assert isinstance(outcome, LocalFault) and outcome.code == "prover_unavailable"
+        assert isinstance(outcome, LocalFault) and outcome.code == "prover_unavailable" and outcome.detail == "stopped"
     await _wait_for_end(pid)
     assert await prover.health() == "stopped"
     await prover.start()
@@ -194,19 +202,20 @@ async def test_stop_answers_everyone(cache: Path) -> None:
     await prover.stop()
 
 
-async def test_nothing_is_left_behind(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a crash and a stop the scratch folders are gone, and the home was never touched."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+async def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a crash and a stop the cache holds the key and no scratch files, and the home was never touched."""
     (tmp_path / "home").mkdir()
-    prover = EzklProver(chain_id=DEVNET, cache=cache)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    prover = EzklProver(chain_id=DEVNET, cache=tmp_path / "cache")
     await prover.start()
-    first = _pid(prover)
-    os.kill(first, signal.SIGKILL)
+    os.kill(_pid(prover), signal.SIGKILL)
     statement = ProofStatement(WORD, WORD, (await prover.commit(RECORDS)).digest)
     await prover.prove(statement, RECORDS)
+    assert len(_names(tmp_path / "cache", "work-*")) == 1, "the killed process's folder is removed by its successor"
     await prover.stop()
-    assert _names(tmp_path, "*") == ["home"]
+    assert _names(tmp_path / "cache/prover", "*") == ["lock"]
+    assert _names(tmp_path / "cache/circuits", "*.*") == ["pk.key"]
+    assert _names(tmp_path / "home", "*") == []
 
 
 async def test_the_key_is_healed_while_running(tmp_path: Path) -> None:
@@ -261,13 +270,12 @@ asyncio.run(main())
 """
 
 
-async def test_the_worker_dies_with_its_parent(cache: Path, tmp_path: Path) -> None:
+async def test_the_worker_dies_with_its_parent(cache: Path) -> None:
     """kill -9 of the host leaves no prover process."""
     parent = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", PARENT, str(cache)),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        env=os.environ | {"TMPDIR": str(tmp_path)},
     )
     assert parent.stderr is not None
     worker = int(await parent.stderr.readline())
@@ -277,17 +285,16 @@ async def test_the_worker_dies_with_its_parent(cache: Path, tmp_path: Path) -> N
     await _wait_for_end(worker)
 
 
-async def test_stdout_of_the_worker_is_silent(cache: Path, tmp_path: Path) -> None:
+async def test_stdout_of_the_worker_is_silent(cache: Path) -> None:
     """Whatever ezkl prints, nothing comes on stdout; a closed socket ends the worker with exit code 0."""
     ours, theirs = socket.socketpair()
     with theirs:
         worker = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "fabstir.proofs.prover_worker", f"--socket={theirs.fileno()}"),
-            *(f"--parent={os.getpid()}", f"--circuit={BIND_V1}", f"--cache={cache}", f"--work={tmp_path}"),
+            *(f"--parent={os.getpid()}", f"--circuit={BIND_V1}", f"--cache={cache}"),
             pass_fds=[theirs.fileno()],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=os.environ | {"EZKL_REPO_PATH": str(tmp_path)},
         )
     reader, writer = await asyncio.open_unix_connection(sock=ours)
     assert await read_reply(reader) == Ready()

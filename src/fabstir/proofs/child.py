@@ -1,7 +1,7 @@
 """One prover process, seen from the supervisor: start it, exchange a frame for a frame, end it, say how it ended.
 
-Decides nothing about retries; that is `fabstir.proofs.process`. Owns the process, its socket, its scratch folder and
-the task that reads its stderr, and leaves none of them behind.
+Decides nothing about retries; that is `fabstir.proofs.process`. Owns the process, its socket and the task that reads
+its stderr, and leaves none of them behind.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -45,12 +44,10 @@ class Child:
         self,
         process: asyncio.subprocess.Process,
         streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
-        scratch: tempfile.TemporaryDirectory[str],
     ) -> None:
         self.pid: Final = process.pid
         self._process = process
         self._reader, self._writer = streams
-        self._scratch = scratch
         self._last_words = ""
         self._listening = asyncio.create_task(self._listen())
         self._exited = asyncio.create_task(process.wait())
@@ -59,16 +56,14 @@ class Child:
     async def spawn(cls, circuit: Circuit, cache: Path) -> Child:
         """Start and wait until the keys are ready. Raises LocalFault."""
         ours, theirs = socket.socketpair()
-        scratch = tempfile.TemporaryDirectory(prefix="fabstir-prover-")
         with theirs:
             streams = await asyncio.open_unix_connection(sock=ours)
             try:
-                process = await _execute(circuit, cache, theirs.fileno(), scratch.name)
+                process = await _execute(circuit, cache, theirs.fileno())
             except BaseException:
                 streams[1].close()
-                scratch.cleanup()
                 raise
-        child = cls(process, streams, scratch)
+        child = cls(process, streams)
         try:
             await child._await_ready()
         except BaseException:
@@ -95,7 +90,7 @@ class Child:
             raise ChildGone(str(problem)) from problem
 
     async def end(self, grace: float = END_SECONDS) -> str:
-        """Close the socket, kill after `grace` seconds, reap, clean up. Returns how the process ended."""
+        """Close the socket, kill after `grace` seconds, reap. Returns how the process ended."""
         self._writer.close()
         if self.alive and grace:
             await asyncio.wait([self._exited], timeout=grace)
@@ -103,7 +98,6 @@ class Child:
             self._process.kill()
         await asyncio.wait([self._exited, self._listening])  # unlike `await`, leaves them alone when we are cancelled
         code = self._exited.result()
-        self._scratch.cleanup()
         how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
         return f"{how}: {self._last_words}" if code and self._last_words else how
 
@@ -130,17 +124,16 @@ class Child:
                     log.debug("prover_says", pid=self.pid, detail=line[:200])
 
 
-async def _execute(circuit: Circuit, cache: Path, descriptor: int, scratch: str) -> asyncio.subprocess.Process:
+async def _execute(circuit: Circuit, cache: Path, descriptor: int) -> asyncio.subprocess.Process:
     try:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "fabstir.proofs.prover_worker"),
-            *(f"--socket={descriptor}", f"--parent={os.getpid()}", f"--work={scratch}"),
+            *(f"--socket={descriptor}", f"--parent={os.getpid()}"),
             *(f"--circuit={circuit.folder}", f"--cache={cache}"),
             pass_fds=[descriptor],
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
-            env=os.environ | {"EZKL_REPO_PATH": scratch},  # else ezkl makes a folder in the home
         )
     except OSError as problem:
         raise error("prover_unavailable", detail=f"cannot start the process: {problem}") from problem

@@ -63,7 +63,7 @@ class EzklProver:
         capacity: int = CAPACITY,
         deadline_seconds: float = DEADLINE_SECONDS,
     ) -> None:
-        """`cache`: where proving keys are kept; several provers may share it. Raises LocalFault (`srs_development_only`,
+        """`cache`: for proving keys and scratch files; provers may share it. Raises LocalFault (`srs_development_only`,
         `circuit_mismatch`)."""
         self._circuit = circuit or load_circuit()
         if self._circuit.for_development and chain_id != DEVELOPMENT_CHAIN:

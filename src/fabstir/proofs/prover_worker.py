@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +33,7 @@ from fabstir.proofs.frames import (
     frame,
     read_job,
 )
+from fabstir.proofs.scratch import scratch_folder
 
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -42,18 +44,27 @@ def main() -> int:
     _die_with_parent(options.parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor, which then ends this process in order
     os.dup2(2, 1)
-    with socket.socket(fileno=options.socket) as connection:
+    with socket.socket(fileno=options.socket) as connection, ExitStack() as stack:
         try:
-            bind = EzklBind(load_circuit(options.circuit), options.cache, options.work)
+            work = stack.enter_context(scratch_folder(options.cache / "prover"))
+            os.environ["EZKL_REPO_PATH"] = str(work)  # else ezkl makes a folder in the home
+            bind = EzklBind(load_circuit(options.circuit), options.cache, work)
             bind.prepare()
         except FabstirError as problem:
             connection.sendall(frame(Fault(problem.code, problem.detail)))
             return 1
-        connection.sendall(frame(Ready()))
-        with connection.makefile("rb") as stream:
-            while (job := read_job(stream)) is not None:
-                connection.sendall(frame(_answer(bind, job)))
+        except OSError as problem:
+            connection.sendall(frame(Fault("prover_unavailable", f"scratch folder: {problem}")))
+            return 1
+        _serve(connection, bind)
     return 0
+
+
+def _serve(connection: socket.socket, bind: EzklBind) -> None:
+    connection.sendall(frame(Ready()))
+    with connection.makefile("rb") as stream:
+        while (job := read_job(stream)) is not None:
+            connection.sendall(frame(_answer(bind, job)))
 
 
 def _answer(bind: EzklBind, job: Job) -> Reply:
@@ -72,8 +83,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--socket", type=int, required=True, help="inherited file descriptor")
     parser.add_argument("--parent", type=int, required=True, help="process id of the supervisor")
     parser.add_argument("--circuit", type=Path, required=True, help="folder of the circuit")
-    parser.add_argument("--cache", type=Path, required=True, help="where proving keys are kept")
-    parser.add_argument("--work", type=Path, required=True, help="scratch folder of this process")
+    parser.add_argument("--cache", type=Path, required=True, help="for proving keys and scratch files")
     return parser.parse_args()
 
 
