@@ -24,7 +24,6 @@ from fabstir.protocol.settlement_plan import SettlementRules
 from fabstir.protocol.signing import SigningKey
 from fabstir.storage.journal import SqliteJournal
 
-
 FINISH_SECONDS: Final = 30.0
 """A host that is stopped first settles the jobs that are over: a commitment, its challenge three blocks later, a proof, the close."""
 
