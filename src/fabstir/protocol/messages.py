@@ -1,7 +1,8 @@
 """The wire: every message of the session protocol, version 1, as JSON objects tagged by `type`.
 
-The same messages travel over the WebSocket `/v1/ws` and, later, over a libp2p stream. Unknown fields are ignored (a newer peer may send
-more), unknown types are answered with an error. Amounts are decimal strings (they exceed 2**53), hashes and keys 0x-prefixed lower-case hex.
+The same messages travel over the WebSocket `/v1/ws` and, later, over a libp2p stream. Unknown fields are ignored (a newer
+peer may send more), unknown types are answered with an error. Amounts are decimal strings (they exceed 2**53), hashes and
+keys 0x-prefixed lower-case hex.
 Specification: docs/reference/protocol.md (generated from here); golden vectors: tests/protocol/vectors/messages.json.
 """
 
@@ -21,13 +22,14 @@ from fabstir.protocol.transcript import MAX_TOP, TokenRecord
 PROTOCOL_VERSION: Final = 1
 MAX_CONTENT: Final = 1 << 20
 
-Hex32 = Annotated[str, Meta(pattern="^0x[0-9a-f]{64}$")]
-Hex20 = Annotated[str, Meta(pattern="^0x[0-9a-f]{40}$")]
-Signature = Annotated[str, Meta(pattern="^0x[0-9a-f]{130}$")]
-Decimal = Annotated[str, Meta(pattern="^(0|[1-9][0-9]{0,28})$")]
-Session = Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
+# \Z, since $ would let a line break through at the end
+Hex32 = Annotated[str, Meta(pattern=r"^0x[0-9a-f]{64}\Z")]
+Hex20 = Annotated[str, Meta(pattern=r"^0x[0-9a-f]{40}\Z")]
+Signature = Annotated[str, Meta(pattern=r"^0x[0-9a-f]{130}\Z")]
+Decimal = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,28})\Z")]
+Session = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
 Count = Annotated[int, Meta(ge=0, le=2**32 - 2)]
-Role = Annotated[str, Meta(pattern="^(system|user|assistant)$")]
+Role = Annotated[str, Meta(pattern=r"^(system|user|assistant)\Z")]
 
 
 class ChatMessage(msgspec.Struct, frozen=True):
@@ -121,7 +123,7 @@ class SessionResume(msgspec.Struct, frozen=True, kw_only=True, tag="session_resu
     protocol: tuple[int, ...] = (PROTOCOL_VERSION,)
     conversation_context: tuple[ChatMessage, ...] = ()
     last_message_index: Count = 0
-    """Messages in `conversation_context` and before; the next prompt has this index."""
+    """Messages in `conversation_context`. For people who read logs: the next prompt's index stands in `session_ready`."""
     tokens_received: Count = 0
     """Tokens of this job that the renter has."""
     transcript: Hex32 | None = None
@@ -314,7 +316,7 @@ def decode_from_renter(data: bytes | str) -> FromRenter:
     """Read what a renter sent. Raises PeerFault (`message_malformed`, `message_unknown`)."""
     try:
         return _from_renter.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as fault:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as fault:
         raise _why(data, RENTER_TYPES, fault) from None
 
 
@@ -322,14 +324,14 @@ def decode_from_host(data: bytes | str) -> FromHost:
     """Read what a host sent. Raises PeerFault (`message_malformed`, `message_unknown`)."""
     try:
         return _from_host.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as fault:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as fault:
         raise _why(data, HOST_TYPES, fault) from None
 
 
 def _why(data: bytes | str, known: frozenset[str], fault: Exception) -> FabstirError:
     try:
         kind = _tag.decode(data).type
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return error("message_malformed", "not a JSON object with a `type`")
     if kind not in known:
         return error("message_unknown", f"type {kind[:40]!r}" if kind else "no `type`")
