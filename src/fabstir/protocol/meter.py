@@ -1,7 +1,8 @@
 """The host's meter of one job: counts tokens as they go out, issues receipts, accepts vouchers, bounds the exposure.
 
-It turns the ledger (what is in the log) and the tokens of the last moment (not yet in the log) into one number, `served`. It decides nothing about
-answers or connections; that is `host_session`. Every method that changes the log returns the events to store.
+It turns the ledger (what is in the log) and the tokens of the last moment (not yet in the log) into one number, `served`.
+It decides nothing about answers or connections; that is `host_session`. Every method that changes the log returns the
+events to store.
 """
 
 from __future__ import annotations
@@ -70,10 +71,12 @@ class Meter:
         return everything
 
     def receipt(self, session: SessionId) -> Receipt | None:
-        """The signed receipt over everything stored; None where all of it is acknowledged."""
+        """The signed receipt over everything stored; None where all of it is acknowledged or its receipt is on the way (a
+        second voucher for it would be refused, and an honest renter would be told of an error).
+        """
         ledger = self._ledger
         tokens = ledger.served
-        if tokens <= ledger.acknowledged:
+        if tokens <= ledger.acknowledged or tokens in self._issued:
             return None
         head, amount = ledger.heads[tokens], ledger.amount(tokens)
         self._issued[tokens] = head
@@ -109,17 +112,17 @@ class Meter:
         renter has nothing of this job yet. Raises PeerFault (`transcript_mismatch`).
         """
         ledger = self._ledger
-        self._issued.clear()
         tokens = ledger.served
         received = message.tokens_received if isinstance(message, SessionResume) else 0
-        if received < tokens:
+        if received <= tokens:
             tokens = Tokens(received)
             if tokens < max(ledger.acknowledged, ledger.checkpointed):
                 raise error("transcript_mismatch", f"{tokens} tokens lie before the acknowledged {ledger.acknowledged}")
             claimed = message.transcript if isinstance(message, SessionResume) else None
             if claimed is not None and claimed != to_hex(ledger.heads[tokens]):
                 raise error("transcript_mismatch", f"the heads differ at {tokens} tokens")
-        # else the renter has all that the log holds, or more: it rewinds itself to `tokens_served`
+        # else the renter has more than the log holds: it rewinds itself to `tokens_served`
+        self._issued.clear()
         head = ledger.heads[tokens]
         if tokens == ledger.served and head == ledger.head:
             return ()
