@@ -301,11 +301,13 @@ class HostSession:
 
     def _cancel(self, item: Cancel, now: float) -> None:
         self._check_session(item.session_id)
-        answer = self._running()
-        if item.message_index != answer.prompt.message_index:
+        answer = self._answer
+        if answer is not None and item.message_index == answer.prompt.message_index:
+            self._out.append(CancelGeneration(answer.turn))
+            self._finish_turn(answer, "cancelled")
+        elif item.message_index > self.ledger.message_index:
             raise error("message_out_of_order", f"message_index {item.message_index} is not being answered")
-        self._out.append(CancelGeneration(answer.turn))
-        self._finish_turn(answer, "cancelled")
+        # else it crossed the end or the refusal of its answer on the way, which is no fault of the renter
 
     def _break_off(self, fault: FabstirError, cancel: bool = True) -> None:
         """End the answer with a named error; what was served stays served and billed, what was held back is dropped."""
@@ -432,7 +434,7 @@ TRANSITIONS: Final[dict[tuple[SessionState, type], _Handler]] = {
         for kind in (EngineBatch, EngineFinished, EngineFailed)
     },
     **{(s, ReceiptAck): _H._receipt_ack for s in _ATTACHED},
-    **{(s, Cancel): _H._cancel for s in _STREAMING},
+    **{(s, Cancel): _H._cancel for s in _ATTACHED},
     **{(s, SessionEnd): _H._session_end for s in _ATTACHED},
     **{(s, Ping): _H._ping for s in SessionState},
     **{(s, RenterLost): _H._renter_lost for s in _ATTACHED},
