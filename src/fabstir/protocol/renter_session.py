@@ -1,8 +1,8 @@
 """One paid session as the renter sees it: a state machine without I/O, the counterpart of `host_session`.
 
-It decides what is sent, what of the host's stream is believed, and above all what is signed: only a receipt that says exactly what was received,
-at the price of the terms. Whatever does not fit is answered by signing nothing and leaving the host (`LeaveHost`). It never chooses hosts;
-`fabstir.renter` does, and moves on with `session_resume` elsewhere.
+It decides what is sent, what of the host's stream is believed, and above all what is signed: only a receipt that says exactly
+what was received, at the price of the terms. Whatever does not fit is answered by signing nothing and leaving the host
+(`LeaveHost`). It never chooses hosts; `fabstir.renter` does, and moves on with `session_resume` elsewhere.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from fabstir.domain.errors import CATALOGUE, FabstirError, error
 from fabstir.domain.ids import Hash32, SessionId, from_hex, to_hex
 from fabstir.domain.money import Tokens
 from fabstir.protocol.messages import (
+    PROTOCOL_VERSION,
     Cancel,
     ChatMessage,
     Error,
@@ -36,6 +37,8 @@ from fabstir.protocol.messages import (
     WireTerms,
     amount_of,
     canonical,
+    decode_from_renter,
+    encode,
     records_valid,
 )
 from fabstir.protocol.renter_log import HostReleased, RenterEvent, RenterLedger, TurnSeen, VoucherSigned
@@ -190,6 +193,7 @@ class RenterSession:
         self._message_index = 0
         self._prompt: Prompt | None = None
         self._answer: list[str] = []
+        self._answer_starts = Tokens(0)
         self._out: list[RenterEffect] = []
 
     def receive(self, item: RenterInput, now: float) -> list[RenterEffect]:
@@ -261,9 +265,10 @@ class RenterSession:
             stop=item.stop,
             prefix=item.prefix,
         )
+        decode_from_renter(encode(prompt))  # the host could not read it, and could not say of which answer that is
         messages = (*self._context, ChatMessage("user", item.content))
         self._transcript.begin_turn(self._message_index, request_hash(self._salt, canonical((messages, prompt))))
-        self._prompt, self._answer = prompt, []
+        self._prompt, self._answer, self._answer_starts = prompt, [], self.received
         self.state = RenterState.RECEIVING
         self._out.append(SendHost(prompt))
 
@@ -284,10 +289,10 @@ class RenterSession:
 
     def _session_ready(self, item: SessionReady) -> None:
         ledger, terms = self.ledger, self.ledger.terms
-        named = (item.session_id, item.job_id, item.host, item.model_id, item.price_per_mtok)
-        meant = (self._session, to_hex(ledger.job), to_hex(terms.host), to_hex(terms.model_id), str(terms.price))
-        if named != meant:
-            raise error("message_malformed", "session_ready names another session, job, host, model or price")
+        named = (item.session_id, item.job_id, item.host, item.model_id, item.price_per_mtok, item.protocol)
+        agreed = (to_hex(ledger.job), to_hex(terms.host), to_hex(terms.model_id), str(terms.price), PROTOCOL_VERSION)
+        if named != (self._session, *agreed):
+            raise error("message_malformed", "session_ready names another session, job, host, model, price or protocol")
         head = self._heads.get(item.tokens_served)
         if head is None or to_hex(head) != item.transcript:
             raise error(
@@ -302,10 +307,13 @@ class RenterSession:
         self._out.append(SessionOpened(item))
 
     def _stream_chunk(self, item: StreamChunk) -> None:
-        if item.session_id != self._session or item.message_index != self._asked().message_index:
+        prompt = self._asked()
+        if item.session_id != self._session or item.message_index != prompt.message_index:
             raise error("message_out_of_order", "stream_chunk of another answer")
         if item.index != self.received or not records_valid(item.tokens):
             raise error("message_out_of_order", f"stream_chunk at {item.index}, expected {self.received}")
+        if self.received + len(item.tokens) > self._answer_starts + prompt.max_tokens:
+            raise error("message_out_of_order", f"more than the {prompt.max_tokens} tokens that were asked for")
         for record in item.tokens:
             self._transcript.append(self._salt, (record,))
             self._heads[self.received] = self._transcript.head
