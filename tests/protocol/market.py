@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -12,7 +13,7 @@ from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
 from fabstir.domain.terms import ProofPolicy, Terms
 from fabstir.protocol import host_log, renter_log
 from fabstir.protocol.effects import CancelGeneration, Disconnect, HostEffect, RunGeneration, Send, Store
-from fabstir.protocol.generation import GenerationEnd, TokenBatch
+from fabstir.protocol.generation import GenerationEnd, GenerationRequest, TokenBatch
 from fabstir.protocol.host_log import HostLedger, JobAdmitted
 from fabstir.protocol.host_session import (
     EngineBatch,
@@ -24,8 +25,11 @@ from fabstir.protocol.host_session import (
     SessionState,
 )
 from fabstir.protocol.messages import (
+    ChatMessage,
+    Error,
     FromHost,
     FromRenter,
+    Prompt,
     SessionInit,
     SessionResume,
     decode_from_host,
@@ -36,6 +40,7 @@ from fabstir.protocol.renter_log import JobPlanned, RenterLedger
 from fabstir.protocol.renter_session import (
     AnswerBroken,
     AnswerDone,
+    Ask,
     Connect,
     Deliver,
     HostLost,
@@ -85,9 +90,11 @@ class World:
     `fuse` cuts one side's power: that many effects later the process is gone, whatever it was doing.
     """
 
-    def __init__(self, agreed: Terms, deposit: int, ack_timeout: float = 30.0) -> None:
+    def __init__(self, agreed: Terms, deposit: int, max_answer_tokens: int = 4096) -> None:
         self.terms, self.now = agreed, 1_000.0
-        self.offer = HostOffer(model="m", context_size=2048, max_message_bytes=1 << 20, ack_timeout=ack_timeout)
+        self.offer = HostOffer(
+            model="m", context_size=2048, max_message_bytes=1 << 20, max_answer_tokens=max_answer_tokens
+        )
         admitted = JobAdmitted(agreed, BaseUnits(deposit), MARKET, self.now)
         planned = JobPlanned(agreed, BaseUnits(deposit), MARKET, b"\x02" * 32, "ws://host", self.now)
         self.host_journal = [host_log.encode_event(admitted)]
@@ -106,6 +113,11 @@ class World:
         self.host_fuse: int | None = None
         self.renter_fuse: int | None = None
         self.crashes = 0
+        self.asked: list[GenerationRequest] = []
+        self.meant: tuple[ChatMessage, ...] = ()
+        """The conversation as the renter knew it when it asked last."""
+        self.errors: list[Error] = []
+        """What the host complained of to its renter."""
 
     # -- journals ----------------------------------------------------------------------------------------------------
 
@@ -131,11 +143,14 @@ class World:
                     self.host_journal += [host_log.encode_event(event) for event in events]
                 case Send(message=message):
                     sent.append(message)
+                    self.errors += [message] if isinstance(message, Error) and self.linked else []
                     self.on_wire += len(getattr(message, "tokens", ()) or ()) if hasattr(message, "index") else 0
                     if self.linked:
                         self.to_renter.append(encode(message))
                 case RunGeneration():
                     self.generation = effect
+                    self.asked.append(effect.request)
+                    assert effect.request.messages == self.meant, "both sides know the same conversation"
                 case CancelGeneration():
                     self.generation = None
                 case Disconnect():
@@ -153,6 +168,8 @@ class World:
                 case StoreRenter(events=events):
                     self.renter_journal += [renter_log.encode_event(event) for event in events]
                 case SendHost(message=message):
+                    if isinstance(message, Prompt):
+                        self.meant = (*self.renter.context, ChatMessage("user", message.content))
                     if self.linked:
                         self.to_host.append(encode(message))
                 case Deliver(text=text):
@@ -178,7 +195,7 @@ class World:
     # -- what happens --------------------------------------------------------------------------------------------------------
 
     def connect(self, context: tuple = ()) -> None:
-        """A fresh connection; the renter introduces itself."""
+        """A fresh connection, or a new conversation on the one that stands; the renter introduces itself."""
         self.linked = True
         self.nonce += 1
         self.renter_in(
@@ -205,6 +222,32 @@ class World:
         self.renter_in(message)
         return message
 
+    def ask(self, content: str = "q", max_tokens: int = 300) -> None:
+        """The renter's question reaches the host."""
+        self.renter_in(Ask(content=content, max_tokens=max_tokens))
+        self.flow()
+
+    def say(self, count: int, text: str = "") -> None:
+        """The engine makes `count` tokens, everything is delivered and acknowledged."""
+        self.generate(count, text)
+        self.flow()
+
+    def answer(self, count: int, content: str = "q") -> None:
+        """One whole answer of `count` tokens."""
+        self.ask(content)
+        self.say(count)
+        self.finish_generation()
+        self.flow()
+
+    def tick(self, seconds: float) -> list[FromHost]:
+        """Time passes for the host; returns what it sent."""
+        self.now += seconds
+        return self._host_run(lambda: self.host.tick(self.now))
+
+    def on_the_way(self) -> list[Any]:
+        """What the host sent and the renter has not got yet."""
+        return [decode_from_host(data) for data in self.to_renter]
+
     def flow(self) -> None:
         """Everything in flight arrives."""
         while self.to_host or self.to_renter:
@@ -222,7 +265,9 @@ class World:
         """The engine is done."""
         if self.generation is not None:
             turn, self.generation = self.generation.turn, None
-            self.host_in(EngineFinished(turn, GenerationEnd(finish_reason=reason, prompt_tokens=5, completion_tokens=0)))
+            self.host_in(
+                EngineFinished(turn, GenerationEnd(finish_reason=reason, prompt_tokens=5, completion_tokens=0))
+            )
 
     def cut(self, arrived: int = 0) -> None:
         """The connection breaks after `arrived` more messages arrived on each side."""
@@ -264,10 +309,44 @@ class World:
 
 def same_ledger(left: HostLedger, right: HostLedger) -> bool:
     """Equal in everything that is derived from the log."""
-    fields = ("records", "head", "heads", "voucher", "message_index", "in_turn", "checkpoints", "commitment", "finished")
+    fields = (
+        "records",
+        "head",
+        "heads",
+        "voucher",
+        "message_index",
+        "in_turn",
+        "checkpoints",
+        "commitment",
+        "finished",
+    )
     return all(getattr(left, name) == getattr(right, name) for name in fields)
 
 
 def changed(message: msgspec.Struct, **fields: object) -> bytes:
     """`message` with other fields, as bytes."""
     return encode(msgspec.structs.replace(message, **fields))
+
+
+def opened(exposure: int = 64, deposit: int = 1_000_000, max_answer_tokens: int = 4096) -> World:
+    """A world whose sides are connected and ready."""
+    world = World(terms(exposure=exposure), deposit, max_answer_tokens)
+    world.connect()
+    world.flow()
+    return world
+
+
+def named(effects: Sequence[object]) -> list[str]:
+    """Effects by their names; a message by its own, an error by its code."""
+    told: list[str] = []
+    for effect in effects:
+        match effect:
+            case Send(message=Error(code=code)):
+                told.append(code)
+            case Send(message=message) | SendHost(message=message):
+                told.append(type(message).__name__)
+            case AnswerBroken(fault=fault) | LeaveHost(fault=fault):
+                told.append(f"{type(effect).__name__} {fault.code}")
+            case _:
+                told.append(type(effect).__name__)
+    return told

@@ -34,7 +34,7 @@ class SessionMachine(RuleBasedStateMachine):
         world = self.world
         if world.renter.state is RenterState.OFFLINE:
             world.cut()
-            world.connect()
+            world.connect(world.renter.context)
         elif world.to_host or (world.to_renter and count % 2):
             world.deliver_to_host() or world.deliver_to_renter()
         elif world.generation is not None:
@@ -43,6 +43,12 @@ class SessionMachine(RuleBasedStateMachine):
             world.renter_in(Ask(content="q", max_tokens=300))
         else:
             world.deliver_to_renter()
+
+    @precondition(lambda self: self.world.renter.state is RenterState.READY)
+    @rule(turns=st.integers(0, 2))
+    def go_back(self, turns: int) -> None:
+        """The renter goes on from an earlier point of the conversation, on the same connection."""
+        self.world.connect(self.world.renter.context[: 2 * turns])
 
     @precondition(lambda self: self.world.renter.state is RenterState.READY)
     @rule(max_tokens=st.integers(1, 300))
@@ -70,9 +76,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1.0, 31.0]))
     def time_passes(self, seconds: float) -> None:
-        world = self.world
-        world.now += seconds
-        world._host_run(lambda: world.host.tick(world.now))
+        self.world.tick(seconds)
 
     # -- faults --------------------------------------------------------------------------------------------------------
 
@@ -197,6 +201,8 @@ class SessionMachine(RuleBasedStateMachine):
             codes = [getattr(effect, "fault", None) for effect in self.world.done]
             bad = {"receipt_invalid", "transcript_mismatch", "message_malformed", "voucher_invalid"}
             assert not [fault for fault in codes if fault is not None and fault.code in bad]
+            bad |= {"voucher_stale", "voucher_above_deposit", "message_out_of_order", "session_busy"}
+            assert not [message for message in self.world.errors if message.code in bad]
 
 
 TestSessionMachine = SessionMachine.TestCase

@@ -1,0 +1,398 @@
+"""Both transition tables, walked pair by pair: in each state, each input has exactly the outcome that stands here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, get_args
+
+import pytest
+
+from fabstir.domain.errors import FabstirError, error
+from fabstir.protocol import host_session, renter_session
+from fabstir.protocol.generation import GenerationEnd, TokenBatch
+from fabstir.protocol.host_inputs import (
+    ChainClosing,
+    EngineBatch,
+    EngineFailed,
+    EngineFinished,
+    HostInput,
+    RenterLost,
+    SessionState,
+)
+from fabstir.protocol.messages import (
+    Cancel,
+    Error,
+    Notice,
+    Ping,
+    Pong,
+    Prompt,
+    Receipt,
+    ReceiptAck,
+    Response,
+    SessionEnd,
+    SessionInit,
+    SessionReady,
+    SessionResume,
+    StreamChunk,
+    Usage,
+    decode_from_host,
+    decode_from_renter,
+)
+from fabstir.protocol.renter_session import (
+    Ask,
+    Connect,
+    Finish,
+    HostLost,
+    RenterCommand,
+    RenterInput,
+    RenterState,
+    StopAnswer,
+)
+from fabstir.protocol.signing import keccak
+from tests.protocol.market import SESSION, World, named, opened, records, terms
+
+REFUSED = ["message_out_of_order"]
+
+# -- the host -----------------------------------------------------------------------------------------------------------------
+
+
+def detached() -> World:
+    return World(terms(), 1_000_000)
+
+
+def generating() -> World:
+    """40 tokens out; the voucher over 32 of them is on its way."""
+    world = opened()
+    world.ask()
+    world.generate(32)
+    world.generate(8)
+    while world.to_renter:
+        world.deliver_to_renter()
+    return world
+
+
+def blocked() -> World:
+    """4 tokens out, 2 held back; vouchers are on their way."""
+    world = opened(exposure=4)
+    world.ask()
+    world.generate(6)
+    while world.to_renter:
+        world.deliver_to_renter()
+    return world
+
+
+def finished() -> World:
+    world = opened()
+    world.host_in(ChainClosing())
+    return world
+
+
+HOSTS: dict[SessionState, Callable[[], World]] = {
+    SessionState.DETACHED: detached,
+    SessionState.READY: opened,
+    SessionState.GENERATING: generating,
+    SessionState.BLOCKED: blocked,
+    SessionState.FINISHED: finished,
+}
+ENGINE: dict[type, list[str]] = {EngineBatch: [], EngineFinished: [], EngineFailed: []}
+END = ["Store", "RequestSettlement", "SessionEnd", "Disconnect"]
+EXPECTED_OF_HOST: dict[SessionState, dict[type, list[str]]] = {
+    SessionState.DETACHED: {
+        **ENGINE,
+        Ping: ["Pong"],
+        RenterLost: [],
+        ChainClosing: ["Store", "RequestSettlement"],
+    },
+    SessionState.READY: {
+        **ENGINE,
+        Ping: ["Pong"],
+        Prompt: ["Store", "RunGeneration"],
+        ReceiptAck: ["voucher_stale"],
+        Cancel: [],
+        SessionEnd: END,
+        RenterLost: ["RequestSettlement"],
+        ChainClosing: ["job_closed", "Disconnect", "Store", "RequestSettlement"],
+    },
+    SessionState.GENERATING: {
+        Ping: ["Pong"],
+        Prompt: ["session_busy"],
+        ReceiptAck: ["Store"],
+        Cancel: ["CancelGeneration", "Store", "Receipt", "Response"],
+        SessionEnd: ["CancelGeneration", "Store", *END],
+        EngineBatch: ["StreamChunk"],
+        EngineFinished: ["Store", "Receipt", "Response"],
+        EngineFailed: ["Store", "Receipt", "engine_gone"],
+        RenterLost: ["CancelGeneration", "Store", "RequestSettlement"],
+        ChainClosing: ["job_closed", "Disconnect", "CancelGeneration", "Store", "Store", "RequestSettlement"],
+    },
+    SessionState.BLOCKED: {
+        Ping: ["Pong"],
+        Prompt: ["session_busy"],
+        ReceiptAck: ["Store", "StreamChunk", "Store", "Receipt"],
+        Cancel: ["CancelGeneration", "Store", "Response"],
+        SessionEnd: ["CancelGeneration", "Store", *END],
+        EngineBatch: [],
+        EngineFinished: [],
+        EngineFailed: ["Store", "engine_gone"],
+        RenterLost: ["CancelGeneration", "Store", "RequestSettlement"],
+        ChainClosing: ["job_closed", "Disconnect", "CancelGeneration", "Store", "Store", "RequestSettlement"],
+    },
+    SessionState.FINISHED: {**ENGINE, Ping: ["Pong"], RenterLost: [], ChainClosing: []},
+}
+
+
+def for_host(kind: type, world: World) -> HostInput:
+    """An input of `kind` that is right in this world, as far as it can be."""
+    index = world.host.ledger.message_index
+    waiting = [decode_from_renter(data) for data in world.to_host]
+    acks = [message for message in waiting if isinstance(message, ReceiptAck)]
+    hello = SessionResume if kind is SessionResume else SessionInit
+    sample: dict[type, Any] = {
+        SessionInit: lambda: _hello(world, hello),
+        SessionResume: lambda: _hello(world, hello),
+        Prompt: lambda: Prompt(session_id=SESSION, message_index=index, content="q"),
+        ReceiptAck: lambda: acks[0] if acks else _old_ack(),
+        Cancel: lambda: Cancel(session_id=SESSION, message_index=max(0, index - 1)),
+        SessionEnd: lambda: SessionEnd(session_id=SESSION),
+        Ping: lambda: Ping(id=7),
+        EngineBatch: lambda: EngineBatch(1, TokenBatch(records(0, 2), "ab")),
+        EngineFinished: lambda: EngineFinished(
+            1, GenerationEnd(finish_reason="stop", prompt_tokens=1, completion_tokens=1)
+        ),
+        EngineFailed: lambda: EngineFailed(1, error("engine_gone")),
+        RenterLost: RenterLost,
+        ChainClosing: ChainClosing,
+    }
+    item: HostInput = sample[kind]()
+    return item
+
+
+def _hello(world: World, kind: type) -> SessionInit | SessionResume:
+    fresh = World(world.terms, 1_000_000)
+    fresh.connect()
+    init = decode_from_renter(fresh.to_host[0])
+    assert isinstance(init, SessionInit)
+    if kind is SessionInit:
+        return init
+    return SessionResume(session_id=init.session_id, job_id=init.job_id, terms=init.terms, auth=init.auth)
+
+
+def _old_ack() -> ReceiptAck:
+    return ReceiptAck(session_id=SESSION, tokens=0, amount="0", transcript="0x" + "00" * 32, signature="0x" + "00" * 65)
+
+
+@pytest.mark.parametrize("state", SessionState)
+@pytest.mark.parametrize("kind", get_args(HostInput), ids=lambda kind: kind.__name__)
+def test_host(state: SessionState, kind: type) -> None:
+    """Each pair of state and input does what the table here says; every other one is refused and changes nothing."""
+    world = HOSTS[state]()
+    assert world.host.state is state
+    before = repr(world.host)
+    got = named(world.host.receive(for_host(kind, world), world.now))
+    expected = EXPECTED_OF_HOST[state].get(kind, REFUSED)
+    assert got == expected
+    assert ((state, kind) in host_session.TRANSITIONS) == (kind in EXPECTED_OF_HOST[state])
+    if expected in (REFUSED, [], ["session_busy"], ["voucher_stale"], ["Pong"]):
+        assert repr(world.host) == before
+
+
+# -- the renter -----------------------------------------------------------------------------------------------------------------
+
+
+def opening() -> World:
+    world = World(terms(), 1_000_000)
+    world.connect()
+    return world
+
+
+def receiving() -> World:
+    """10 of 40 tokens have arrived."""
+    world = opened()
+    world.ask()
+    world.generate(10)
+    world.deliver_to_renter()
+    return world
+
+
+def ending() -> World:
+    world = opened()
+    world.answer(40)
+    world.renter_in(Finish())
+    return world
+
+
+def ended() -> World:
+    world = ending()
+    world.flow()
+    return world
+
+
+RENTERS: dict[RenterState, Callable[[], World]] = {
+    RenterState.OFFLINE: lambda: World(terms(), 1_000_000),
+    RenterState.OPENING: opening,
+    RenterState.READY: opened,
+    RenterState.RECEIVING: receiving,
+    RenterState.ENDING: ending,
+    RenterState.ENDED: ended,
+}
+LATE: dict[type, list[str]] = {
+    kind: [] for kind in (StreamChunk, Receipt, Response, Error, SessionEnd, Notice, Pong, HostLost)
+}
+TOLD: dict[type, list[str]] = {Pong: [], Notice: ["ShowNotice"]}
+EXPECTED_OF_RENTER: dict[RenterState, dict[type, list[str]]] = {
+    RenterState.OFFLINE: {**LATE, Connect: ["SessionInit"]},
+    RenterState.OPENING: {**TOLD, HostLost: [], SessionReady: ["SessionOpened"], Error: ["LeaveHost capacity"]},
+    RenterState.READY: {
+        **TOLD,
+        Connect: ["SessionInit"],
+        Ask: ["Prompt"],
+        StopAnswer: [],
+        Finish: ["SessionEnd"],
+        HostLost: [],
+        Receipt: ["LeaveHost receipt_invalid"],
+        Error: [],
+        SessionEnd: ["SessionClosed"],
+    },
+    RenterState.RECEIVING: {
+        **TOLD,
+        StopAnswer: ["Cancel"],
+        HostLost: ["StoreRenter", "AnswerBroken host_unreachable"],
+        StreamChunk: ["Deliver"],
+        Receipt: ["StoreRenter", "ReceiptAck"],
+        Response: ["StoreRenter", "AnswerDone"],
+        Error: ["StoreRenter", "AnswerBroken capacity"],
+        SessionEnd: ["StoreRenter", "AnswerBroken host_unreachable", "SessionClosed"],
+    },
+    RenterState.ENDING: {
+        **TOLD,
+        HostLost: [],
+        StreamChunk: [],
+        Receipt: [],
+        Response: [],
+        Error: ["LeaveHost capacity"],
+        SessionEnd: ["StoreRenter", "SessionClosed"],
+    },
+    RenterState.ENDED: LATE,
+}
+
+
+def for_renter(kind: type, world: World) -> RenterInput:
+    """An input of `kind` that is right in this world, as far as it can be."""
+    if world.renter.state is RenterState.RECEIVING and kind is Receipt:
+        world.finish_generation()
+    elif world.renter.state is RenterState.RECEIVING and kind is StreamChunk:
+        world.generate(1)
+    elif world.renter.state in (RenterState.OPENING, RenterState.ENDING):
+        world.deliver_to_host()
+    for data in world.to_renter:
+        if type(message := decode_from_host(data)) is kind:
+            assert isinstance(message, RenterInput)
+            return message
+    zeros = "0x" + "00" * 32
+    sample: dict[type, Any] = {
+        Connect: lambda: Connect(session_id=SESSION, nonce=keccak(b"n"), issued_at=1),
+        Ask: lambda: Ask(content="q"),
+        StopAnswer: StopAnswer,
+        Finish: Finish,
+        HostLost: HostLost,
+        SessionReady: _ready,
+        StreamChunk: lambda: StreamChunk(session_id=SESSION, message_index=0, index=0, content="", tokens=()),
+        Receipt: lambda: Receipt(
+            session_id=SESSION, tokens=0, amount="0", transcript=zeros, signature="0x" + "00" * 65
+        ),
+        Response: lambda: Response(
+            session_id=SESSION, message_index=0, tokens_used=0, finish_reason="stop", usage=Usage(prompt_tokens=0, completion_tokens=0)
+        ),
+        SessionEnd: lambda: SessionEnd(session_id=SESSION),
+        Error: lambda: Error(code="capacity", message="", retryable=True, message_index=0),
+        Pong: Pong,
+        Notice: lambda: Notice(code="draining", message=""),
+    }  # fmt: skip
+    item: RenterInput = sample[kind]()
+    return item
+
+
+def _ready() -> SessionReady:
+    world = opening()
+    world.deliver_to_host()
+    ready = decode_from_host(world.to_renter[0])
+    assert isinstance(ready, SessionReady)
+    return ready
+
+
+@pytest.mark.parametrize("state", RenterState)
+@pytest.mark.parametrize("kind", get_args(RenterInput), ids=lambda kind: kind.__name__)
+def test_renter(state: RenterState, kind: type) -> None:
+    """Each pair does what the table here says. Any other message of the host makes the renter leave it and sign nothing; any other
+    command is refused and changes nothing."""
+    world = RENTERS[state]()
+    assert world.renter.state is state
+    item = for_renter(kind, world)
+    before = repr(world.renter)
+    expected = EXPECTED_OF_RENTER[state].get(kind)
+    assert ((state, kind) in renter_session.TRANSITIONS) == (expected is not None)
+    if expected is None and isinstance(item, RenterCommand):
+        with pytest.raises(FabstirError, match="message_out_of_order"):
+            world.renter.receive(item, world.now)
+        assert repr(world.renter) == before
+        return
+    got = named(world.renter.receive(item, world.now))
+    if expected is None:
+        assert got[-1] == "LeaveHost message_out_of_order"
+        assert "ReceiptAck" not in got
+        assert world.renter.state is RenterState.OFFLINE
+    else:
+        assert got == expected
+    if expected == []:
+        left = kind is HostLost
+        assert world.renter.state is (RenterState.OFFLINE if left and state is not RenterState.ENDED else state)
+
+
+NEXT_OF_HOST: dict[tuple[SessionState, type], SessionState] = {
+    (SessionState.DETACHED, ChainClosing): SessionState.FINISHED,
+    (SessionState.READY, Prompt): SessionState.GENERATING,
+    (SessionState.BLOCKED, ReceiptAck): SessionState.GENERATING,
+    **{(s, k): SessionState.READY for s in (SessionState.GENERATING, SessionState.BLOCKED) for k in (Cancel, EngineFailed)},
+    (SessionState.GENERATING, EngineFinished): SessionState.READY,
+    **{
+        (s, k): after
+        for s in (SessionState.READY, SessionState.GENERATING, SessionState.BLOCKED)
+        for k, after in (
+            (SessionEnd, SessionState.FINISHED),
+            (ChainClosing, SessionState.FINISHED),
+            (RenterLost, SessionState.DETACHED),
+        )
+    },
+}  # fmt: skip
+NEXT_OF_RENTER: dict[tuple[RenterState, type], RenterState] = {
+    (RenterState.OFFLINE, Connect): RenterState.OPENING,
+    (RenterState.READY, Connect): RenterState.OPENING,
+    (RenterState.READY, Ask): RenterState.RECEIVING,
+    (RenterState.READY, Finish): RenterState.ENDING,
+    (RenterState.READY, Receipt): RenterState.OFFLINE,
+    (RenterState.READY, SessionEnd): RenterState.ENDED,
+    (RenterState.OPENING, SessionReady): RenterState.READY,
+    (RenterState.OPENING, Error): RenterState.OFFLINE,
+    (RenterState.RECEIVING, Response): RenterState.READY,
+    (RenterState.RECEIVING, Error): RenterState.OFFLINE,
+    (RenterState.RECEIVING, SessionEnd): RenterState.ENDED,
+    (RenterState.ENDING, Error): RenterState.OFFLINE,
+    (RenterState.ENDING, SessionEnd): RenterState.ENDED,
+    **{(s, HostLost): RenterState.OFFLINE for s in (RenterState.OPENING, RenterState.READY, RenterState.RECEIVING, RenterState.ENDING)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("pair", host_session.TRANSITIONS, ids=lambda pair: f"{pair[0].value}-{pair[1].__name__}")
+def test_next_state_of_host(pair: tuple[SessionState, type]) -> None:
+    """Each handled input leads to the state that stands here; those that do not stand here change no state."""
+    world = HOSTS[pair[0]]()
+    world.host.receive(for_host(pair[1], world), world.now)
+    assert world.host.state is NEXT_OF_HOST.get(pair, pair[0])
+
+
+@pytest.mark.parametrize("pair", renter_session.TRANSITIONS, ids=lambda pair: f"{pair[0].value}-{pair[1].__name__}")
+def test_next_state_of_renter(pair: tuple[RenterState, type]) -> None:
+    """As for the host."""
+    world = RENTERS[pair[0]]()
+    world.renter.receive(for_renter(pair[1], world), world.now)
+    assert world.renter.state is NEXT_OF_RENTER.get(pair, pair[0])
