@@ -130,12 +130,13 @@ class Play:
     def host_signature(self, claim: ClaimArgs, by: SigningKey = HOST) -> bytes:
         return by.sign(self.market.close_digest(job_id(claim.terms), claim.amount, claim.tokens))
 
-    async def proof(self, circuit: Hash32 = CIRCUIT_ID, terms: Terms | None = None) -> ProofArgs:
-        terms = terms or self.terms
-        seed_block = (await self.world.host.job(job_id(terms))).pending_block + 2
+    async def proof(self, circuit: Hash32 = CIRCUIT_ID, *, other: bool = False) -> ProofArgs:
+        """Of the challenged checkpoint, or of the `other` one."""
+        seed_block = (await self.world.host.job(job_id(self.terms))).pending_block + 2
         block_hash = await self.world.host.block_hash(seed_block) or Hash32(bytes(32))
-        seed = challenge_seed(block_hash, job_id(terms), ROOT)
-        path = open_path(CHECKPOINTS, challenged_position(seed, TREE.tokens))
+        position = challenged_position(challenge_seed(block_hash, job_id(self.terms), ROOT), TREE.tokens)
+        challenged_first = position < CHECKPOINTS[0].tokens
+        path = open_path(CHECKPOINTS, 0 if challenged_first != other else TREE.tokens - 1)
         return ProofArgs(
             circuit_id=circuit,
             tree_root=TREE.hash,
@@ -207,6 +208,10 @@ async def _moves_with_proof(play: Play) -> None:
     await play.note("submit early", host.submit_proof(play.key(), terms, await play.proof()))
     await play.world.mine_to((await host.job(job_id(terms))).pending_block + 2)
     await play.note("submit another circuit", host.submit_proof(play.key(), terms, await play.proof(HEAD)))
+    answer = await play.proof()
+    wrong = msgspec.structs.replace(answer, commitment=HEAD)
+    await play.note("submit a checkpoint that is not in the tree", host.submit_proof(play.key(), terms, wrong))
+    await play.note("submit the other checkpoint", host.submit_proof(play.key(), terms, await play.proof(other=True)))
     await play.note("submit, relayed", other.submit_proof(play.key(), terms, await play.proof()))
     await play.note("commit no more than that", host.commit_proof(play.key(), terms, TREE.tokens, ROOT))
     await play.note("claim tail", host.claim_proven(play.key(), terms))

@@ -126,8 +126,16 @@ class MemoryMarket:
 
     async def submit_proof(self, key: str, terms: Terms, proof: ProofArgs) -> TxResult:
         root = commitment_root(proof.tree_root, proof.head)
-        valid = await self._answers(terms, proof, root)
-        return await self._settle(key, settlement.SubmitProof(job_id(terms), proof.tokens, root, valid))
+        refusal = await self._refusal(terms, proof, root)
+        call = settlement.SubmitProof(job_id(terms), proof.tokens, root, valid=True)
+
+        def effect(ledger: Ledger, now: int, block: int) -> Ledger:
+            ledger = settle(ledger, call, now, block)  # refuses first what has nothing to do with the proof itself
+            if refusal:
+                raise Reverted(refusal)
+            return ledger
+
+        return await self._transact(key, effect)
 
     async def redeem(self, key: str, claims: tuple[ClaimArgs, ...]) -> TxResult:
         return await self._settle(key, *(self._voucher(claim) for claim in claims))
@@ -208,25 +216,26 @@ class MemoryMarket:
         digest = self._contract.voucher_digest(job, claim.amount, claim.tokens, claim.transcript)
         return settlement.Redeem(self._account, job, claim.amount, claim.tokens, recover(digest, claim.signature))
 
-    async def _answers(self, terms: Terms, proof: ProofArgs, root: Hash32) -> bool:
-        """Path, sums and proof hold for the challenge of the pending commitment."""
+    async def _refusal(self, terms: Terms, proof: ProofArgs, root: Hash32) -> str:
+        """The contract's word against path, sums or proof for the challenge of the pending commitment; empty where all holds."""
         prover, job = self._chain.prover, job_id(terms)
         account = self._read().market.jobs.get(job)
         seed_hash = self._chain.block_hash(account.pending.block + SEED_DELAY) if account and account.pending else None
-        if prover is None or seed_hash is None or prover.circuit_id != proof.circuit_id:
-            return False
-        seed = challenge_seed(seed_hash, job, root)
+        if seed_hash is None:
+            return "SeedNotReady"
         path = _path(proof)
         top, before = root_of_path(path)
-        position = challenged_position(seed, proof.tokens)
+        seed = challenge_seed(seed_hash, job, root)
         if (top.hash, top.tokens) != (proof.tree_root, proof.tokens):
-            return False
-        if not before <= position < before + proof.checkpoint_tokens:
-            return False
+            return "PathMismatch"
+        if not before <= challenged_position(seed, proof.tokens) < before + proof.checkpoint_tokens:
+            return "WrongCheckpoint"
+        if prover is None or prover.circuit_id != proof.circuit_id:
+            return "ProofInvalid"
         path = msgspec.structs.replace(path, tokens_before=before)
         statement = statement_hash(self._contract, terms, job, root, proof.tokens, path, proof.circuit_id)
         public = ProofStatement(statement, seed, proof.commitment)
-        return await prover.verify(public, ProofBundle(proof.circuit_id, proof.proof))
+        return "" if await prover.verify(public, ProofBundle(proof.circuit_id, proof.proof)) else "ProofInvalid"
 
     def _authorization_digest(self, terms: Terms, deposit: BaseUnits, valid_before: int) -> Hash32:
         """EIP-3009 for the test USDC (EIP-712 name "USD Coin", version "2"), the job id as nonce."""
