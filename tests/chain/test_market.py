@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -15,11 +16,12 @@ from tests.chain.support import (
     SESSION_KEY,
     Chain,
     mine_until,
+    set_up,
     terms_for,
 )
 
 from fabstir.chain import bindings
-from fabstir.chain.devnet import DEV_KEYS, DevnetControl
+from fabstir.chain.devnet import DEV_KEYS, Devnet, DevnetControl
 from fabstir.chain.market import MarketClient
 from fabstir.chain.rpc import JsonRpc
 from fabstir.domain.errors import ChainFault
@@ -263,3 +265,21 @@ async def test_another_chain_or_an_empty_address_is_refused(chain: Chain, clock:
             await MarketClient.connect([chain.url], DEV_KEYS[1], wrong, MemoryJournal(), clock)
         assert refused.value.code == "chain_mismatch"
         assert ("8453" in refused.value.detail) or ("JobMarketplace at 0x0909" in refused.value.detail)
+
+
+async def test_a_devnet_that_was_started_afresh_is_another_chain(chain: Chain, anvil: Path, clock: SystemClock) -> None:
+    """The same journal, the same key, the same addresses, a new genesis: what the old chain mined was not mined here."""
+    store = MemoryJournal()
+    models = ((chain.model, PricePerMTok(7)),)
+    first = await MarketClient.connect([chain.url], DEV_KEYS[2], chain.info, store, clock)
+    await first.register_host("register", "http://127.0.0.1:1", models)
+    await first.close()
+    async with Devnet(anvil) as net:
+        fresh = await set_up(net.url)
+        assert fresh.info == chain.info
+        second = await MarketClient.connect([net.url], DEV_KEYS[2], fresh.info, store, clock)
+        await second.reconcile()
+        assert await second.hosts() == []
+        await second.register_host("register", "http://127.0.0.1:1", models)
+        assert len(await second.hosts()) == 1
+        await second.close()

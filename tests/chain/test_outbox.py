@@ -44,9 +44,14 @@ async def make(chain: Chain, rpc: JsonRpc, clock: SystemClock) -> AsyncIterator[
     opened: list[Outbox] = []
 
     def make_outbox(
-        store: MemoryJournal, *, over: JsonRpc = rpc, settings: OutboxSettings = QUICK, key: SigningKey = RENTER
+        store: MemoryJournal,
+        *,
+        over: JsonRpc = rpc,
+        settings: OutboxSettings = QUICK,
+        key: SigningKey = RENTER,
+        **more: Any,
     ) -> Outbox:
-        outbox = Outbox(over, store, key, clock, chain_id=31337, settings=settings)
+        outbox = Outbox(over, store, key, clock, chain_id=31337, settings=settings, **more)
         opened.append(outbox)
         return outbox
 
@@ -332,6 +337,20 @@ async def test_a_nonce_that_waits_in_the_store_is_not_given_away(rpc: JsonRpc, m
     assert first is not None and second is not None and first.nonce is not None
     assert second.nonce == first.nonce + 1
     assert len(first.hashes) == 1
+
+
+async def test_a_call_with_a_floor_gets_that_much_gas(rpc: JsonRpc, make: Make) -> None:
+    """Estimates of calls with a verifier behind them cannot be trusted; other calls get the estimate and a quarter."""
+    store = MemoryJournal()
+    outbox = make(store, gas_floors={b"\x01\x02\x03\x04": 500_000})
+    await outbox.send("floor", TARGET, b"\x01\x02\x03\x04 and more")
+    await outbox.send("no floor", TARGET, b"")
+    gas = {}
+    for key in ("floor", "no floor"):
+        entry = await store.get(key)
+        assert entry is not None
+        gas[key] = transactions.read(entry.raw[0]).gas
+    assert gas == {"floor": 500_000, "no floor": 26_250}
 
 
 async def test_accounts_share_a_store_and_not_their_entries(rpc: JsonRpc, make: Make) -> None:

@@ -1,0 +1,126 @@
+"""A whole job with a real proof: ezkl proves, the deployed halo2 verifier checks, and a lie is refused."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+
+import pytest
+from msgspec.structs import replace
+from tests.chain.support import HOST, RENTER, SESSION_KEY, Chain, mine_until, terms_for
+
+from fabstir.chain.deploy import Operator
+from fabstir.chain.devnet import DEV_KEYS, DevnetControl
+from fabstir.chain.market import SUBMIT_PROOF_GAS, MarketClient
+from fabstir.chain.rpc import JsonRpc
+from fabstir.domain.errors import ChainFault
+from fabstir.domain.ids import Hash32
+from fabstir.domain.money import BaseUnits, Tokens
+from fabstir.domain.terms import Terms
+from fabstir.ops import paths
+from fabstir.ops.clock import SystemClock
+from fabstir.ports.chain import ClaimArgs, ProofArgs, SumNodeArgs
+from fabstir.ports.prover import ProofStatement
+from fabstir.proofs.process import EzklProver
+from fabstir.protocol.commitments import (
+    Checkpoint,
+    challenge_seed,
+    challenged_position,
+    commitment_root,
+    open_path,
+    statement_hash,
+    tree_root,
+)
+from fabstir.protocol.signing import Market, job_id
+from fabstir.testing.journal import MemoryJournal
+
+pytestmark = pytest.mark.real
+
+SIZES = (256, 256, 30)
+TOKENS = Tokens(sum(SIZES))
+DEPOSIT = BaseUnits(1_000)
+HEAD = Hash32(hashlib.sha256(b"head").digest())
+
+
+@pytest.fixture
+async def prover() -> AsyncIterator[EzklProver]:
+    """The `bind` circuit in its process."""
+    prover = EzklProver(chain_id=31337, cache=paths.cache_dir())
+    await prover.start()
+    yield prover
+    await prover.stop()
+
+
+@pytest.fixture
+async def proven_chain(chain: Chain, rpc: JsonRpc, prover: EzklProver) -> Chain:
+    """The contracts once more, with the real circuit registered."""
+    operator = Operator(rpc, DEV_KEYS[0])
+    info = await operator.deploy(prover.circuit_id)
+    model = await operator.approve_model(info, "fabstir/tests", "model.gguf", HEAD)
+    await operator.mint(info, RENTER.address, DEPOSIT)
+    return Chain(chain.url, info, model)
+
+
+def _records(number: int, size: int) -> tuple[bytes, ...]:
+    return tuple(hashlib.sha256(f"{number}/{index}".encode()).digest() for index in range(size))
+
+
+async def _answer(
+    prover: EzklProver, host: MarketClient, terms: Terms, checkpoints: tuple[Checkpoint, ...]
+) -> ProofArgs:
+    """The proof for the challenge of the pending commitment."""
+    tree, job = tree_root(checkpoints), job_id(terms)
+    root = commitment_root(tree.hash, HEAD)
+    block_hash = await host.block_hash((await host.job(job)).pending_block + 2)
+    assert block_hash is not None
+    seed = challenge_seed(block_hash, job, root)
+    path = open_path(checkpoints, challenged_position(seed, TOKENS))
+    market = Market(host.info.chain_id, host.info.market)
+    statement = statement_hash(market, terms, job, root, TOKENS, path, prover.circuit_id)
+    public = ProofStatement(statement, seed, path.checkpoint.commitment)
+    bundle = await prover.prove(public, _records(path.index, path.checkpoint.tokens))
+    return ProofArgs(
+        circuit_id=bundle.circuit_id,
+        tree_root=tree.hash,
+        head=HEAD,
+        tokens=TOKENS,
+        checkpoint_tokens=path.checkpoint.tokens,
+        commitment=path.checkpoint.commitment,
+        path=tuple(SumNodeArgs(node.hash, node.tokens, node.left) for node in path.siblings),
+        proof=bundle.proof,
+    )
+
+
+async def test_a_job_is_paid_on_a_real_proof(
+    proven_chain: Chain, control: DevnetControl, rpc: JsonRpc, prover: EzklProver
+) -> None:
+    """Three checkpoints, one challenged: the proof is accepted, one changed byte is not, and only then the voucher pays."""
+    chain, clock = proven_chain, SystemClock()
+    renter = await MarketClient.connect([chain.url], DEV_KEYS[1], chain.info, MemoryJournal(), clock)
+    host = await MarketClient.connect([chain.url], DEV_KEYS[2], chain.info, MemoryJournal(), clock)
+    terms = terms_for(chain, await renter.timestamp())
+    await renter.approve("approve", chain.info.usdc, DEPOSIT)
+    await renter.open("open", terms, DEPOSIT)
+    digests = [(await prover.commit(_records(number, size))).digest for number, size in enumerate(SIZES)]
+    checkpoints = tuple(Checkpoint(digest, Tokens(size)) for digest, size in zip(digests, SIZES, strict=True))
+    root = commitment_root(tree_root(checkpoints).hash, HEAD)
+    committed = await host.commit_proof("commit", terms, TOKENS, root)
+    await mine_until(control, rpc, committed.block + 2)
+
+    proof = await _answer(prover, host, terms, checkpoints)
+    changed = proof.proof[:-40] + bytes([proof.proof[-40] ^ 1]) + proof.proof[-39:]
+    with pytest.raises(ChainFault, match="ProofInvalid"):
+        await host.submit_proof("lie", terms, replace(proof, proof=changed))
+    accepted = await host.submit_proof("prove", terms, proof)
+    assert (await host.job(job_id(terms))).proven == TOKENS
+    assert accepted.gas_used < SUBMIT_PROOF_GAS
+
+    amount = BaseUnits(TOKENS * terms.price // 1_000_000)
+    digest = Market(chain.info.chain_id, chain.info.market).voucher_digest(job_id(terms), amount, TOKENS, HEAD)
+    claim = ClaimArgs(terms=terms, amount=amount, tokens=TOKENS, transcript=HEAD, signature=SESSION_KEY.sign(digest))
+    await host.close_by_host("close", claim)
+    await host.withdraw("withdraw", chain.info.usdc, HOST.address)
+    assert await host.balance(chain.info.usdc, HOST.address) == amount - amount * 5 // 100
+    assert await host.balance(chain.info.usdc, RENTER.address) == DEPOSIT - amount
+    for client in (renter, host):
+        await client.close()
