@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from reference import cli, configuration, errors, http, metrics, protocol, settlement
+from reference import cli, configuration, errors, http, metrics, protocol, session, settlement
 
 TARGET: Final = Path(__file__).resolve().parent.parent / "docs" / "reference"
 HEADER: Final = (
@@ -25,6 +25,7 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "http.md": http.render,
     "metrics.md": metrics.render,
     "protocol.md": protocol.render,
+    "session.md": session.render,
     "settlement.md": settlement.render,
 }
 

@@ -8,17 +8,28 @@ from litestar import Response
 from msgspec import Struct
 
 from fabstir.api.routes import ModelCard, host_routes
+from fabstir.api.websocket import CLOSE_CODES, POLICY_VIOLATION
 from fabstir.host import health
 from fabstir.host.node import HostNode
 from fabstir.protocol.admission import WireModelOffer
 from fabstir.protocol.messages import Error
 from reference.structs import struct
+from reference.table import table
 
 INTRODUCTION = """\
 # HTTP of a host
 
 Views of one host; nothing here changes it. Sessions are held over the WebSocket `/v1/ws`: see [the session protocol](protocol.md). A host
 listens on this machine only, unless `api.allow_remote` is set. Amounts are decimal strings in base units (1e-6 USDC)."""
+
+WEBSOCKET = """\
+### WebSocket /v1/ws
+
+Carries [the session protocol](protocol.md), one message in each text frame. `permessage-deflate` is offered. Where there is no
+room, or the host drains, the handshake is refused with 503 and an error; a plain request is 426. The host pings each 10 s."""
+
+CLOSING = """\
+The reason of a close frame is an error code, or `ended`:"""
 
 ERRORS = """\
 ## Errors
@@ -43,6 +54,9 @@ def render() -> str:
             if is_struct
             else f"{heading}\n\nPrometheus' text format: see [metrics](metrics.md)."
         )
+    others = [("other codes", POLICY_VIOLATION), ("frame above `max_message_bytes`", 1009), ("not UTF-8", 1007)]
+    codes = [(f"`{reason}`", code) for reason, code in CLOSE_CODES.items()] + others
+    parts += [WEBSOCKET, CLOSING, table(("Reason", "Code"), [(reason, str(code)) for reason, code in codes])]
     parts += ["## Inside answers", *(struct(f"### {cls.__name__}", cls) for cls in INSIDE)]
     parts += [ERRORS, struct("### Error", Error)]
     return "\n\n".join(parts)

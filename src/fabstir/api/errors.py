@@ -1,7 +1,8 @@
 """Errors over HTTP, in the one shape that the session protocol has (`fabstir.protocol.messages.Error`).
 
-A fault of ours keeps its code and its status from the catalogue; what the framework refuses (no such path, wrong method, a body that is
-none) becomes `request_invalid` with the framework's status. What nobody foresaw is `node_failed` without details; the log has them.
+A fault of ours keeps its code and its status from the catalogue; what the framework refuses (no such path, wrong
+method, a body that is none) becomes `request_invalid` with the framework's status. What nobody foresaw is `node_failed`
+without details; the log has them.
 """
 
 from __future__ import annotations

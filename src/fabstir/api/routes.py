@@ -22,18 +22,24 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     """One model in OpenAI's shape, and what OpenAI's shape lacks."""
 
     id: str
+    """Its name."""
     object: str = "model"
     created: int
+    """When this host started, Unix seconds."""
     owned_by: str
     """The host's address."""
     model_id: str
+    """As ModelRegistry knows it."""
     price_per_mtok: str
+    """Base units for 1,000,000 generated tokens."""
     context_size: int
+    """Tokens of prompt and answer together."""
     max_answer_tokens: int
+    """Longer answers end with `length`."""
 
 
 class ModelList(msgspec.Struct, frozen=True, kw_only=True):
-    """`GET /v1/models`."""
+    """The models that this host serves, as an OpenAI client expects them."""
 
     object: str = "list"
     data: tuple[ModelCard, ...]

@@ -1,8 +1,10 @@
-"""uvicorn, set up for long streams: tuned compression, bounded frames, connections that can be cut off, and a stop that drains first.
+"""uvicorn, set up for long streams: tuned compression, bounded frames, connections that can be cut off, and a stop that
+drains first.
 
-Reaches into uvicorn in one class (`TunedWebSocket`), which is why its version is pinned; tests/api/test_server.py fails where an
-upgrade changes what it relies on. Catches no signals: the command line does and sets `stop`. Measurements: research of the server stack
-(compression 11/4 level 1: 83 % less traffic for 3 us a token; servers as they come cut streams on SIGTERM).
+Reaches into uvicorn in one class (`TunedWebSocket`), which is why its version is pinned; tests/api/test_server.py fails
+where an upgrade changes what it relies on. Catches no signals: the command line does and sets `stop`. Measurements:
+research of the server stack (compression 11/4 level 1: 83 % less traffic for 3 us a token; servers as they come cut
+streams on SIGTERM).
 """
 
 from __future__ import annotations

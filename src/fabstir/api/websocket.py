@@ -1,7 +1,9 @@
-"""The WebSocket `/v1/ws`: raw ASGI, one transport for each connection, refused with 503 before the handshake where there is no room.
+"""The WebSocket `/v1/ws`: raw ASGI, one transport for each connection, refused with 503 before the handshake where there
+is no room.
 
-Carries messages as text frames and knows nothing of what they say. A binary frame is answered with `message_malformed`; a frame above the
-bound is closed with 1009 and one that is not UTF-8 with 1007 by the server below (`fabstir.api.server`): to the host, a client that left.
+Carries messages as text frames and knows nothing of what they say. A binary frame is answered with `message_malformed`;
+a frame above the bound is closed with 1009 and one that is not UTF-8 with 1007 by the server below
+(`fabstir.api.server`): to the host, a client that left.
 """
 
 from __future__ import annotations

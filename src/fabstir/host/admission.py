@@ -1,7 +1,7 @@
 """Asks the chain and remembers nonces, so that `fabstir.protocol.admission` can decide.
 
-One read of the chain for each session, one use of each authorisation. Never serves and never writes: what it returns is the first event of
-the job's log, for `JobBook.admit`.
+One read of the chain for each session, one use of each authorisation. Never serves and never writes: what it returns is
+the first event of the job's log, for `JobBook.admit`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The truth about each part of a host, as `/health` shows it.
 
-Asks the parts themselves; remembers an answer for two seconds so that asking often costs the RPC nothing. A part that cannot be asked, or
-does not answer, is down, with the reason. Never repairs anything.
+Asks the parts themselves; remembers an answer for two seconds so that asking often costs the RPC nothing. A part that
+cannot be asked, or does not answer, is down, with the reason. Never repairs anything.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class EnginePart(Part, frozen=True, kw_only=True):
     """The inference engine."""
 
     model: str = ""
+    """Name of the loaded model."""
     restarts: int = 0
+    """How often its process was started again."""
 
 
 class ChainPart(Part, frozen=True, kw_only=True):
@@ -46,28 +48,39 @@ class ChainPart(Part, frozen=True, kw_only=True):
 
     chain_id: int = 0
     block: int = 0
+    """Newest block."""
     block_age_s: int = 0
+    """By this host's clock."""
 
 
 class SessionsPart(msgspec.Struct, frozen=True, kw_only=True):
     """Who is being served."""
 
     open: int
+    """With a connection."""
     generating: int
+    """An answer is being made, or waits for an acknowledgement."""
     max: int
+    """`host.max_sessions`."""
 
 
 class HostHealth(msgspec.Struct, frozen=True, kw_only=True):
     """`status`: `ok`, `degraded` (serves, but something needs care), `draining` or `failing` (a new session would be refused)."""
 
     status: str
+    """200 for `ok` and `degraded`, else 503."""
     version: str
     uptime_s: int
     engine: EnginePart
+    """Needed to serve."""
     chain: ChainPart
+    """Needed to admit."""
     journal: Part
+    """Needed to serve."""
     prover: Part
+    """Needed to be paid; without it the status is `degraded`."""
     registration: Part
+    """The entry in NodeRegistry; `off` where the host does not register itself."""
     sessions: SessionsPart
 
     @property

@@ -1,8 +1,9 @@
 """The host's book: one ledger for each open job, rebuilt from the journal, and the only way to write to it.
 
-Decides nothing about tokens or money; the cores do. It keeps memory and journal in step: after a write that failed nobody knows what is on
-the disk, so that job's ledger is thrown away and read again before the job is served, and nothing is admitted until writing works.
-Streams are named `job:<id in hexadecimal>`; events are `fabstir.protocol.host_log`.
+Decides nothing about tokens or money; the cores do. It keeps memory and journal in step: after a write that failed
+nobody knows what is on the disk, so that job's ledger is thrown away and read again before the job is served, and
+nothing is admitted until writing works. Streams are named `job:<id in hexadecimal>`; events are
+`fabstir.protocol.host_log`.
 """
 
 from __future__ import annotations

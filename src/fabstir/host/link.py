@@ -1,7 +1,7 @@
 """What a session sees of its connection: whole messages, and whether anybody is still there.
 
-Encodes and decodes, remembers that the connection is gone and why, and knows since when the client has taken nothing. Never decides what is
-said; never logs it.
+Encodes and decodes, remembers that the connection is gone and why, and knows since when the client has taken nothing.
+Never decides what is said; never logs it.
 """
 
 from __future__ import annotations

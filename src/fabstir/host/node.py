@@ -1,7 +1,8 @@
 """A host at work: brings its parts up, shows how they are, and goes down without losing a token.
 
-It decides what must work before renters are let in. Everything that it starts it owns: the background tasks end with `run`, the sessions
-with `drain` or with their connections, engine and prover with `stop`. Who is let in: `reception`; what was served: `jobs`.
+It decides what must work before renters are let in. Everything that it starts it owns: the background tasks end with
+`run`, the sessions with `drain` or with their connections, engine and prover with `stop`. Who is let in: `reception`;
+what was served: `jobs`.
 """
 
 from __future__ import annotations

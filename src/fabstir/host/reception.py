@@ -1,8 +1,8 @@
 """Where connections arrive: from a first message to an actor at work, one for each job.
 
-It decides who finds room (drain, capacity, one connection for each job, a journal that can be written) and cuts off who keeps us waiting;
-whether a job fits is decided by `fabstir.protocol.admission`, and what a session may do by its core. Errors before a session leave the
-connection open: a job that is not mined yet may be asked for again.
+It decides who finds room (drain, capacity, one connection for each job, a journal that can be written) and cuts off who
+keeps us waiting; whether a job fits is decided by `fabstir.protocol.admission`, and what a session may do by its core.
+Errors before a session leave the connection open: a job that is not mined yet may be asked for again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Keeps the host's entry in `NodeRegistry` what it should be: reads it first, and sends a transaction only where it differs.
+"""Keeps the host's entry in `NodeRegistry` what it should be: reads it first, and sends a transaction only where it
+differs.
 
-The intent's key names both the entry that is there and the one that is wanted, so that a restart in the middle sends nothing twice, and
-going back to earlier values still sends. Never gives up while the node runs: what is wrong is in `state`, which health shows.
+The intent's key names both the entry that is there and the one that is wanted, so that a restart in the middle sends
+nothing twice, and going back to earlier values still sends. Never gives up while the node runs: what is wrong is in
+`state`, which health shows.
 """
 
 from __future__ import annotations

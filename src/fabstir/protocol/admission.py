@@ -55,29 +55,43 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WireModelOffer(msgspec.Struct, frozen=True, kw_only=True):
-    """`ModelOffer` as text."""
+    """One model and its price, as text."""
 
     name: str
+    """As `session_ready` and `GET /v1/models` call it."""
     model_id: Hex32
+    """As ModelRegistry knows it; goes into the terms."""
     price_per_mtok: Decimal
+    """The least that the terms must pay: base units for 1,000,000 generated tokens."""
     context_size: int
+    """Tokens of prompt and answer together."""
 
 
 class WireOffer(msgspec.Struct, frozen=True, kw_only=True):
-    """`Offer` as text: the body of `GET /v1/offer`."""
+    """Everything that a renter must know to write terms that this host accepts, as text."""
 
     host: Hex20
+    """Account that serves and is paid; goes into the terms."""
     chain_id: int
     market: Hex20
+    """JobMarketplace: where the job is opened and what every signature is bound to."""
     models: tuple[WireModelOffer, ...]
     tokens: tuple[Hex20, ...]
+    """What it takes as payment; the prices are in base units of each."""
     min_deposit: Decimal
+    """Smaller deposits are refused."""
     exposure_max: int
+    """Largest W: tokens served and not yet acknowledged."""
     challenge_min_s: int
+    """Shortest challenge window."""
     min_seconds_left: int
+    """The job must still run so long when a session begins."""
     policies: tuple[str, ...]
+    """Proof policies: `required`, `fallback`."""
     max_message_bytes: int
+    """Larger frames are closed with 1009."""
     max_answer_tokens: int
+    """Longer answers end with `length`."""
 
     @classmethod
     def of(cls, offer: Offer) -> WireOffer:
