@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
-from tests.renter.world import MODEL, counting, world_of
+from tests.renter.world import MODEL, counting, eventually, world_of
 
 from fabstir.domain.errors import FabstirError
 from fabstir.protocol.messages import ChatMessage
 from fabstir.renter import Stage
+
+
+async def first(answer: AsyncIterator[str]) -> str:
+    return await anext(answer)
 
 
 async def test_a_question_is_answered_piece_by_piece_and_paid_for() -> None:
@@ -45,7 +50,7 @@ async def test_leaving_the_loop_cancels_the_answer_and_pays_for_what_came() -> N
                 break
         assert "".join([piece async for piece in session.prompt("and now?")]) == "You said: and now?"
         [ledger] = host.ledgers
-        assert host.engine.cancelled == 1
+        await eventually(lambda: host.engine.cancelled == 1)
         assert 50 < ledger.acknowledged == ledger.served < 50 + 64 + 64 + 5
         assert host.dialled == 1
         assert session.conversation[1].content.startswith("".join(seen))
@@ -59,7 +64,8 @@ async def test_a_cancelled_answer_is_reported() -> None:
         await answer.aclose()
         assert session.last is not None
         assert session.last.finish_reason == "cancelled"
-        assert session.last.completion_tokens == 1
+        [ledger] = world.hosts[0].ledgers
+        assert session.last.completion_tokens == ledger.acknowledged == ledger.served >= 1
 
 
 async def test_a_new_question_ends_the_answer_that_streams() -> None:
@@ -82,7 +88,7 @@ async def test_a_question_may_be_asked_while_another_task_waits_for_an_answer() 
 
         listener = asyncio.create_task(listen())
         await gate.reached.wait()
-        newer = asyncio.create_task(anext(session.prompt("new")))
+        newer = asyncio.create_task(first(session.prompt("new")))
         await asyncio.sleep(0)
         gate.open.set()
         assert await newer == "You"
@@ -94,13 +100,13 @@ async def test_a_cancelled_task_leaves_the_session_usable() -> None:
     """Cancelled while it waits for the first token: the host is told, the next question is answered."""
     async with world_of(200_000) as world, world.market() as market, market.session(MODEL) as session:
         gate = world.hosts[0].engine.gate(0)
-        waiting = asyncio.create_task(anext(session.prompt("count 10")))
+        waiting = asyncio.create_task(first(session.prompt("count 10")))
         await gate.reached.wait()
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
         assert "".join([piece async for piece in session.prompt("again")]) == "You said: again"
-        assert world.hosts[0].engine.cancelled == 1
+        await eventually(lambda: world.hosts[0].engine.cancelled == 1)
         assert [message.content for message in session.conversation] == ["again", "You said: again"]
 
 

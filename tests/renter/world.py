@@ -1,4 +1,6 @@
-"""A market in memory: real host nodes with scripted engines, the contract's model as the chain, connections that a test can cut or falsify."""
+"""A market in memory: real host nodes with scripted engines, the contract's model as the chain, connections that a test
+can cut or falsify.
+"""
 
 from __future__ import annotations
 
@@ -134,9 +136,7 @@ class _View:
     async def close_cooperative(self, key: str, claim: ClaimArgs, host_signature: bytes) -> TxResult:
         job = job_id(claim.terms)
         host = recover(CONTRACT.close_digest(job, claim.amount, claim.tokens), host_signature)
-        return self._chain.send(
-            key, settlement.CloseCooperative(self.account, job, claim.amount, claim.tokens, host)
-        )
+        return self._chain.send(key, settlement.CloseCooperative(self.account, job, claim.amount, claim.tokens, host))
 
     async def request_close(self, key: str, terms: Terms) -> TxResult:
         return self._chain.send(key, settlement.RequestClose(self.account, job_id(terms)))
@@ -219,7 +219,10 @@ class Host:
         host, renter = transport_pair()
         self._ends.append(renter)
         self._tasks.append(asyncio.create_task(self.node.connect(host)))
-        return Tampered(renter, lambda message: self.tamper(message), self.sent)
+        return Tampered(renter, self._tampered, self.sent)
+
+    def _tampered(self, message: FromHost) -> FromHost | bytes | None:
+        return self.tamper(message)
 
     def cut(self) -> None:
         """The network between, for a moment."""
@@ -306,9 +309,7 @@ class World:
                 if voucher
                 else None
             )
-            self.chain.send(
-                f"close:{ledger.job.hex()}", settlement.CloseByHost(self.key_of(ledger), ledger.job, claim)
-            )
+            self.chain.send(f"close:{ledger.job.hex()}", settlement.CloseByHost(self.key_of(ledger), ledger.job, claim))
 
     @staticmethod
     def key_of(ledger: HostLedger) -> Address:
@@ -326,6 +327,12 @@ async def world_of(*prices: int, **settings: Any) -> AsyncIterator[World]:
     finally:
         for host in world.hosts:
             await host.stop()
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Return once `condition` holds; the test's own time limit bounds it."""
+    while not condition():  # noqa: ASYNC110 - there is nothing to wait on but the condition
+        await asyncio.sleep(0)
 
 
 def counting(n: int) -> str:

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from fabstir.domain.errors import FabstirError, Interrupted, PeerFault, Refused, error
+from fabstir.domain.errors import FabstirError, Interrupted, LocalFault, PeerFault, Refused, error
 from fabstir.domain.ids import Address, ModelId, SessionId
 from fabstir.market.choice import Choice, Order, Ranked
 from fabstir.market.hosts import Directory
@@ -104,8 +104,8 @@ class Access:
         """End the job at hand: its deposit is used up. The next question goes to a new one."""
         link, self.link = self.link, None
         if link is not None:
-            link.job.spoiled = error("deposit_exhausted")
             await self._end(link)
+            link.job.spoiled = link.job.spoiled or error("deposit_exhausted")
 
     # -- three ways --------------------------------------------------------------------------------------------------------
 
@@ -113,6 +113,10 @@ class Access:
         """The connection at hand, brought to `context` where the host holds another one."""
         link = self.link
         if link is None:
+            return None
+        if isinstance(link.job.spoiled, LocalFault):
+            self.link = None
+            await link.close(link.job.spoiled.code)
             return None
         try:
             if not link.usable:
@@ -165,12 +169,15 @@ class Access:
         raise _nobody(choice, setbacks, self._purse if richer.ranked else None)
 
     async def _job_with(self, ranked: Ranked) -> RenterJob:
+        """Our own job with that host from earlier in the session, a spare one, or a new one."""
         jobs, purse = self._parts.jobs, self._purse
-        job = jobs.spare(ranked, self._model, purse)
-        if job is None:
-            job = await jobs.open(ranked, self._model, purse)
-        else:
-            purse.take(job.id, job.ledger.deposit)
+        for job in self.jobs:
+            if job.host == ranked.offer.host and jobs.has_room(job):
+                return job
+        spare = jobs.spare(ranked, self._model, purse)
+        if spare is not None:
+            purse.take(spare.id, spare.ledger.deposit)
+        job = spare or await jobs.open(ranked, self._model, purse)
         job.in_use = True
         self.jobs.append(job)
         return job

@@ -73,6 +73,11 @@ class Turn:
         """Tokens that may still come."""
         return self._question.max_tokens - self.tokens
 
+    @property
+    def moved(self) -> bool:
+        """Something was delivered since it was asked last."""
+        return self._since_asked > 0
+
     def ask(self, host: Address) -> Ask:
         """The question for `host`: go on after what was delivered before."""
         self.asked, self._since_asked = True, 0

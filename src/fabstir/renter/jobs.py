@@ -159,20 +159,22 @@ class Jobs:
 
     # -- opening ---------------------------------------------------------------------------------------------------------
 
+    def has_room(self, job: RenterJob) -> bool:
+        """It is open, and there is time and deposit left in it."""
+        ledger, terms = job.ledger, job.ledger.terms
+        lives = ledger.opened and not (job.spoiled or ledger.released or ledger.settled)
+        in_time = terms.expires_at > self._clock.now() + self._settings.challenge
+        return lives and in_time and ledger.affordable > ledger.signed + terms.exposure
+
     def spare(self, ranked: Ranked, model: ModelId, purse: Purse) -> RenterJob | None:
         """An open job with this host that nobody uses, of an earlier process or an opening that nobody waited for: its
         deposit is there already.
         """
-        horizon = self._clock.now() + self._settings.challenge
+        wanted = (ranked.offer.host, model, self.token, self._settings.policy)
         for job in self.unsettled:
-            ledger, terms = job.ledger, job.ledger.terms
-            idle = ledger.opened and not (job.in_use or job.spoiled or ledger.released) and terms.expires_at > horizon
-            parties = (terms.host, terms.model_id, terms.token, terms.policy)
-            fits = (
-                parties == (ranked.offer.host, model, self.token, self._settings.policy) and terms.price <= ranked.price
-            )
-            paid = ledger.affordable > ledger.signed + terms.exposure and purse.admits(job.id, ledger.deposit)
-            if idle and fits and paid:
+            terms = job.ledger.terms
+            fits = (terms.host, terms.model_id, terms.token, terms.policy) == wanted and terms.price <= ranked.price
+            if fits and not job.in_use and self.has_room(job) and purse.admits(job.id, job.ledger.deposit):
                 return job
         return None
 

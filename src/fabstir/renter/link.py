@@ -12,9 +12,10 @@ import asyncio
 import contextlib
 import os
 from collections import deque
+from collections.abc import Callable
 from typing import Final, TypeVar
 
-from fabstir.domain.errors import FabstirError, Interrupted, PeerFault, error
+from fabstir.domain.errors import FabstirError, Interrupted, LocalFault, PeerFault, error
 from fabstir.domain.ids import Hash32, SessionId
 from fabstir.ports.clock import Clock
 from fabstir.ports.transport import Transport
@@ -77,7 +78,7 @@ class Link:
         self._owes_receipt = False
         self._acknowledged = -1
         """Tokens of the last voucher that was sent on this connection."""
-        self._pings = 0
+        self._pings = self._pongs = 0
         self.lost: FabstirError | None = None
         """Why the connection is gone."""
         self.left: FabstirError | None = None
@@ -121,11 +122,11 @@ class Link:
                     return event
             await self._pull(limit)
 
-    async def stop(self) -> AnswerDone | AnswerBroken:
-        """Cancel the answer; what was delivered until the host noticed is acknowledged."""
+    async def stop(self, take: Callable[[Deliver], object]) -> AnswerDone | AnswerBroken:
+        """Cancel the answer; what was delivered until the host noticed goes to `take`, and is acknowledged as usual."""
         await self._command(StopAnswer())
         while isinstance(event := await self.next(self._settings.greeting_patience), Deliver):
-            pass
+            take(event)
         if isinstance(event, AnswerDone) and event.response.finish_reason != "cancelled":
             await self._sift()
         return event
@@ -145,8 +146,9 @@ class Link:
         await self._settle_acting()
         if not self.lost:
             await self._transport.close(code)
-            await self._take(self._core.receive(HostLost("closed here"), self._now()))
             self.lost = error("host_unreachable", "closed here")
+            if not isinstance(self.job.spoiled, LocalFault):  # else nothing can be written about it any more
+                await self._take(self._core.receive(HostLost("closed here"), self._now()))
 
     # -- inside ------------------------------------------------------------------------------------------------------------
 
@@ -166,39 +168,37 @@ class Link:
             await self._pull(self._settings.greeting_patience)
 
     async def _sift(self) -> None:
-        """Our cancel crossed the end of the answer: the host refuses it, and that must not be taken for a refusal of
-        what comes next.
+        """Our cancel crossed the end of the answer. A host may refuse it then, and that must not be taken for a refusal of
+        what we send next: once it has answered a ping, it has said whatever it had to say.
         """
         self._pings += 1
         await self._send(Ping(id=self._pings))
-        while not isinstance(await self._pull(self._settings.greeting_patience), Pong):
-            pass
+        while self._pongs < self._pings:
+            await self._pull(self._settings.greeting_patience)
 
-    async def _pull(self, patience: float) -> object:
-        """Take in one message of the host, or the end of the connection. Raises the latter unless an answer was cut off
-        by it.
-        """
+    async def _pull(self, patience: float) -> None:
+        """Take in one message of the host, or the end of the connection. Raises the latter unless it cut an answer off."""
         await self._settle_acting()
         self._raise_fault()
         streaming = self._core.state is RenterState.RECEIVING
         self._due_at = self._clock.monotonic() + patience
         try:
             message = decode_from_host(await self._transport.receive())
-        except Interrupted as gone:
-            await self._lose(gone, streaming)
-            return None
-        except PeerFault as unreadable:
-            self.left = unreadable
-            self._transport.abort()
-            await self._lose(unreadable, streaming)
-            return None
+        except (Interrupted, PeerFault) as fault:
+            await self._lose(fault, streaming)
+            return
         finally:
             self._due_at = None
+        if isinstance(message, Pong):
+            self._pongs = message.id
         await self._take(self._core.receive(message, self._now()))
-        return message
 
     async def _lose(self, why: FabstirError, streaming: bool) -> None:
+        """The connection is gone, or what came over it cannot be read and it is dropped for that."""
         self.lost = why
+        if isinstance(why, PeerFault):
+            self.left = why
+            self._transport.abort()
         self._watcher.cancel()
         await self._take(self._core.receive(HostLost(why.detail), self._now()))
         if not streaming:

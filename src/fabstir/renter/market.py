@@ -116,6 +116,12 @@ class Market:
         purse = purse or Purse(self.settings.budget if budget is None else BaseUnits(budget))
         return Session(self._parts, model_id, purse, context)
 
+    async def resolve(self, model: str) -> ModelId:
+        """The id of a model: written as its hash, or as the name that hosts give it. Raises Refused (`no_host`), PeerFault
+        (`request_invalid`), ChainFault.
+        """
+        return await self._directory.resolve(model)
+
     # -- looking around ------------------------------------------------------------------------------------------------------
 
     async def hosts(self, *, refresh: bool = False) -> tuple[Candidate, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Final
 
 from fabstir.domain.errors import FabstirError, error
@@ -97,7 +97,7 @@ class Session:
         top_p: float = 0.95,
         seed: int | None = None,
         stop: tuple[str, ...] = (),
-    ) -> AsyncIterator[str]:
+    ) -> AsyncGenerator[str, None]:
         """The answer to `content`, piece by piece. Leaving the loop early cancels it; what was delivered is paid for.
 
         Raises Refused (`no_host`, `budget_exceeded`, what the engine refuses), Interrupted (`hosts_exhausted`;
@@ -159,9 +159,11 @@ class Session:
 
     async def _broken(self, turn: Turn, left: FabstirError | None, fault: FabstirError) -> None:
         link = self._access.link
-        if left is None and link is not None and link.usable and fault.code in _ASK_OTHERWISE:
+        stands = left is None and link is not None and link.usable
+        if stands and fault.code in _ASK_OTHERWISE:
             raise fault
-        await self._access.drop(fault, turn.setbacks)
+        if not (stands and fault.code == "ack_timeout" and turn.moved):  # then it was our reader who paused
+            await self._access.drop(fault, turn.setbacks)
         if turn.left <= 0:
             self._finish(turn, "length")
 
@@ -189,7 +191,7 @@ class Session:
             link = self._access.link
             if turn.asked and link is not None:
                 try:
-                    event = await link.stop()
+                    event = await link.stop(lambda piece: turn.deliver(piece, self._clock.monotonic()))
                     if isinstance(event, AnswerBroken):
                         await self._access.drop(event.fault, turn.setbacks)
                 except FabstirError as fault:
