@@ -18,7 +18,7 @@ from fabstir.chain.fees import GWEI, Fee
 from fabstir.chain.outbox import Outbox, OutboxSettings
 from fabstir.chain.rpc import JsonRpc
 from fabstir.chain.transactions import Transaction
-from fabstir.domain.errors import ChainFault
+from fabstir.domain.errors import ChainFault, error
 from fabstir.domain.ids import Address, to_hex
 from fabstir.ops.clock import SystemClock
 from fabstir.ports.chain import TxResult
@@ -76,6 +76,21 @@ class DyingRpc(JsonRpc):
         if self.asked == self._at:
             raise SimulatedCrash(method)
         return answer
+
+
+class AbsentRpc(JsonRpc):
+    """Nobody answers requests number `first` to `first + 2`."""
+
+    def __init__(self, url: str, first: int) -> None:
+        super().__init__([url], SystemClock())
+        self._absent = range(first, first + 3)
+        self.asked = 0
+
+    async def request(self, method: str, *params: object) -> Any:
+        self.asked += 1
+        if self.asked in self._absent:
+            raise error("chain_unreachable", detail=method)
+        return await super().request(method, *params)
 
 
 class WriteCounter:
@@ -166,6 +181,21 @@ async def test_death_at_any_request_is_survived(chain: Chain, rpc: JsonRpc, make
         await make(store.reopen()).send("pay", TARGET, b"", 7)
         assert await coins(rpc, TARGET) == before + 7
     assert at > 6
+
+
+async def test_a_restart_waits_out_a_chain_that_is_away(chain: Chain, rpc: JsonRpc, make: Make) -> None:
+    """Away at any moment of reconciling, and back: what was planned happens, once, and nothing is abandoned."""
+    for first in range(1, 12):
+        before = await coins(rpc, TARGET)
+        store = MemoryJournal(crash_at(1, "after"))
+        with pytest.raises(SimulatedCrash):
+            await make(store).send("pay", TARGET, b"", 7)
+        absent = AbsentRpc(chain.url, first)
+        outbox = make(store.reopen(), over=absent, settings=replace(QUICK, bump_after=0.01))
+        await outbox.reconcile()
+        assert await coins(rpc, TARGET) == before + 7
+        await outbox.close()
+        await absent.close()
 
 
 async def test_a_hundred_at_once_over_failing_endpoints(chain: Chain, rpc: JsonRpc, make: Make) -> None:

@@ -1,7 +1,7 @@
 """The address book: where the contracts are, by chain id, in one JSON file that people may read and edit.
 
-`{"31337": {"market": "0x...", "registry": "0x...", "models": "0x...", "proofs": "0x...", "usdc": "0x..."}}`. Only reads and writes;
-whether code is at the addresses is checked on connecting (`market`).
+`{"31337": {"market": "0x...", "registry": "0x...", "models": "0x...", "proofs": "0x...", "usdc": "0x..."}}`. Only reads
+and writes; whether code is at the addresses is checked on connecting (`market`).
 """
 
 from __future__ import annotations
@@ -57,13 +57,6 @@ def save(path: Path, info: ChainInfo) -> None:
         usdc=to_hex(info.usdc),
     )
     _replace(path, msgspec.json.format(msgspec.json.encode(book), indent=2) + b"\n")
-
-
-def forget(path: Path, chain_id: int) -> None:
-    """Remove the entry of a chain that is gone (a devnet that was stopped)."""
-    book = _read(path)
-    if book.pop(str(chain_id), None) is not None:
-        _replace(path, msgspec.json.format(msgspec.json.encode(book), indent=2) + b"\n")
 
 
 def _read(path: Path) -> _Book:

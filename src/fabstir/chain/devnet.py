@@ -1,8 +1,9 @@
 """A local chain: anvil in optimism mode, as one supervised process.
 
-Blocks are made at once for each transaction and every second without one, so that challenges from later blocks come by themselves;
-safe and finalized follow the head closely. Listens on localhost only. The process ends with ours unless it is `detached`.
-Only for chain id 31337: the keys in `DEV_KEYS` are known to everybody. Specification: research/chain.md 1.1.
+Blocks are made at once for each transaction and every second without one, so that challenges from later blocks come by
+themselves; safe and finalized follow the head closely. Listens on localhost only. The process ends with ours unless it
+is `detached`. Only for chain id 31337: the keys in `DEV_KEYS` are known to everybody. Specification: research/chain.md
+1.1.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, Final
 
 import psutil
 
-from fabstir.chain.rpc import JsonRpc, quantity
+from fabstir.chain.rpc import JsonRpc
 from fabstir.domain.errors import error
 from fabstir.domain.ids import Address, to_hex
 from fabstir.domain.money import BaseUnits
@@ -187,11 +188,6 @@ class DevnetControl:
 
     async def _ask(self, method: str, *params: object) -> Any:
         return await self._rpc.request(method, *params)
-
-
-async def is_devnet(rpc: JsonRpc) -> bool:
-    """Whether the endpoint is a development chain by its id."""
-    return quantity(await rpc.request("eth_chainId")) == CHAIN_ID
 
 
 def _listening_port(pid: int) -> int | None:

@@ -1,7 +1,7 @@
 """The market's contracts as one account sees them: implements `fabstir.ports.chain.MarketChain`.
 
-Reads are plain eth_calls through the failover RPC, with the generated bindings for the encoding. Writes go through the outbox. Decides
-nothing: what to open, redeem or prove is decided by its callers, what is allowed by the contracts.
+Reads are plain eth_calls through the failover RPC, with the generated bindings for the encoding. Writes go through the
+outbox. Decides nothing: what to open, redeem or prove is decided by its callers, what is allowed by the contracts.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from fabstir.chain import bindings
+from fabstir.chain.devnet import CHAIN_ID
 from fabstir.chain.faults import translate
 from fabstir.chain.follower import LogFollower
 from fabstir.chain.outbox import Outbox, OutboxSettings
@@ -65,8 +66,7 @@ class MarketClient:
         signer, rpc = SigningKey(key), JsonRpc(urls, clock)
         try:
             await _check(rpc, info)
-            # A devnet that was started afresh is another chain under the same id: its outbox starts empty.
-            genesis = (await _ask(rpc, "eth_getBlockByNumber", "0x0", False))["hash"]
+            chain = await _chain_name(rpc, info.chain_id)
         except BaseException:
             await rpc.close()
             raise
@@ -76,7 +76,7 @@ class MarketClient:
             signer,
             clock,
             chain_id=info.chain_id,
-            scope=f"{info.chain_id}:{genesis[2:18]}:{to_hex(info.market)[2:10]}:{to_hex(signer.address)[2:10]}:",
+            scope=f"{chain}:{to_hex(info.market)[2:10]}:{to_hex(signer.address)[2:10]}:",
             gas_floors={_MARKET.SUBMIT_PROOF.selector: SUBMIT_PROOF_GAS},
             settings=settings,
         )
@@ -253,6 +253,15 @@ async def _ask(rpc: JsonRpc, method: str, *params: object) -> Any:
         return await rpc.request(method, *params)
     except RpcError as fault:
         raise translate(fault) from fault
+
+
+async def _chain_name(rpc: JsonRpc, chain_id: int) -> str:
+    """Names the chain in the outbox. A devnet that was started afresh is another chain under the same id, so its outbox starts
+    empty; of other chains not every endpoint keeps block 0, and a name that changes would send again."""
+    if chain_id != CHAIN_ID:
+        return str(chain_id)
+    genesis = await _ask(rpc, "eth_getBlockByNumber", "0x0", False)
+    return f"{chain_id}-{genesis['hash'][2:18]}"
 
 
 async def _check(rpc: JsonRpc, info: ChainInfo) -> None:
