@@ -1,7 +1,8 @@
 """The renter's gateway: OpenAI's dialect on this machine, paid for behind the scenes.
 
-Any OpenAI client works against it with nothing but a base URL. Each request is one answer of a market session: found, paid, moved to another host
-where one dies, all of it invisible to the client. Listens on loopback only, because it spends its owner's money. Keeps no text.
+Any OpenAI client works against it with nothing but a base URL. Each request is one answer of a market
+session: found, paid, moved to another host where one dies, all of it invisible to the client. Listens on
+loopback only, because it spends its owner's money. Keeps no text.
 """
 
 from __future__ import annotations

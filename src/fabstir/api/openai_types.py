@@ -1,7 +1,8 @@
-"""OpenAI's chat completions as this gateway speaks them: what is read, what is written, and which parameters are refused by name.
+"""OpenAI's chat completions as this gateway speaks them: what is read, what is written, and which parameters are
+refused by name.
 
-Nothing is ignored that would change the answer: a parameter that no host of this version can honour gets `request_invalid`, unless it has its
-neutral value. Specification: docs/reference/gateway.md.
+Nothing is ignored that would change the answer: a parameter that no host of this version can honour gets
+`request_invalid`, unless it has its neutral value. Specification: docs/reference/gateway.md.
 """
 
 from __future__ import annotations

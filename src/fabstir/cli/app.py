@@ -40,6 +40,7 @@ COMMANDS: Final = (
     Command("devnet", "fabstir.cli.devnet:devnet", "A local chain with the market on it.", MARKET),
     Command("host", "fabstir.cli.host:app", "Serve a model and be paid for it.", MARKET),
     Command("chat", "fabstir.cli.chat:chat", "Talk to a model of the market.", MARKET),
+    Command("gateway", "fabstir.cli.gateway:gateway", "An OpenAI endpoint on this machine.", MARKET),
     Command("wallet", "fabstir.cli.wallet:app", "Keys and balances of a host or a renter.", MARKET),
     Command("explain", "fabstir.cli.explain:app", "What an error code or an ending of a session means.", LOOK_UP),
     Command("config", "fabstir.cli.config:app", "The settings in force.", LOOK_UP),

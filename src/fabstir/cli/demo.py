@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import tempfile
 import time
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
+from cyclopts import Parameter
 
 from fabstir.cli.frame import COMMON, Common
+from fabstir.cli.gateway import examples
 from fabstir.domain.money import BaseUnits, format_units
 
 if TYPE_CHECKING:
     from fabstir.demo.accounts import SessionRow
-    from fabstir.demo.story import Report
+    from fabstir.demo.story import Report, Stage
 
 
 class _Screen:
@@ -23,6 +27,11 @@ class _Screen:
 
     def __init__(self) -> None:
         self._began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return round(time.monotonic() - self._began, 2)
 
     def say(self, line: str) -> None:
         """One line with the time."""
@@ -34,13 +43,18 @@ class _Screen:
         sys.stderr.flush()
 
 
-def demo(*, common: Common = COMMON) -> int:
+def demo(
+    *,
+    keep: Annotated[bool, Parameter(negative="", help="Leave the market running afterwards, until Ctrl-C.")] = False,
+    common: Common = COMMON,
+) -> int:
     """Bring up a chain, two hosts and a renter; talk; kill a host in the middle of an answer; go on; prove, settle and count.
 
     Exit code 0 only if all of it held: valid proofs, both sessions paid, the conversation survived, and what went in is what
-    came out, to the last unit.
+    came out, to the last unit. With --keep the addresses and two ways to talk to the market are printed as well.
     """
-    from fabstir.cli.running import run
+    from fabstir.cli.running import run_until_stopped
+    from fabstir.demo.story import keep as leave_running
     from fabstir.demo.story import play, stage
     from fabstir.ops import logging
     from fabstir.ops.config import LogSection
@@ -48,16 +62,39 @@ def demo(*, common: Common = COMMON) -> int:
     logging.configure(LogSection(level="warning"))
     screen = _Screen()
 
-    async def main(root: Path) -> Report:
+    async def main(root: Path, stop: asyncio.Event) -> Report:
         async with stage(root, screen) as market:
-            return await play(market, screen)
+            report = await _unless_stopped(play(market, screen), stop)
+            data = msgspec.to_builtins(report) | {"seconds": screen.seconds}
+            common.show(data, lambda: _table(report))
+            if keep:
+                await leave_running(market, stop, lambda url: screen.say(_kept(market, url)))
+            return report
 
     with tempfile.TemporaryDirectory(prefix="fabstir-demo-") as root:
-        report = run(main(Path(root)))
-    data: dict[str, Any] = msgspec.to_builtins(report)
-    data["seconds"] = round(time.monotonic() - screen._began, 2)
-    common.show(data, lambda: _table(report))
+        report = run_until_stopped(lambda stop: main(Path(root), stop))
     return 0 if report.ok else 1
+
+
+async def _unless_stopped(work: Coroutine[Any, Any, Report], stop: asyncio.Event) -> Report:
+    """The result of `work`; Ctrl-C ends it in order, everything that was started goes down."""
+    playing, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    await asyncio.wait((playing, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not playing.done():
+        playing.cancel()
+        await asyncio.gather(playing, return_exceptions=True)
+        raise KeyboardInterrupt
+    return playing.result()
+
+
+def _kept(market: Stage, url: str) -> str:
+    info = market.net.info
+    names = ("market", "registry", "models", "proofs", "usdc")
+    lines = [f"  {name:9} 0x{getattr(info, name).hex()}" for name in names]
+    lines += [f"  host {name}    {host.url}" for name, host in market.hosts.items()]
+    lines += [f"  chain     {market.net.url}", f"  renter    0x{market.renter_account.hex()}", f"  gateway   {url}/v1"]
+    return "the market runs on, Ctrl-C ends it\n" + "\n".join(lines) + "\n\n" + examples(f"{url}/v1")
 
 
 def _column(session: SessionRow) -> tuple[tuple[str, str], ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, Protocol
@@ -17,6 +17,7 @@ from typing import Final, Protocol
 import msgspec
 
 from fabstir.bootstrap.devnet import RunningDevnet, devnet
+from fabstir.bootstrap.gateway import run_gateway
 from fabstir.bootstrap.renter import renter_market
 from fabstir.chain.devnet import CHAIN_ID, DEV_KEYS
 from fabstir.chain.keys import load_key, save_key
@@ -127,6 +128,12 @@ async def play(now: Stage, audience: Audience) -> Report:
         conservation=conservation,
         survived=survived,
     )
+
+
+async def keep(now: Stage, stop: asyncio.Event, on_ready: Callable[[str], None]) -> None:
+    """Leave the market running: both hosts again, and a gateway of the renter, until `stop` is set."""
+    await asyncio.gather(*(host.start() for host in now.hosts.values()))
+    await run_gateway(now.renter, stop, on_ready)
 
 
 async def _both_registered(market: Market, audience: Audience) -> None:

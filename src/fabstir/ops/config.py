@@ -153,6 +153,10 @@ class RenterSection(Section, frozen=True, kw_only=True):
         "127.0.0.1"
     )
     gateway_port: Annotated[Port, about("Port of the OpenAI gateway; 0 takes a free one.")] = 8090
+    gateway_parallel: Annotated[Count, about("Requests that the gateway answers at the same time; more wait.")] = 16
+    gateway_key: Annotated[
+        str | None, about("What clients of the gateway must send as their API key. Unset: anything.", secret=True)
+    ] = None
 
 
 class LogSection(Section, frozen=True, kw_only=True):

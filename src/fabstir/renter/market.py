@@ -112,7 +112,7 @@ class Market:
         """The same for a caller that calls `close` itself. Raises Refused (`no_host`), PeerFault (`request_invalid`),
         ChainFault.
         """
-        model_id = ModelId(model) if isinstance(model, bytes) else await self._directory.resolve(model)
+        model_id = ModelId(model) if isinstance(model, bytes) else await self.resolve(model)
         purse = purse or Purse(self.settings.budget if budget is None else BaseUnits(budget))
         return Session(self._parts, model_id, purse, context)
 
@@ -120,6 +120,10 @@ class Market:
         """The id of a model: written as its hash, or as the name that hosts give it. Raises Refused (`no_host`), PeerFault
         (`request_invalid`), ChainFault.
         """
+        return await self._directory.resolve(model)
+
+    async def resolve(self, model: str) -> ModelId:
+        """The id of a model, written as its hash or as the name that hosts give it. Raises as `start_session`."""
         return await self._directory.resolve(model)
 
     # -- looking around ------------------------------------------------------------------------------------------------------

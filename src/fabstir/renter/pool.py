@@ -1,8 +1,8 @@
-"""Sessions for a gateway: each request gets one for itself, and they are used again.
+"""Sessions that are kept for whoever asks next: what the gateway serves its requests with.
 
-So one deposit and one connection serve many requests. One purse pays for all of them. A request whose conversation
-some idle session holds already gets that one (its host then has the prefix in its cache); else the session that
-rested longest. At most `limit` requests at the same time; more wait their turn.
+One session, and so one job and one connection, serves many requests one after the other; several serve them at the same time, up to a limit. Each
+request brings its whole conversation; it gets the idle session that holds that conversation already, else any idle one, else a new one. All of them pay
+from one purse. Never mixes two conversations: whatever a session held before is replaced before the question is asked.
 """
 
 from __future__ import annotations
@@ -15,56 +15,75 @@ from typing import Final
 from fabstir.domain.errors import error
 from fabstir.domain.ids import ModelId
 from fabstir.domain.money import BaseUnits
-from fabstir.protocol.messages import ChatMessage
+from fabstir.renter.access import Context
 from fabstir.renter.market import Market
 from fabstir.renter.purse import Purse
 from fabstir.renter.session import Session
 
+DEFAULT_LIMIT: Final = 8
 
-class SessionPool:
-    """Memory: at most `limit` sessions for each model that was asked for, each with its last conversation."""
 
-    def __init__(self, market: Market, budget: BaseUnits, limit: int) -> None:
-        self._market = market
-        self._purse: Final = Purse(budget)
+class Pool:
+    """The sessions of one gateway. Memory: `limit` sessions with their conversations."""
+
+    def __init__(self, market: Market, budget: BaseUnits | None = None, limit: int = DEFAULT_LIMIT) -> None:
+        self.market: Final = market
+        self.purse: Final = Purse(market.settings.budget if budget is None else budget)
+        self._limit = limit
+        self._idle: list[Session] = []
+        """The one that was used last comes last."""
+        self._busy: set[Session] = set()
         self._places = asyncio.Semaphore(limit)
-        self._idle: dict[ModelId, list[Session]] = {}
         self._closed = False
-        self.busy = 0
-        """Requests that are being answered."""
 
     def __repr__(self) -> str:
-        return f"<SessionPool {self.busy} busy, {sum(map(len, self._idle.values()))} idle, {self._purse!r}>"
+        return f"<Pool {len(self._busy)} busy, {len(self._idle)} idle of {self._limit}, {self.purse!r}>"
+
+    @property
+    def busy(self) -> int:
+        """Requests at work."""
+        return len(self._busy)
+
+    @property
+    def idle(self) -> int:
+        """Sessions that wait for a request."""
+        return len(self._idle)
 
     @asynccontextmanager
-    async def session(self, model: str, conversation: tuple[ChatMessage, ...]) -> AsyncIterator[Session]:
-        """A session of `model` that stands at `conversation`. Raises Refused (`no_host`, `draining`), ChainFault."""
+    async def session(self, model: str, conversation: Context) -> AsyncIterator[Session]:
+        """A session that holds `conversation`, for one request; waits while `limit` of them are at work.
+
+        Raises as `Market.start_session`.
+        """
         async with self._places:
             if self._closed:
-                raise error("draining", "the gateway is shutting down")
-            model_id = await self._market.resolve(model)
-            session = self._take(model_id, conversation)
-            if session is None:
-                session = await self._market.start_session(model_id, purse=self._purse)
-            self.busy += 1
+                raise error("draining", "the gateway shuts down")
+            session = await self._find(await self.market.resolve(model), conversation)
+            self._busy.add(session)
             try:
-                if session.conversation != conversation:
-                    await session.rebase(conversation)
                 yield session
             finally:
-                self.busy -= 1
-                self._idle.setdefault(model_id, []).append(session)
-
-    def _take(self, model: ModelId, conversation: tuple[ChatMessage, ...]) -> Session | None:
-        idle = self._idle.get(model, [])
-        for place, session in enumerate(idle):
-            if session.conversation == conversation:
-                return idle.pop(place)
-        return idle.pop(0) if idle else None
+                self._busy.discard(session)
+                self._idle.append(session)
 
     async def close(self) -> None:
-        """End every session; their hosts settle. Requests that still run are not waited for."""
+        """End every session and let the hosts settle. Requests at work are cut off. Idempotent."""
         self._closed = True
-        idle = [session for sessions in self._idle.values() for session in sessions]
-        self._idle.clear()
-        await asyncio.gather(*(session.close() for session in idle), return_exceptions=True)
+        sessions, self._idle = [*self._idle, *self._busy], []
+        await asyncio.gather(*(session.close() for session in sessions))
+
+    async def _find(self, model: ModelId, conversation: Context) -> Session:
+        session = next((one for one in reversed(self._idle) if (one.model, one.conversation) == (model, conversation)), None)
+        session = session or next((one for one in reversed(self._idle) if one.model == model), None)
+        if session is None:
+            if len(self._idle) + len(self._busy) >= self._limit:
+                await self._make_room()
+            return await self.market.start_session(model, context=conversation, purse=self.purse)
+        self._idle.remove(session)
+        if session.conversation != conversation:
+            await session.rebase(conversation)
+        return session
+
+    async def _make_room(self) -> None:
+        """End the session that has waited longest, of another model."""
+        await self._idle.pop(0).close()
