@@ -40,7 +40,7 @@ from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import to_hex
 from fabstir.renter.answer import AnswerReport
 from fabstir.renter.market import Market
-from fabstir.renter.pool import SessionPool
+from fabstir.renter.pool import Pool
 from fabstir.renter.session import Session
 
 MAX_BODY_BYTES: Final = 8 << 20
@@ -60,7 +60,7 @@ class GatewayHealth(msgspec.Struct, frozen=True, kw_only=True):
     busy: int
 
 
-def gateway_app(market: Market, pool: SessionPool, api_key: str | None = None) -> Litestar:
+def gateway_app(market: Market, pool: Pool, api_key: str | None = None) -> Litestar:
     """The application. With `api_key`, requests must carry it as a bearer token."""
     routes = [_completions(pool), _models(market), _health(market, pool)]
     guards = [_guard(api_key)] if api_key else []
@@ -83,7 +83,7 @@ def _guard(api_key: str) -> Any:
     return check
 
 
-def _completions(pool: SessionPool) -> Any:
+def _completions(pool: Pool) -> Any:
     @post("/v1/chat/completions", status_code=200)
     async def completions(request: Request[Any, Any, Any]) -> Response[Any] | Stream:
         asked = read_request(await request.body())
@@ -108,7 +108,7 @@ class _Answer:
         self._pieces: AsyncGenerator[str, None] | None = None
         self._first: str | None = None
 
-    async def begin(self, pool: SessionPool) -> None:
+    async def begin(self, pool: Pool) -> None:
         """Take a session and wait for the first text, so that what fails before it is an HTTP error. Raises FabstirError."""
         conversation, question = self._asked.conversation()
         try:
@@ -196,7 +196,7 @@ def _models(market: Market) -> Any:
     return models
 
 
-def _health(market: Market, pool: SessionPool) -> Any:
+def _health(market: Market, pool: Pool) -> Any:
     @get("/health")
     async def health() -> Response[GatewayHealth]:
         models = await market.models()

@@ -9,9 +9,8 @@ from typing import Final
 from fabstir.api.gateway import MAX_BODY_BYTES, gateway_app
 from fabstir.api.server import listen, serve, url_of
 from fabstir.bootstrap.renter import renter_market
-from fabstir.domain.money import BaseUnits
 from fabstir.ops.config import Config
-from fabstir.renter.pool import SessionPool
+from fabstir.renter.pool import Pool
 
 DRAIN_SECONDS: Final = 30.0
 
@@ -19,7 +18,7 @@ DRAIN_SECONDS: Final = 30.0
 async def run_gateway(config: Config, stop: asyncio.Event, on_ready: Callable[[str], None]) -> None:
     """Serve until `stop` is set, let running answers end, end the sessions. `on_ready` gets the URL. Raises LocalFault, ChainFault."""
     async with renter_market(config) as market:
-        pool = SessionPool(market, BaseUnits(config.renter.budget), config.renter.gateway_parallel)
+        pool = Pool(market, limit=config.renter.gateway_parallel)
         listener = listen(config.renter.gateway_host, config.renter.gateway_port)
         try:
             app = gateway_app(market, pool, config.renter.gateway_key)
@@ -30,7 +29,7 @@ async def run_gateway(config: Config, stop: asyncio.Event, on_ready: Callable[[s
             await pool.close()
 
 
-async def _drained(pool: SessionPool) -> None:
+async def _drained(pool: Pool) -> None:
     for _ in range(int(DRAIN_SECONDS / 0.1)):
         if not pool.busy:
             return
