@@ -15,7 +15,7 @@ from tests.chain.support import HOST, RENTER, Chain, coins, nonce, rpc_to
 from fabstir.chain import transactions
 from fabstir.chain.devnet import DevnetControl
 from fabstir.chain.fees import GWEI, Fee
-from fabstir.chain.outbox import Outbox, OutboxSettings
+from fabstir.chain.outbox import GAS_HEADROOM, Outbox, OutboxSettings
 from fabstir.chain.rpc import JsonRpc
 from fabstir.chain.transactions import Transaction
 from fabstir.domain.errors import ChainFault, error
@@ -370,7 +370,7 @@ async def test_a_nonce_that_waits_in_the_store_is_not_given_away(rpc: JsonRpc, m
 
 
 async def test_a_call_with_a_floor_gets_that_much_gas(rpc: JsonRpc, make: Make) -> None:
-    """Estimates of calls with a verifier behind them cannot be trusted; other calls get the estimate and a quarter."""
+    """Estimates of calls with a verifier behind them cannot be trusted; other calls get the estimate and room."""
     store = MemoryJournal()
     outbox = make(store, gas_floors={b"\x01\x02\x03\x04": 500_000})
     await outbox.send("floor", TARGET, b"\x01\x02\x03\x04 and more")
@@ -380,7 +380,41 @@ async def test_a_call_with_a_floor_gets_that_much_gas(rpc: JsonRpc, make: Make) 
         entry = await store.get(key)
         assert entry is not None
         gas[key] = transactions.read(entry.raw[0]).gas
-    assert gas == {"floor": 500_000, "no floor": 26_250}
+    assert gas == {"floor": 500_000, "no floor": 21_000 + GAS_HEADROOM}
+
+
+async def test_what_others_change_after_the_estimate_does_not_starve_a_transaction(
+    rpc: JsonRpc, control: DevnetControl, make: Make
+) -> None:
+    """A slot that was set at the estimate and is empty in the block costs 17,100 more: the limit leaves room for it."""
+
+    async def set_slot(value: int) -> None:
+        words = [to_hex(number.to_bytes(32, "big")) for number in (0, value)]
+        await rpc.request("anvil_setStorageAt", to_hex(TARGET), *words)
+
+    writes = WriteCounter()
+    await rpc.request("anvil_setCode", to_hex(TARGET), "0x60025f55")  # PUSH1 2, PUSH0, SSTORE
+    await set_slot(1)
+    await control.hold_blocks()
+    task = asyncio.create_task(make(MemoryJournal(writes)).send("pay", TARGET, b""))
+    await writes.reached(2)
+    await set_slot(0)
+    await control.automine()
+    await control.mine()
+    assert (await task).gas_used > 21_000 * 2
+
+
+async def test_running_out_of_gas_is_named(rpc: JsonRpc, control: DevnetControl, make: Make) -> None:
+    """The contract came to need more than any room that was left."""
+    writes = WriteCounter()
+    await control.hold_blocks()
+    task = asyncio.create_task(make(MemoryJournal(writes)).send("pay", TARGET, b""))
+    await writes.reached(2)
+    await rpc.request("anvil_setCode", to_hex(TARGET), "0x5b5f56")  # JUMPDEST, PUSH0, JUMP: for ever
+    await control.automine()
+    await control.mine()
+    with pytest.raises(ChainFault, match="out of gas"):
+        await task
 
 
 async def test_accounts_share_a_store_and_not_their_entries(rpc: JsonRpc, make: Make) -> None:

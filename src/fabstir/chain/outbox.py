@@ -1,13 +1,15 @@
-"""Transactions that happen once: stored before they are signed, stored signed before they are sent, followed until they are mined.
+"""Transactions that happen once: stored before they are signed, stored signed before they are sent, followed until they
+are mined.
 
-An intent is named by its key. Asked twice, it is sent once, also across restarts: a mined one gives its first result, one under way is
-joined. The life of an entry:
+An intent is named by its key. Asked twice, it is sent once, also across restarts: a mined one gives its first result,
+one under way is joined. The life of an entry:
 
     planned -> signed -> mined | reverted        planned -> abandoned: refused before anything was signed; may be asked again
        ^---------'  a foreign transaction took the nonce, so no signed form can be mined any more
 
-One nonce per entry, one transaction per nonce: a fee bump signs the same nonce again, so at most one form is mined. A caller waits at most
-`patience`; the entry is followed for as long as the outbox is open. Never decides what to send. Specification: research/chain.md 3.2.
+One nonce per entry, one transaction per nonce: a fee bump signs the same nonce again, so at most one form is mined. A
+caller waits at most `patience`; the entry is followed for as long as the outbox is open. Never decides what to send.
+Specification: research/chain.md 3.2.
 """
 
 from __future__ import annotations
@@ -33,6 +35,9 @@ from fabstir.protocol.signing import SigningKey
 
 UNSEEN_ROUNDS: Final = 5
 """A nonce was used and no endpoint shows a receipt of ours: asked so often, with pauses, before a foreign transaction is believed."""
+
+GAS_HEADROOM: Final = 50_000
+"""Two storage slots (22,100 each) that were set at the estimate and are empty in the block, because a transaction came between."""
 
 
 class OutboxSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,7 +184,8 @@ class Outbox:
     async def _gas(self, entry: OutboxEntry) -> int:
         # A verifier that answers false when it runs out of gas makes estimates far too low (research 1.1), hence the floor.
         estimate = await self._account.estimate(entry.to, entry.data, entry.value)
-        return max(estimate * self._settings.gas_margin_percent // 100, self._gas_floors.get(entry.data[:4], 0))
+        with_margin = max(estimate * self._settings.gas_margin_percent // 100, estimate + GAS_HEADROOM)
+        return max(with_margin, self._gas_floors.get(entry.data[:4], 0))
 
     async def _sign(self, entry: OutboxEntry, gas: int) -> OutboxEntry:
         fee = first_fee(await self._account.base_fee(), self._settings.tip, self._settings.max_fee)
@@ -268,6 +274,9 @@ class Outbox:
         return done
 
     async def _reason(self, entry: OutboxEntry, receipt: Receipt) -> str:
+        limit = transactions.read(entry.raw[entry.hashes.index(receipt.hash)]).gas
+        if receipt.gas_used >= limit:
+            return f"out of gas: all {limit} were used in block {receipt.block}"
         return await self._account.revert_reason(entry.to, entry.data, entry.value, receipt)
 
     async def _replan(self, entry: OutboxEntry) -> OutboxEntry:
