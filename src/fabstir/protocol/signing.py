@@ -22,6 +22,7 @@ DOMAIN_NAME: Final = "FabstirMarket"
 DOMAIN_VERSION: Final = "1"
 SECP256K1_HALF_ORDER: Final = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 SIGNATURE_BYTES: Final = 65
+SECRET_BYTES: Final = 32
 
 
 def keccak(data: bytes) -> Hash32:
@@ -108,6 +109,8 @@ class SigningKey:
 
     def __init__(self, secret: bytes) -> None:
         """`secret` is 32 bytes. Raises ValueError where it is no valid key."""
+        if len(secret) != SECRET_BYTES:  # a shorter one would be padded, and be another key than was meant
+            raise ValueError(f"a private key has {SECRET_BYTES} bytes")
         self._key = coincurve.PrivateKey(secret)
         self.address: Final = _address_of(self._key.public_key)
 
