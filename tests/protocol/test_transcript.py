@@ -1,0 +1,138 @@
+"""The transcript against its golden vectors (made without this code) and its rules: everything that was served changes the head."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fabstir.domain.ids import Address, Hash32, address, from_hex, hash32
+from fabstir.domain.money import Tokens
+from fabstir.protocol.messages import ChatMessage, Prompt, WireTerms, canonical
+from fabstir.protocol.signing import Market, job_id
+from fabstir.protocol.transcript import (
+    TokenRecord,
+    Transcript,
+    extend,
+    job_head,
+    record_digest,
+    request_hash,
+    turn_head,
+)
+from tests.protocol.make_vectors import files
+from tests.protocol.market import MARKET, terms
+
+VECTORS: Final = Path(__file__).parent / "vectors"
+GOLDEN: Final[dict[str, Any]] = json.loads((VECTORS / "transcript.json").read_text("utf-8"))
+
+words = st.binary(min_size=32, max_size=32).map(Hash32)
+tops = st.lists(st.tuples(st.integers(0, 2**32 - 1), st.integers(-(2**31), 0)), max_size=20).map(tuple)
+records = st.builds(TokenRecord, st.integers(0, 2**32 - 1), st.integers(-(2**31), 0), tops)
+
+
+def from_json(value: Any, kind: Any) -> Any:
+    return msgspec.convert(value, kind)
+
+
+@pytest.mark.parametrize("name", ["transcript.json", "messages.json"])
+def test_the_vectors_are_those_of_the_generator(name: str) -> None:
+    """Whoever changes one of both runs make_vectors.py, and breaks every other SDK knowingly."""
+    assert (VECTORS / name).read_text("utf-8") == files()[name]
+
+
+def test_golden_job() -> None:
+    """The job's id and its first head."""
+    agreed = from_json(GOLDEN["terms"], WireTerms).terms()
+    market = Market(GOLDEN["chain_id"], address(GOLDEN["market"]))
+    assert job_id(agreed) == from_hex(GOLDEN["job_id"], 32)
+    assert job_head(market, agreed) == hash32(GOLDEN["job_head"])
+
+
+def test_golden_request() -> None:
+    """The canonical encoding of history and prompt, to the byte, and its salted hash."""
+    request = GOLDEN["request"]
+    history = from_json(request["history"], tuple[ChatMessage, ...])
+    prompt = msgspec.json.decode(json.dumps(request["prompt"]), type=Prompt)
+    assert canonical((history, prompt)) == request["canonical"].encode()
+    assert request_hash(hash32(GOLDEN["salt"]), canonical((history, prompt))) == hash32(request["hash"])
+
+
+def test_golden_steps() -> None:
+    """Turn by turn and token by token, both by hand and by `Transcript`."""
+    salt, head = hash32(GOLDEN["salt"]), hash32(GOLDEN["job_head"])
+    running = Transcript(head, Tokens(0))
+    for step in GOLDEN["steps"]:
+        if "turn" in step:
+            head = turn_head(head, step["turn"], Tokens(step["tokens"]), hash32(step["request"]))
+            assert running.tokens == step["tokens"]
+            running.begin_turn(step["turn"], hash32(step["request"]))
+        else:
+            record = from_json(list(step["record"].values()), TokenRecord)
+            digest = record_digest(salt, step["index"], record)
+            assert digest == hash32(step["digest"])
+            head = extend(head, (digest,))
+            assert running.append(salt, (record,)) == [digest]
+        assert head == running.head == hash32(step["head"])
+    assert repr(running) == f"<Transcript 4 tokens, head {head.hex()[:8]}>"
+
+
+@given(salt=words, first=st.integers(0, 2**31), taken=st.lists(records, max_size=8), cut=st.integers(0, 8))
+def test_appending_at_once_or_in_pieces_is_the_same(
+    salt: Hash32, first: int, taken: list[TokenRecord], cut: int
+) -> None:
+    """And the same as folding the digests: the host stores digests, the renter sees tokens."""
+    start = Hash32(bytes(32))
+    whole, pieces = Transcript(start, Tokens(first)), Transcript(start, Tokens(first))
+    digests = whole.append(salt, taken)
+    assert pieces.append(salt, taken[:cut]) + pieces.append(salt, taken[cut:]) == digests
+    assert digests == [record_digest(salt, first + i, record) for i, record in enumerate(taken)]
+    assert (whole.head, whole.tokens) == (pieces.head, pieces.tokens) == (extend(start, digests), first + len(taken))
+
+
+@given(one=records, other=records, index=st.integers(0, 2**32 - 2), salt=words, second=words)
+def test_every_part_of_a_record_counts(
+    one: TokenRecord, other: TokenRecord, index: int, salt: Hash32, second: Hash32
+) -> None:
+    """Another record, position or salt is another digest."""
+    digest = record_digest(salt, index, one)
+    assert len(digest) == 32
+    assert (record_digest(salt, index, other) == digest) == (one == other)
+    assert record_digest(salt, index + 1, one) != digest
+    assert (record_digest(second, index, one) == digest) == (second == salt)
+
+
+def test_every_part_of_a_job_counts() -> None:
+    """Another chain, contract, host, model or job starts another transcript."""
+    agreed = terms()
+    heads = {
+        job_head(MARKET, agreed),
+        job_head(Market(1, MARKET.address), agreed),
+        job_head(Market(31337, Address(bytes(20))), agreed),
+        *(
+            job_head(MARKET, msgspec.structs.replace(agreed, **change))
+            for change in ({"host": bytes(20)}, {"model_id": bytes(32)}, {"salt": bytes(32)}, {"price": 1})
+        ),
+    }
+    assert len(heads) == 7
+
+
+def test_every_part_of_a_turn_counts() -> None:
+    """Index, position and request are in the head; the order of tokens is."""
+    head = Hash32(bytes(32))
+    one, two = b"\1" * 32, b"\2" * 32
+    heads = {
+        head,
+        turn_head(head, 0, Tokens(0), head),
+        turn_head(head, 1, Tokens(0), head),
+        turn_head(head, 0, Tokens(1), head),
+        turn_head(head, 0, Tokens(0), Hash32(one)),
+        extend(head, (one, two)),
+        extend(head, (two, one)),
+    }
+    assert len(heads) == 7
+    assert extend(head, ()) == head
