@@ -122,10 +122,6 @@ class Market:
         """
         return await self._directory.resolve(model)
 
-    async def resolve(self, model: str) -> ModelId:
-        """The id of a model, written as its hash or as the name that hosts give it. Raises as `start_session`."""
-        return await self._directory.resolve(model)
-
     # -- looking around ------------------------------------------------------------------------------------------------------
 
     async def hosts(self, *, refresh: bool = False) -> tuple[Candidate, ...]:
