@@ -297,7 +297,11 @@ async def test_stdout_of_the_worker_is_silent(cache: Path) -> None:
             stderr=subprocess.PIPE,
         )
     reader, writer = await asyncio.open_unix_connection(sock=ours)
-    assert await read_reply(reader) == Ready()
+    try:
+        ready = await read_reply(reader)
+    except asyncio.IncompleteReadError:
+        pytest.fail((await worker.communicate())[1].decode())
+    assert ready == Ready()
     writer.write(frame(CommitJob(RECORDS)))
     committed = await read_reply(reader)
     assert isinstance(committed, Committed)
