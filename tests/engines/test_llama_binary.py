@@ -1,7 +1,7 @@
 """`binary=`: another program serves, under the same supervision and with the same decisions.
 
 The program is a stand-in for llama-server's command line only: it reads the options that we pass and runs the wheel's server with them.
-(llama-server v0.5.0 itself was run by hand: docs/explanation/tiny-model.md.)
+(A native build of llama-server v0.5.0 was run by hand with the same results.)
 """
 
 from __future__ import annotations
