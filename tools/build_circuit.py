@@ -65,15 +65,16 @@ if (args.includes('--version')) {
 def main() -> int:
     """Build into a temporary folder, then compare or copy."""
     options = _options()
-    with tempfile.TemporaryDirectory(prefix="build-circuit-") as name:
-        work = Path(name)
+    with tempfile.TemporaryDirectory(prefix="build-circuit-") as temporary:
+        work = Path(temporary)
         _isolate(work)
         _place_srs(options, work)
         _build(work)
         outputs = {work / file: options.folder / file for file in FILES}
         if options.contract_too:
-            _write_contract(work)
-            _write_manifest(work, options.name or options.folder.name)
+            name = options.name or options.folder.name
+            _write_contract(work, name)
+            _write_manifest(work, name)
             outputs |= {
                 work / "manifest.json": options.folder / "manifest.json",
                 work / CONTRACT.name: options.contract,
@@ -163,7 +164,7 @@ def _write_onnx(path: Path) -> None:
     onnx.save(model, str(path))
 
 
-def _write_contract(work: Path) -> None:
+def _write_contract(work: Path, name: str) -> None:
     """ezkl's Solidity verifier, under our name and for our compiler."""
     _install_solc(work)
 
@@ -177,7 +178,7 @@ def _write_contract(work: Path) -> None:
         ("contract Halo2Verifier {", "contract Halo2BindVerifier {"),
         (
             "pragma solidity ^0.8.0;",
-            "// Made by tools/build_circuit.py from the verification key of circuit bind-v1. Not edited by hand.\npragma solidity 0.8.37;",
+            f"// Made by tools/build_circuit.py from the verification key of circuit {name}. Not edited by hand.\npragma solidity 0.8.37;",
         ),
         (") public returns (bool) {", ") public view returns (bool) {"),
     ):
