@@ -1,8 +1,8 @@
-"""Builds the contracts: Solidity -> checked-in artifacts -> generated Python bindings.
+"""Builds the contracts: Solidity -> checked-in artifacts -> generated Python bindings and reference page.
 
-`build.py` compiles with the pinned compiler of node_modules and writes src/fabstir/chain/artifacts/*.json and
-src/fabstir/chain/bindings.py. `build.py --check` writes nothing and exits 1 where anything is stale: without node_modules it compares
-source hashes, with node_modules it compiles again and compares every byte. Fetches nothing.
+`build.py` compiles with the pinned compiler of node_modules and writes src/fabstir/chain/artifacts/*.json,
+src/fabstir/chain/bindings.py and docs/reference/contracts.md. `build.py --check` writes nothing and exits 1 where anything is stale:
+without node_modules it compares source hashes, with node_modules it compiles again and compares every byte. Fetches nothing.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import bindings
+import reference_page
 
 CONTRACTS: Final = Path(__file__).resolve().parent.parent
 ARTIFACTS: Final = CONTRACTS.parent / "src/fabstir/chain/artifacts"
 BINDINGS: Final = CONTRACTS.parent / "src/fabstir/chain/bindings.py"
+REFERENCE: Final = CONTRACTS.parent / "docs/reference/contracts.md"
 SETTINGS: Final[dict[str, Any]] = {
     "evmVersion": "cancun",
     "metadata": {"appendCBOR": False, "bytecodeHash": "none"},
@@ -67,9 +69,13 @@ def _closure(file: Path) -> set[Path]:
     return found
 
 
-def compile_sources(paths: list[str]) -> dict[str, Any]:
-    """solc's standard JSON output for `paths` below contracts/. Exits with the compiler's words on an error or a warning."""
+def compile_sources(paths: list[str], changed: dict[str, str] | None = None) -> dict[str, Any]:
+    """solc's standard JSON output for `paths` below contracts/; `changed` gives other texts for some files.
+
+    Exits with the compiler's words on an error or, where nothing is changed, on a warning.
+    """
     sources = {path: {"content": (CONTRACTS / path).read_text()} for path in paths}
+    sources |= {path: {"content": text} for path, text in (changed or {}).items()}
     selection = {"*": {"*": list(OUTPUTS)}}
     request = {"language": "Solidity", "sources": sources, "settings": {**SETTINGS, "outputSelection": selection}}
     solc = ["node", str(CONTRACTS / "tools/solc.cjs")]
@@ -77,10 +83,18 @@ def compile_sources(paths: list[str]) -> dict[str, Any]:
     if done.returncode != 0:
         sys.exit(f"The compiler did not start: {done.stderr.strip()[-800:]}\nRun `npm ci` in contracts/ first.")
     output: dict[str, Any] = json.loads(done.stdout)
-    complaints = [e for e in output.get("errors", []) if e["severity"] != "info"]
+    mild = ("info", "warning") if changed else ("info",)
+    complaints = [e for e in output.get("errors", []) if e["severity"] not in mild]
     if complaints:
         sys.exit("\n".join(e["formattedMessage"] for e in complaints))
     return output
+
+
+def creation_code(name: str, changed: dict[str, str]) -> bytes:
+    """Creation code of `name` with other texts for some sources; writes nothing."""
+    path = PRODUCTS[name]
+    output = compile_sources([path], changed)
+    return bytes.fromhex(output["contracts"][path][name]["evm"]["bytecode"]["object"])
 
 
 def build() -> dict[str, str]:
@@ -121,13 +135,19 @@ def stale(rebuilt: dict[str, str] | None) -> list[str]:
         elif rebuilt is not None and file.read_text() != rebuilt[name]:
             found.append(f"{name}: a rebuild differs from the artifact")
     found += [f"{file.name}: of no contract" for file in ARTIFACTS.glob("*.json") if file.stem not in PRODUCTS]
-    if not found and (not BINDINGS.exists() or BINDINGS.read_text() != _bindings()):
-        found.append("bindings.py: differs from what the artifacts generate")
+    if not found:
+        found = [
+            f"{file.name}: differs from what the artifacts generate"
+            for file, text in _generated().items()
+            if not file.exists() or file.read_text() != text
+        ]
     return found
 
 
-def _bindings() -> str:
-    return bindings.generate({name: json.loads((ARTIFACTS / f"{name}.json").read_text())["abi"] for name in PRODUCTS})
+def _generated() -> dict[Path, str]:
+    abis = {name: json.loads(_file(name).read_text())["abi"] for name in PRODUCTS}
+    sources = {name: [CONTRACTS / path, *sorted(_closure(CONTRACTS / path))] for name, path in PRODUCTS.items()}
+    return {BINDINGS: bindings.generate(abis), REFERENCE: reference_page.generate(abis, sources)}
 
 
 def main() -> None:
@@ -146,7 +166,8 @@ def main() -> None:
         _file(name).parent.mkdir(parents=True, exist_ok=True)
         _file(name).write_text(text)
         print(f"{name}: {(len(json.loads(text)['deployedBytecode']) - 2) // 2} bytes")
-    BINDINGS.write_text(_bindings())
+    for file, text in _generated().items():
+        file.write_text(text)
 
 
 if __name__ == "__main__":

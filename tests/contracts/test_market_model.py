@@ -33,7 +33,7 @@ RECEIVE: Final = keccak(
     b"ReceiveWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)"
 )
 KEYS: Final = st.sampled_from([SIGNER, SIGNER, SIGNER, SIGNER, HOST, STRANGER])
-FLAWS: Final = ("proof", "commitment", "path", "tokens", "circuit", "head")
+FLAWS: Final = ("proof", "commitment", "path", "sibling", "tokens", "circuit", "head")
 MOST_TOKENS: Final = 1_500
 MOST_JOBS: Final = 4
 """Few jobs, so that each sees many calls."""
@@ -308,6 +308,8 @@ def spoil(proof: Proof, flaw: str) -> Proof:
             return proof._replace(head=ZERO_HASH)
         case "tokens":
             return proof._replace(tokens=proof.tokens + 1)
+        case "sibling" if proof.path:
+            return proof._replace(path=[proof.path[0]._replace(hash=ZERO_HASH), *proof.path[1:]])
         case "path" if proof.path:
             first = proof.path[0]
             return proof._replace(path=[first._replace(tokens=first.tokens + 1), *proof.path[1:]])
