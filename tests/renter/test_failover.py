@@ -10,7 +10,7 @@ from tests.renter.world import MODEL, Host, counting, paid, world_of
 
 from fabstir.domain.errors import FabstirError
 from fabstir.domain.terms import JobState
-from fabstir.protocol.messages import Error, FromHost, StreamChunk
+from fabstir.protocol.messages import ChatMessage, Error, FromHost, StreamChunk
 from fabstir.renter import Session
 
 
@@ -188,7 +188,7 @@ async def test_nobody_serves_the_model() -> None:
         async with market.session(MODEL) as session:
             with pytest.raises(FabstirError, match="no_host.*asks 100000, at most 99999"):
                 await gather(session.prompt("hi"))
-        with pytest.raises(FabstirError, match="no_host.*'unheard-of'"):
+        with pytest.raises(FabstirError, match="model_unavailable.*'unheard-of'; there is scripted"):
             await market.start_session("unheard-of")
 
 
@@ -297,3 +297,20 @@ async def test_an_error_of_an_unknown_code_is_a_failed_host() -> None:
         world.hosts[0].tamper = newer
         with pytest.raises(FabstirError, match="hosts_exhausted.*flux"):
             await gather(session.prompt("count 20"))
+
+
+async def test_a_conversation_that_no_host_reads_is_refused_before_anything_is_paid() -> None:
+    """Hosts say in their offers how much they read; nobody is blamed for a conversation that is longer."""
+    context = (ChatMessage("user", "x" * 20_000), ChatMessage("assistant", "y"))
+    async with world_of(100_000, max_message_bytes=16_384) as world, world.market() as market:
+        async with market.session(MODEL, context=context) as session:
+            with pytest.raises(FabstirError, match="message_too_large.*the host reads 16384"):
+                await gather(session.prompt("hi"))
+            assert world.chain.state.jobs == {}
+            await world.host(200_000)
+            await market.hosts(refresh=True)
+            assert await gather(session.prompt("hi")) == "You said: hi"
+            with pytest.raises(FabstirError, match="message_too_large"):
+                await gather(session.prompt("z" * (1 << 20)))
+            assert await gather(session.prompt("hi")) == "You said: hi"
+            assert len(world.chain.state.jobs) == 1

@@ -1,72 +1,91 @@
 """The renter's gateway: OpenAI's dialect on this machine, paid for behind the scenes.
 
-Any OpenAI client works against it with nothing but a base URL. Each request is one answer of a market
-session: found, paid, moved to another host where one dies, all of it invisible to the client. Listens on
-loopback only, because it spends its owner's money. Keeps no text.
+Any OpenAI client works against it with nothing but a base URL. Each request is one answer of a session of the pool:
+found, paid, moved to another host where one dies, all of it invisible to the client. It spends its owner's money, so it
+answers only who reaches it as this machine and sends JSON: a web page that the owner visits can do neither. Keeps no
+text. Specification: docs/reference/gateway.md.
 """
 
 from __future__ import annotations
 
 import hmac
-import os
-import time
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AsyncExitStack
+import ipaddress
+from collections import Counter
+from collections.abc import Callable
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 import structlog
 from litestar import Litestar, Request, Response, get, post
+from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException
-from litestar.response import Stream
-from litestar.types import ExceptionHandlersMap
+from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
+from litestar.types import ASGIApp, ExceptionHandlersMap
 
-from fabstir.api.openai_types import (
-    FINISH,
-    AnswerMessage,
-    ChatRequest,
-    Choice,
-    Chunk,
-    ChunkChoice,
-    Completion,
-    Delta,
-    ErrorAnswer,
-    ErrorBody,
-    Usage,
-    read_request,
-)
-from fabstir.api.routes import ModelCard, ModelList
+from fabstir.api.gateway_answer import ChatAnswer
+from fabstir.api.openai_types import ErrorAnswer, InvalidParameter, read_request
 from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import to_hex
-from fabstir.renter.answer import AnswerReport
-from fabstir.renter.market import Market
+from fabstir.renter.market import Market, ModelListing
 from fabstir.renter.pool import Pool
-from fabstir.renter.session import Session
 
 MAX_BODY_BYTES: Final = 8 << 20
-EVENT_STREAM: Final = "text/event-stream"
-UNAUTHORIZED: Final = 401
-encode: Final = msgspec.json.Encoder().encode
+_Guard = Callable[[ASGIConnection[Any, Any, Any, Any], BaseRouteHandler], None]
+
 log = structlog.get_logger()
+
+
+class GatewayModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A model in OpenAI's shape, and what OpenAI's shape lacks."""
+
+    id: str
+    """What a request calls it: its name, or its model id where hosts give one name to several models."""
+    object: str = "model"
+    created: int = 0
+    """Not known; OpenAI's shape wants a number."""
+    owned_by: str = "market"
+    name: str
+    model_id: str
+    price_per_mtok: str
+    """The cheapest, in base units for 1,000,000 generated tokens."""
+    hosts: int
+    context_size: int
+    """The largest on offer."""
+
+
+class GatewayModels(msgspec.Struct, frozen=True, kw_only=True):
+    """The models that somebody serves now."""
+
+    object: str = "list"
+    data: tuple[GatewayModel, ...]
 
 
 class GatewayHealth(msgspec.Struct, frozen=True, kw_only=True):
     """How the gateway is."""
 
     status: str
-    """`ok`, or `no_host` while nobody serves anything."""
+    """`ok`, or the code of what keeps it from answering."""
+    reason: str
+    block: int
+    """Of the chain; 0 where it cannot be read."""
     models: int
     hosts: int
+    """That answered when they were asked for their offer."""
     busy: int
+    """Requests at work."""
+    idle: int
+    """Sessions that wait for a request."""
+    budget: str
+    budget_left: str
+    """What may still be deposited, in base units."""
 
 
 def gateway_app(market: Market, pool: Pool, api_key: str | None = None) -> Litestar:
     """The application. With `api_key`, requests must carry it as a bearer token."""
-    routes = [_completions(pool), _models(market), _health(market, pool)]
-    guards = [_guard(api_key)] if api_key else []
     return Litestar(
-        routes,
-        guards=guards,
+        [_completions(pool), *_models(market), _health(market, pool)],
+        guards=[_same_machine, _key_guard(api_key)] if api_key else [_same_machine],
         exception_handlers=HANDLERS,
         request_max_body_size=MAX_BODY_BYTES,
         openapi_config=None,
@@ -74,160 +93,126 @@ def gateway_app(market: Market, pool: Pool, api_key: str | None = None) -> Lites
     )
 
 
-def _guard(api_key: str) -> Any:
-    def check(connection: Any, _handler: Any) -> None:
-        given = connection.headers.get("authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(given.encode(), api_key.encode()):
-            raise HTTPException(status_code=UNAUTHORIZED, detail="the API key is missing or wrong")
+# -- who is answered ---------------------------------------------------------------------------------------------------
+
+
+def _same_machine(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
+    """Refuse what a web page could make a browser send: another host's name (DNS rebinding), a body that is not JSON
+    (which needs no permission across origins).
+    """
+    host = urlsplit("//" + connection.headers.get("host", "")).hostname or ""
+    if not _is_this_machine(host):
+        raise HTTPException(status_code=403, detail=f"host {host[:80]!r} is not this machine")
+    kind = connection.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if connection.scope.get("method") == "POST" and kind != "application/json":
+        raise HTTPException(status_code=415, detail="the body must be application/json")
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _key_guard(api_key: str) -> _Guard:
+    expected = f"Bearer {api_key}".encode()
+
+    def check(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
+        given = connection.headers.get("authorization", "").encode()
+        if connection.scope["path"] != "/health" and not hmac.compare_digest(given, expected):
+            raise HTTPException(status_code=401, detail="the API key is missing or wrong")
 
     return check
 
 
-def _completions(pool: Pool) -> Any:
+# -- routes ------------------------------------------------------------------------------------------------------------
+
+
+def _completions(pool: Pool) -> HTTPRouteHandler:
     @post("/v1/chat/completions", status_code=200)
-    async def completions(request: Request[Any, Any, Any]) -> Response[Any] | Stream:
-        asked = read_request(await request.body())
-        answer = _Answer(asked)
-        await answer.begin(pool)
-        if asked.stream:
-            return Stream(answer.events(), media_type=EVENT_STREAM, headers={"cache-control": "no-cache"})
-        return Response(await answer.whole())
+    async def completions(request: Request[Any, Any, Any]) -> ASGIApp:
+        return ChatAnswer(pool, read_request(await request.body()))
 
     return completions
 
 
-class _Answer:
-    """One request on its way. Holds a session from `begin` until the answer has ended, however it ends."""
-
-    def __init__(self, asked: ChatRequest) -> None:
-        self._asked = asked
-        self._id = f"chatcmpl-{os.urandom(12).hex()}"
-        self._created = int(time.time())
-        self._held = AsyncExitStack()
-        self._session: Session | None = None
-        self._pieces: AsyncGenerator[str, None] | None = None
-        self._first: str | None = None
-
-    async def begin(self, pool: Pool) -> None:
-        """Take a session and wait for the first text, so that what fails before it is an HTTP error. Raises FabstirError."""
-        conversation, question = self._asked.conversation()
-        try:
-            self._session = await self._held.enter_async_context(pool.session(self._asked.model, conversation))
-            self._pieces = self._session.prompt(question, **self._asked.options())
-            self._held.push_async_callback(self._pieces.aclose)
-            self._first = await anext(self._pieces, None)
-        except BaseException:
-            await self._held.aclose()
-            raise
-
-    async def _text(self) -> AsyncIterator[str]:
-        if self._first is not None and self._pieces is not None:
-            yield self._first
-            async for piece in self._pieces:
-                yield piece
-
-    async def whole(self) -> Completion:
-        """The answer in one piece."""
-        async with self._held:
-            text = "".join([piece async for piece in self._text()])
-            report = self._report
-        choice = Choice(AnswerMessage(text), FINISH.get(report.finish_reason, "stop"))
-        return Completion(
-            id=self._id, created=self._created, model=self._asked.model, choices=(choice,), usage=_usage(report)
-        )
-
-    async def events(self) -> AsyncIterator[bytes]:
-        """The answer as server-sent events. Leaving early, as when the client goes away, cancels it."""
-        async with self._held:
-            yield self._event(Delta(role="assistant", content=""))
-            try:
-                async for piece in self._text():
-                    yield self._event(Delta(content=piece))
-            except FabstirError as fault:
-                yield b"data: " + encode(_error(fault)) + b"\n\n"
-                return
-            report = self._report
-            yield self._event(Delta(), FINISH.get(report.finish_reason, "stop"))
-            if self._asked.stream_options is not None and self._asked.stream_options.include_usage:
-                yield _data(self._chunk((), _usage(report)))
-            yield b"data: [DONE]\n\n"
-
-    @property
-    def _report(self) -> AnswerReport:
-        report = self._session.last if self._session else None
-        if report is None:
-            raise AssertionError("an answer that ended has a report")
-        return report
-
-    def _event(self, delta: Delta, finish: str | None = None) -> bytes:
-        return _data(self._chunk((ChunkChoice(delta, finish),)))
-
-    def _chunk(self, choices: tuple[ChunkChoice, ...], usage: Usage | None = None) -> Chunk:
-        return Chunk(id=self._id, created=self._created, model=self._asked.model, choices=choices, usage=usage)
-
-
-def _data(chunk: Chunk) -> bytes:
-    return b"data: " + encode(chunk) + b"\n\n"
-
-
-def _usage(report: AnswerReport) -> Usage:
-    prompt, completion = report.prompt_tokens, report.completion_tokens
-    return Usage(prompt, completion, prompt + completion)
-
-
-def _models(market: Market) -> Any:
+def _models(market: Market) -> tuple[HTTPRouteHandler, HTTPRouteHandler]:
     @get("/v1/models")
-    async def models() -> ModelList:
-        return ModelList(
-            data=tuple(
-                ModelCard(
-                    id=model.name,
-                    created=0,
-                    owned_by=f"{model.hosts} host(s)",
-                    model_id=to_hex(model.model_id),
-                    price_per_mtok=str(model.cheapest),
-                    context_size=model.context_size,
-                    max_answer_tokens=model.context_size,
-                )
-                for model in await market.models()
-            )
+    async def models() -> GatewayModels:
+        return GatewayModels(data=_cards(await market.models()))
+
+    @get("/v1/models/{name:path}")
+    async def model(name: str) -> GatewayModel:
+        wanted = name.removeprefix("/")
+        for card in _cards(await market.models()):
+            if wanted in (card.id, card.model_id):
+                return card
+        raise error("model_unavailable", f"nobody offers {wanted[:80]!r}")
+
+    return models, model
+
+
+def _cards(listings: tuple[ModelListing, ...]) -> tuple[GatewayModel, ...]:
+    names = Counter(listing.name for listing in listings)
+    return tuple(
+        GatewayModel(
+            id=listing.name if names[listing.name] == 1 else to_hex(listing.model_id),
+            name=listing.name,
+            model_id=to_hex(listing.model_id),
+            price_per_mtok=str(listing.cheapest),
+            hosts=listing.hosts,
+            context_size=listing.context_size,
         )
+        for listing in listings
+    )
 
-    return models
 
-
-def _health(market: Market, pool: Pool) -> Any:
+def _health(market: Market, pool: Pool) -> HTTPRouteHandler:
     @get("/health")
     async def health() -> Response[GatewayHealth]:
-        models = await market.models()
-        hosts = sum(model.hosts for model in models)
-        found = GatewayHealth(status="ok" if hosts else "no_host", models=len(models), hosts=hosts, busy=pool.busy)
-        return Response(found, status_code=200 if hosts else 503)
+        fault, block, models, hosts = None, 0, 0, 0
+        try:
+            block = await market.block()
+            hosts = sum(candidate.offer is not None for candidate in await market.hosts())
+            models = len(await market.models())
+            if not models:
+                fault = error("no_host", "no host answers")
+        except FabstirError as raised:
+            fault = raised
+        found = GatewayHealth(
+            status=fault.code if fault else "ok",
+            reason=str(fault) if fault else "",
+            block=block,
+            models=models,
+            hosts=hosts,
+            busy=pool.busy,
+            idle=pool.idle,
+            budget=str(pool.purse.budget),
+            budget_left=str(pool.purse.left),
+        )
+        return Response(found, status_code=503 if fault else 200)
 
     return health
 
 
-# -- errors, in OpenAI's shape ----------------------------------------------------------------------------------------------
-
-
-def _error(fault: FabstirError, param: str | None = None) -> ErrorAnswer:
-    kind = "invalid_request_error" if fault.http_status < 500 else "api_error"
-    return ErrorAnswer(ErrorBody(message=str(fault), type=kind, code=fault.code, param=param))
+# -- errors, in OpenAI's shape -----------------------------------------------------------------------------------------
 
 
 def _ours(_request: Request[Any, Any, Any], fault: FabstirError) -> Response[ErrorAnswer]:
-    param = fault.detail.partition(":")[0] if fault.code == "request_invalid" and ":" in fault.detail else None
-    headers = {"retry-after": "5"} if fault.retryable else {}
-    return Response(_error(fault, param), status_code=fault.http_status, headers=headers)
+    param = fault.param if isinstance(fault, InvalidParameter) else None
+    headers = {"x-should-retry": "true" if fault.retryable else "false"}
+    return Response(ErrorAnswer.of(fault, param), status_code=fault.http_status, headers=headers)
 
 
 def _framework(_request: Request[Any, Any, Any], refused: HTTPException) -> Response[ErrorAnswer]:
-    return Response(_error(error("request_invalid", refused.detail)), status_code=refused.status_code)
+    fault = error("request_invalid", refused.detail)
+    return Response(ErrorAnswer.of(fault, status=refused.status_code), status_code=refused.status_code)
 
 
 def _unforeseen(_request: Request[Any, Any, Any], raised: Exception) -> Response[ErrorAnswer]:
     log.error("request_failed", exc_info=raised)
-    return Response(_error(error("node_failed")), status_code=500)
+    return Response(ErrorAnswer.of(error("node_failed")), status_code=500)
 
 
 HANDLERS: Final[ExceptionHandlersMap] = {FabstirError: _ours, HTTPException: _framework, Exception: _unforeseen}

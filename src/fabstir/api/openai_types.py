@@ -1,19 +1,28 @@
 """OpenAI's chat completions as this gateway speaks them: what is read, what is written, and which parameters are
 refused by name.
 
-Nothing is ignored that would change the answer: a parameter that no host of this version can honour gets
-`request_invalid`, unless it has its neutral value. Specification: docs/reference/gateway.md.
+Nothing is ignored that would change the answer: a parameter that is not served gets `request_invalid` with its name,
+unless it has its neutral value. Specification: docs/reference/gateway.md.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
 
-from fabstir.domain.errors import error
+from fabstir.domain.errors import CATALOGUE, FabstirError, PeerFault, error
 from fabstir.protocol.messages import ChatMessage
+
+
+class InvalidParameter(PeerFault):
+    """A request that is not served, and the parameter at fault."""
+
+    def __init__(self, param: str, why: str) -> None:
+        super().__init__(CATALOGUE["request_invalid"], f"{param}: {why}")
+        self.param: Final = param
 
 
 class TextPart(msgspec.Struct, frozen=True):
@@ -30,15 +39,16 @@ class InputMessage(msgspec.Struct, frozen=True):
     content: str | tuple[TextPart, ...] | None = None
 
     def message(self, place: int) -> ChatMessage:
-        """As the protocol has it. Raises PeerFault (`request_invalid`)."""
+        """As the protocol has it. Raises InvalidParameter."""
         role = "system" if self.role == "developer" else self.role
         if role not in ("system", "user", "assistant"):
-            raise error("request_invalid", f"messages[{place}].role: {self.role[:20]!r} is not served")
+            raise InvalidParameter(f"messages[{place}].role", f"{self.role[:20]!r} is not served")
         if isinstance(self.content, str):
             return ChatMessage(role, self.content)
         parts = self.content or ()
-        if any(part.type != "text" for part in parts):
-            raise error("request_invalid", f"messages[{place}].content: only text is served")
+        for number, part in enumerate(parts):
+            if part.type != "text":
+                raise InvalidParameter(f"messages[{place}].content[{number}].type", "only text is served")
         return ChatMessage(role, "".join(part.text for part in parts))
 
 
@@ -48,7 +58,11 @@ class StreamOptions(msgspec.Struct, frozen=True):
     include_usage: bool = False
 
 
-Stop = str | Annotated[tuple[str, ...], Meta(max_length=8)]
+StopText = Annotated[str, Meta(min_length=1, max_length=64)]
+Stop = StopText | Annotated[tuple[StopText, ...], Meta(max_length=8)]
+Limit = Annotated[int, Meta(ge=1, le=1 << 20)]
+DEFAULT_MAX_TOKENS: Final = 4096
+"""Where the request names no limit; OpenAI's default is the context, a host's own bound is usually this."""
 
 
 class ChatRequest(msgspec.Struct, frozen=True):
@@ -58,31 +72,30 @@ class ChatRequest(msgspec.Struct, frozen=True):
     messages: Annotated[tuple[InputMessage, ...], Meta(min_length=1)]
     stream: bool = False
     stream_options: StreamOptions | None = None
-    max_tokens: Annotated[int, Meta(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Meta(ge=1)] | None = None
+    max_tokens: Limit | None = None
+    max_completion_tokens: Limit | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
     seed: int | None = None
     stop: Stop | None = None
 
     def conversation(self) -> tuple[tuple[ChatMessage, ...], str]:
-        """What was said before, and the question. Raises PeerFault (`request_invalid`)."""
+        """What was said before, and the question. Raises InvalidParameter."""
         messages = [message.message(place) for place, message in enumerate(self.messages)]
         if messages[-1].role != "user" or not messages[-1].content:
-            raise error("request_invalid", "messages: the last one must be the user's, and not empty")
+            raise InvalidParameter("messages", "the last one must be the user's, and not empty")
         return tuple(messages[:-1]), messages[-1].content
 
     def options(self) -> dict[str, Any]:
-        """The keyword arguments of `Session.prompt` that were given."""
+        """The keyword arguments of `Session.prompt`; OpenAI's defaults where nothing is said."""
         stop = (self.stop,) if isinstance(self.stop, str) else self.stop
-        given = {
-            "max_tokens": self.max_completion_tokens or self.max_tokens,
+        return {
+            "max_tokens": self.max_completion_tokens or self.max_tokens or DEFAULT_MAX_TOKENS,
             "temperature": 1.0 if self.temperature is None else self.temperature,
             "top_p": 1.0 if self.top_p is None else self.top_p,
             "seed": None if self.seed is None else self.seed % 2**32,
-            "stop": stop,
+            "stop": stop or (),
         }
-        return {name: value for name, value in given.items() if value is not None}
 
 
 NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
@@ -102,26 +115,37 @@ NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     "prediction": (None,),
     "reasoning_effort": (None,),
     "web_search_options": (None,),
-    "best_of": (None, 1),
-    "suffix": (None, ""),
+    "store": (None, False),
 }
-"""Parameters that change an answer and are not served: only with one of these values."""
+"""Parameters that change what a request means and are not served: only with one of these values."""
 
-_decoder: Final = msgspec.json.Decoder(ChatRequest)
-_any: Final = msgspec.json.Decoder()
+WITHOUT_EFFECT: Final = frozenset(
+    ("user", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls")
+)
+"""Parameters that say something to OpenAI alone: read over."""
+
+_SERVED: Final = frozenset(field.encode_name for field in msgspec.structs.fields(ChatRequest))
+_PLACE: Final = re.compile(r" - at `\$\.?(.+)`$")
 
 
 def read_request(body: bytes) -> ChatRequest:
-    """Raises PeerFault (`request_invalid`) that names the parameter."""
+    """Raises PeerFault: InvalidParameter where a parameter is at fault."""
     try:
-        request = _decoder.decode(body)
-        raw = _any.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as unreadable:
-        raise error("request_invalid", str(unreadable)[:200]) from unreadable
-    for name, values in NEUTRAL.items():
-        if name in raw and raw[name] not in values:
-            raise error("request_invalid", f"{name}: not served by this version")
-    return request
+        raw = msgspec.json.decode(body, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as unreadable:
+        raise error("request_invalid", f"the body is no JSON object: {unreadable}"[:200]) from unreadable
+    for name, value in raw.items():
+        neutral = NEUTRAL.get(name)
+        if value is None or name in _SERVED or name in WITHOUT_EFFECT or (neutral and value in neutral):
+            continue
+        raise InvalidParameter(name[:64], "not served by this version")
+    try:
+        return msgspec.convert({name: value for name, value in raw.items() if name in _SERVED}, ChatRequest)
+    except msgspec.ValidationError as wrong:
+        place = _PLACE.search(str(wrong))
+        if place is None:
+            raise error("request_invalid", str(wrong)[:200]) from wrong
+        raise InvalidParameter(place[1][:64], str(wrong)[: place.start()][:200]) from wrong
 
 
 # -- what is written --------------------------------------------------------------------------------------------------------
@@ -199,10 +223,24 @@ class ErrorBody(msgspec.Struct, frozen=True):
 
 
 class ErrorAnswer(msgspec.Struct, frozen=True):
-    """The body of a failed request."""
+    """The body of a failed request, or the last event of a stream that broke."""
 
     error: ErrorBody
 
+    @classmethod
+    def of(cls, fault: FabstirError, param: str | None = None, status: int | None = None) -> ErrorAnswer:
+        """`fault` in OpenAI's shape."""
+        status = status or fault.http_status
+        kind = _KINDS.get(status, "invalid_request_error" if status < 500 else "server_error")
+        return cls(ErrorBody(message=str(fault), type=kind, code=fault.code, param=param))
 
+
+_KINDS: Final = {
+    401: "authentication_error",
+    402: "insufficient_quota",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
 FINISH: Final = {"stop": "stop", "length": "length", "deposit": "length", "cancelled": "stop"}
 """Our finish reasons in OpenAI's words; `deposit` is a length that money set."""

@@ -97,7 +97,7 @@ def _rows() -> tuple[ErrorSpec, ...]:
         ErrorSpec("engine_gone", Interrupted, True, 503, "The inference engine stopped; it is being restarted", "Send the prompt again; what was delivered stays delivered."),
         ErrorSpec("engine_failed", Interrupted, True, 500, "The inference engine reported an error", "Send the prompt again or change the request; the detail says what it reported."),
         ErrorSpec("engine_refused", Refused, False, 400, "The inference engine does not accept this request", "Change the request; the detail says what it reported."),
-        ErrorSpec("model_unavailable", Refused, False, 404, "This host does not serve that model", "See GET /v1/models."),
+        ErrorSpec("model_unavailable", Refused, False, 404, "That model is not served", "See GET /v1/models."),
         ErrorSpec("engine_unsuitable", LocalFault, False, 500, "The inference server does not report what metering needs: the id and log-probability of every token", "Use llama.cpp's server or vLLM; the detail says what is missing."),
         ErrorSpec("model_invalid", LocalFault, False, 500, "The model file cannot be loaded", "Check path and file; the detail has the engine's words."),
         ErrorSpec("journal_failed", LocalFault, False, 507, "The journal cannot be written; nothing is served without it", "Free disk space or fix permissions, then start again."),

@@ -73,7 +73,8 @@ class Directory:
         """The id of a model: written as its hash, or as the name that hosts give it.
 
         A name is only a host's word, so one that stands for two models is refused.
-        Raises Refused (`no_host`), PeerFault (`request_invalid`).
+        Raises Refused (`model_unavailable`, `no_host`), PeerFault
+        (`request_invalid`), ChainFault.
         """
         if model.startswith("0x"):
             try:
@@ -82,7 +83,11 @@ class Directory:
                 raise error("request_invalid", f"model {model!r}: {wrong}") from wrong
         ids = sorted(await self._named(model, refresh=False) or await self._named(model, refresh=True))
         if not ids:
-            raise error("no_host", f"nobody offers a model named {model!r}")
+            offers = [candidate.offer for candidate in self._candidates if candidate.offer]
+            names = sorted({offered.name for offer in offers for offered in offer.models})
+            if not names:
+                raise error("no_host", "no host answers")
+            raise error("model_unavailable", f"nobody offers {model[:80]!r}; there is {', '.join(names[:20])}"[:400])
         if len(ids) > 1:
             listed = ", ".join(map(to_hex, ids))
             raise error("request_invalid", f"hosts call several models {model!r}: name one of {listed}")

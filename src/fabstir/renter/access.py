@@ -20,7 +20,7 @@ from fabstir.ports.clock import Clock
 from fabstir.ports.transport import Transport
 from fabstir.protocol.messages import ChatMessage
 from fabstir.renter.jobs import Jobs, RenterJob
-from fabstir.renter.link import Link
+from fabstir.renter.link import Link, require_size
 from fabstir.renter.purse import Purse
 from fabstir.renter.settings import RenterSettings
 from fabstir.renter.settling import Settlement
@@ -122,6 +122,10 @@ class Access:
             if not link.usable:
                 raise link.left or link.lost or link.job.spoiled or error("host_unreachable", "the session has ended")
             if link.context != context:
+                if not _fits(context, link.job.host, link.job.max_message_bytes, setbacks):
+                    self.link = None
+                    await link.close()
+                    return None
                 await link.open(self._session, context)
         except _HOST_FAILED as fault:
             self.link = None
@@ -136,6 +140,8 @@ class Access:
     async def _next(self, context: Context, setbacks: Setbacks) -> Link | None:
         """The best host that has not failed in this answer. It is called before anything is paid."""
         ranked = await self._choose(setbacks)
+        if not _fits(context, ranked.offer.host, ranked.offer.max_message_bytes, setbacks):
+            return None
         try:
             transport = await self._parts.dial(ranked.candidate.entry.url)
         except _HOST_FAILED as fault:
@@ -143,6 +149,7 @@ class Access:
             return None
         try:
             job = await self._job_with(ranked)
+            job.max_message_bytes = ranked.offer.max_message_bytes
         except BaseException:
             transport.abort()
             raise
@@ -166,6 +173,11 @@ class Access:
         if choice.ranked:
             return choice.ranked[0]
         richer = await directory.choose(msgspec.structs.replace(order, budget=self._purse.budget), setbacks.given_up)
+        left = self._purse.left
+        if richer.ranked:
+            await jobs.collect(self._purse)
+        if self._purse.left > left:
+            return await self._choose(setbacks)
         raise _nobody(choice, setbacks, self._purse if richer.ranked else None)
 
     async def _job_with(self, ranked: Ranked) -> RenterJob:
@@ -177,6 +189,7 @@ class Access:
         spare = jobs.spare(ranked, self._model, purse)
         if spare is not None:
             purse.take(spare.id, spare.ledger.deposit)
+            spare.purse = purse
         job = spare or await jobs.open(ranked, self._model, purse)
         job.in_use = True
         self.jobs.append(job)
@@ -246,10 +259,7 @@ class Access:
         """Where the deposits are, oldest job first."""
         settlements = []
         for job in self.jobs:
-            settlement = await self._parts.jobs.settle(job, reclaim=reclaim)
-            if settlement.over:
-                self._purse.settled(job.id, settlement.owed)
-            settlements.append(settlement)
+            settlements.append(await self._parts.jobs.settle(job, reclaim=reclaim))
         return tuple(settlements)
 
     async def _end(self, link: Link) -> None:
@@ -273,6 +283,16 @@ class Access:
         await self._end(Link(job, transport, self._parts.jobs, self._parts.clock, self._parts.settings))
 
 
+def _fits(context: Context, host: Address, limit: int, setbacks: Setbacks) -> bool:
+    """The conversation is not longer than the host reads; else another one is asked, and this one is not blamed."""
+    try:
+        require_size(context, limit)
+    except PeerFault as fault:
+        setbacks.given_up[host] = fault
+        return False
+    return True
+
+
 def _nobody(choice: Choice, setbacks: Setbacks, purse: Purse | None) -> FabstirError:
     """Why no host is left. `purse` is given where more money would help."""
     said = [f"0x{host.hex()[:8]} said {fault.code} ({fault.detail})" for host, fault in setbacks.given_up.items()]
@@ -280,4 +300,6 @@ def _nobody(choice: Choice, setbacks: Setbacks, purse: Purse | None) -> FabstirE
     story = "; ".join(said + others)
     if purse is not None:
         return error("budget_exceeded", f"{purse.left} of {purse.budget} base units left; {story}")
+    if {fault.code for fault in setbacks.given_up.values()} == {"message_too_large"}:
+        return error("message_too_large", story)
     return error("hosts_exhausted" if said else "no_host", story)

@@ -42,6 +42,7 @@ from fabstir.renter.settling import Settlement, Stage, Step, reclaim_step, settl
 
 STREAM_PREFIX: Final = "rent:"
 AUTHORIZATION_SECONDS: Final = 3_600
+DEFAULT_MESSAGE_BYTES: Final = 1 << 20
 _SURELY_NOT_OPENED: Final = frozenset(("chain_reverted", "funds_insufficient"))
 """After any other fault of the chain the transaction may still be mined."""
 
@@ -55,8 +56,12 @@ class RenterJob:
         self.ledger: Final = ledger
         self.core: Final = RenterSession(ledger, SigningKey(ledger.planned.session_key))
         self.url: Final = ledger.planned.host_url
+        self.max_message_bytes = DEFAULT_MESSAGE_BYTES
+        """What the host reads, by its offer."""
         self.in_use = False
         """A session of this process holds it."""
+        self.purse: Purse | None = None
+        """What its deposit was taken from."""
         self.spoiled: FabstirError | None = None
         """Why it is not used again: the host broke the protocol, or the journal failed."""
 
@@ -195,6 +200,7 @@ class Jobs:
         planned = JobPlanned(terms, deposit, self.contract, secret, ranked.candidate.entry.url, self._clock.now())
         job = RenterJob(RenterLedger(planned))
         purse.take(job.id, deposit)
+        job.purse = purse
         try:
             await self.store(job, (planned,))
             self._jobs[job.id] = job
@@ -264,8 +270,16 @@ class Jobs:
         if settlement.over and ledger.settled is None:
             await self.record(job, JobSettled(settlement.owed, settlement.refund, self._clock.now()))
             self._jobs.pop(job.id, None)
+            if job.purse is not None:
+                job.purse.settled(job.id, settlement.owed)
             log.info("job_settled", job_id=job.id, owed=settlement.owed, state=settlement.stage.value)
         return settlement
+
+    async def collect(self, purse: Purse) -> None:
+        """Look which jobs that were paid from `purse` are settled by now: what they did not cost is there again."""
+        for job in self.unsettled:
+            if job.purse is purse:
+                await self.settle(job)
 
     async def _take_step(self, job: RenterJob, step: Step) -> None:
         terms, name, chain, released = job.ledger.terms, to_hex(job.id), self._chain, job.ledger.released

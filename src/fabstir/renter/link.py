@@ -56,6 +56,8 @@ AnswerEvent = Deliver | AnswerDone | AnswerBroken
 T = TypeVar("T")
 
 WATCH_SECONDS: Final = 1.0
+ENVELOPE_BYTES: Final = 2048
+"""Of a message beside what is said in it: terms, signatures, names."""
 
 
 class Link:
@@ -109,7 +111,8 @@ class Link:
         return ready
 
     async def ask(self, question: Ask) -> None:
-        """Send the question; its answer comes with `next`."""
+        """Send the question; its answer comes with `next`. Raises PeerFault (`message_too_large`)."""
+        require_size(question, self.job.max_message_bytes)
         await self._command(question)
 
     async def next(self, patience: float | None = None) -> AnswerEvent:
@@ -168,8 +171,8 @@ class Link:
             await self._pull(self._settings.greeting_patience)
 
     async def _sift(self) -> None:
-        """Our cancel crossed the end of the answer. A host may refuse it then, and that must not be taken for a refusal of
-        what we send next: once it has answered a ping, it has said whatever it had to say.
+        """Our cancel crossed the end of the answer. A host may refuse it then, and that must not be taken for a refusal
+        of what we send next: once it has answered a ping, it has said whatever it had to say.
         """
         self._pings += 1
         await self._send(Ping(id=self._pings))
@@ -177,7 +180,9 @@ class Link:
             await self._pull(self._settings.greeting_patience)
 
     async def _pull(self, patience: float) -> None:
-        """Take in one message of the host, or the end of the connection. Raises the latter unless it cut an answer off."""
+        """Take in one message of the host, or the end of the connection. Raises the latter unless it cut an answer
+        off.
+        """
         await self._settle_acting()
         self._raise_fault()
         streaming = self._core.state is RenterState.RECEIVING
@@ -240,7 +245,9 @@ class Link:
                     self._events.append(effect)
 
     async def _tell(self, message: FromRenter) -> None:
-        """A host may repeat its last receipt; what was acknowledged on this connection has arrived and is not repeated."""
+        """A host may repeat its last receipt; what was acknowledged on this connection has arrived and is not
+        repeated.
+        """
         if isinstance(message, ReceiptAck):
             self._owes_receipt = False
             if message.tokens == self._acknowledged:
@@ -268,3 +275,13 @@ class Link:
 
     def _now(self) -> float:
         return self._clock.monotonic()
+
+
+def require_size(said: object, limit: int) -> None:
+    """Before anything is sent: a host drops the connection over a message that is larger than it reads.
+
+    Raises PeerFault (`message_too_large`).
+    """
+    size = len(encode(said)) + ENVELOPE_BYTES
+    if size > limit:
+        raise error("message_too_large", f"{size} bytes, the host reads {limit}")

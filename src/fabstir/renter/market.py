@@ -117,8 +117,8 @@ class Market:
         return Session(self._parts, model_id, purse, context)
 
     async def resolve(self, model: str) -> ModelId:
-        """The id of a model: written as its hash, or as the name that hosts give it. Raises Refused (`no_host`), PeerFault
-        (`request_invalid`), ChainFault.
+        """The id of a model: written as its hash, or as the name that hosts give it. Raises Refused (`no_host`),
+        PeerFault (`request_invalid`), ChainFault.
         """
         return await self._directory.resolve(model)
 
@@ -127,6 +127,10 @@ class Market:
     async def hosts(self, *, refresh: bool = False) -> tuple[Candidate, ...]:
         """Every registered host and what it offers. Raises ChainFault."""
         return await self._directory.candidates(refresh=refresh)
+
+    async def block(self) -> int:
+        """The chain's newest block: whether it can be read at all. Raises ChainFault."""
+        return await self._chain.block_number()
 
     async def models(self) -> tuple[ModelListing, ...]:
         """What is served now, by name. Raises ChainFault."""

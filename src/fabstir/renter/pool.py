@@ -1,8 +1,9 @@
 """Sessions that are kept for whoever asks next: what the gateway serves its requests with.
 
-One session, and so one job and one connection, serves many requests one after the other; several serve them at the same time, up to a limit. Each
-request brings its whole conversation; it gets the idle session that holds that conversation already, else any idle one, else a new one. All of them pay
-from one purse. Never mixes two conversations: whatever a session held before is replaced before the question is asked.
+One session, and so one job and one connection, serves many requests one after the other; several serve them at the same
+time, up to a limit. Each request brings its whole conversation; it gets the idle session that holds that conversation
+already, else any idle one, else a new one. All of them pay from one purse. Never mixes two conversations: whatever a
+session held before is replaced before the question is asked.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class Pool:
         self._idle: list[Session] = []
         """The one that was used last comes last."""
         self._busy: set[Session] = set()
+        self._at_work = 0
+        """Requests that have a place, those that are still looking for a session included."""
         self._places = asyncio.Semaphore(limit)
         self._closed = False
 
@@ -58,13 +61,17 @@ class Pool:
         async with self._places:
             if self._closed:
                 raise error("draining", "the gateway shuts down")
-            session = await self._find(await self.market.resolve(model), conversation)
-            self._busy.add(session)
+            self._at_work += 1
             try:
-                yield session
+                session = await self._find(await self.market.resolve(model), conversation)
+                self._busy.add(session)
+                try:
+                    yield session
+                finally:
+                    self._busy.discard(session)
+                    self._idle.append(session)
             finally:
-                self._busy.discard(session)
-                self._idle.append(session)
+                self._at_work -= 1
 
     async def close(self) -> None:
         """End every session and let the hosts settle. Requests at work are cut off. Idempotent."""
@@ -73,17 +80,15 @@ class Pool:
         await asyncio.gather(*(session.close() for session in sessions))
 
     async def _find(self, model: ModelId, conversation: Context) -> Session:
-        session = next((one for one in reversed(self._idle) if (one.model, one.conversation) == (model, conversation)), None)
+        session = next(
+            (one for one in reversed(self._idle) if (one.model, one.conversation) == (model, conversation)), None
+        )
         session = session or next((one for one in reversed(self._idle) if one.model == model), None)
         if session is None:
-            if len(self._idle) + len(self._busy) >= self._limit:
-                await self._make_room()
+            if len(self._idle) + self._at_work > self._limit:
+                await self._idle.pop(0).close()  # the one of another model that has waited longest
             return await self.market.start_session(model, context=conversation, purse=self.purse)
         self._idle.remove(session)
         if session.conversation != conversation:
             await session.rebase(conversation)
         return session
-
-    async def _make_room(self) -> None:
-        """End the session that has waited longest, of another model."""
-        await self._idle.pop(0).close()
