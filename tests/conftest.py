@@ -7,12 +7,23 @@ everything in it is pinned by hash.
 from __future__ import annotations
 
 import logging
+import importlib.util
 import os
 from collections.abc import Iterator
 
 import pytest
 import structlog
 from hypothesis import settings
+
+EVM = importlib.util.find_spec("pyrevm") is not None
+"""The in-process EVM has wheels up to Python 3.12. Elsewhere the contracts are tested by forge and on anvil only."""
+collect_ignore = [] if EVM else ["contracts", "proofs/test_on_chain.py", "scenarios/test_settlement_matrix.py"]
+
+
+def pytest_report_header() -> str:
+    """Say what this interpreter cannot run."""
+    return "in-process EVM: " + ("pyrevm" if EVM else "none for this Python; tests that need it are left out")
+
 
 settings.register_profile("dev", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
