@@ -302,15 +302,18 @@ async def test_an_error_of_an_unknown_code_is_a_failed_host() -> None:
 async def test_a_conversation_that_no_host_reads_is_refused_before_anything_is_paid() -> None:
     """Hosts say in their offers how much they read; nobody is blamed for a conversation that is longer."""
     context = (ChatMessage("user", "x" * 20_000), ChatMessage("assistant", "y"))
-    async with world_of(100_000, max_message_bytes=16_384) as world, world.market() as market:
-        async with market.session(MODEL, context=context) as session:
-            with pytest.raises(FabstirError, match="message_too_large.*the host reads 16384"):
-                await gather(session.prompt("hi"))
-            assert world.chain.state.jobs == {}
-            await world.host(200_000)
-            await market.hosts(refresh=True)
-            assert await gather(session.prompt("hi")) == "You said: hi"
-            with pytest.raises(FabstirError, match="message_too_large"):
-                await gather(session.prompt("z" * (1 << 20)))
-            assert await gather(session.prompt("hi")) == "You said: hi"
-            assert len(world.chain.state.jobs) == 1
+    async with (
+        world_of(100_000, max_message_bytes=16_384) as world,
+        world.market() as market,
+        market.session(MODEL, context=context) as session,
+    ):
+        with pytest.raises(FabstirError, match="message_too_large.*the host reads 16384"):
+            await gather(session.prompt("hi"))
+        assert world.chain.state.jobs == {}
+        await world.host(200_000)
+        await market.hosts(refresh=True)
+        assert await gather(session.prompt("hi")) == "You said: hi"
+        with pytest.raises(FabstirError, match="message_too_large"):
+            await gather(session.prompt("z" * (1 << 20)))
+        assert await gather(session.prompt("hi")) == "You said: hi"
+        assert len(world.chain.state.jobs) == 1

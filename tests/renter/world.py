@@ -209,7 +209,7 @@ class Host:
 
     async def start(self) -> None:
         await self.node.start()
-        models = ((MODEL, self.settings.price),)
+        models = ((self.settings.model_id, self.settings.price),)
         await self.world.chain.view(self.key.address).register_host(f"register:{self.url}", self.url, models)
 
     async def dial(self) -> Transport:

@@ -143,8 +143,8 @@ def _models(market: Market) -> tuple[HTTPRouteHandler, HTTPRouteHandler]:
         return GatewayModels(data=_cards(await market.models()))
 
     @get("/v1/models/{name:path}")
-    async def model(name: str) -> GatewayModel:
-        wanted = name.removeprefix("/")
+    async def model(request: Request[Any, Any, Any]) -> GatewayModel:
+        wanted = str(request.path_params["name"]).removeprefix("/")
         for card in _cards(await market.models()):
             if wanted in (card.id, card.model_id):
                 return card

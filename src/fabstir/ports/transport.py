@@ -14,8 +14,8 @@ class Transport(Protocol):
         ...
 
     async def receive(self) -> bytes | str:
-        """The next message. Raises Interrupted (its code says why) once the connection is gone, PeerFault for a message that cannot be
-        one (the connection stands)."""
+        """The next message; a caller that is cancelled while it waits takes none away. Raises Interrupted (its code says why) once the
+        connection is gone, PeerFault for a message that cannot be one (the connection stands)."""
         ...
 
     async def close(self, code: str) -> None:

@@ -1,7 +1,7 @@
 """Two ends of a connection in memory: what one sends the other receives, in order, and nothing is ever lost on the way.
 
-Each end keeps the contract of `fabstir.ports.transport.Transport`. A test holds the renter's end and sees what a socket cannot
-show: with which code it was closed, and what an end that is not read does to the other. Never opens a socket.
+Each end keeps the contract of `fabstir.ports.transport.Transport`. A test holds the renter's end and sees what a socket
+cannot show: with which code it was closed, and what an end that is not read does to the other. Never opens a socket.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ class TransportEnd:
 
     def __init__(self, capacity: int) -> None:
         self._arriving: asyncio.Queue[bytes | str] = asyncio.Queue(capacity)
+        self._filled = asyncio.Event()
         self._gone = asyncio.Event()
         self._peer: TransportEnd
         self.code: str | None = None
@@ -33,13 +34,14 @@ class TransportEnd:
 
     async def send(self, message: bytes | str) -> None:
         """Hand over one message; waits while the other end does not read."""
-        await self._unless_gone(self._peer._arriving.put(message))
+        await self._unless_gone(self._peer._arrive(message))
 
     async def receive(self) -> bytes | str:
-        """The next message; what was sent before a close still arrives."""
-        if not self._arriving.empty():
-            return self._arriving.get_nowait()
-        return await self._unless_gone(self._arriving.get())
+        """The next message; what was sent before a close still arrives. A caller that is cancelled takes none away."""
+        while self._arriving.empty():
+            self._filled.clear()
+            await self._unless_gone(self._filled.wait())
+        return self._arriving.get_nowait()
 
     async def close(self, code: str) -> None:
         """Close both ends; the other one may still read what was sent."""
@@ -52,6 +54,10 @@ class TransportEnd:
         for end in (self, self._peer):
             end.code = end.code or "aborted"
             end._gone.set()
+
+    async def _arrive(self, message: bytes | str) -> None:
+        await self._arriving.put(message)
+        self._filled.set()
 
     async def _unless_gone(self, step: Coroutine[Any, Any, T]) -> T:
         """The result of `step`; raises where this end is closed, or is closed before that."""
