@@ -6,8 +6,8 @@ everything in it is pinned by hash.
 
 from __future__ import annotations
 
-import logging
 import importlib.util
+import logging
 import os
 from collections.abc import Iterator
 

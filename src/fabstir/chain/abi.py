@@ -1,8 +1,8 @@
 """What the generated bindings are made of: calldata, return values, logs and custom errors, to and from Python values.
 
-Knows the ABI encoding and nothing of any contract; sends nothing. An address is 20 raw bytes, a bytes32 is 32 raw bytes, a struct is a
-NamedTuple in the field order of its Solidity source. Needs eth_abi only, so that importing it stays cheap (web3 costs 2 s).
-`contracts/tools/bindings.py` writes `fabstir.chain.bindings` on top of it.
+Knows the ABI encoding and nothing of any contract; sends nothing. An address is 20 raw bytes, a bytes32 is 32 raw
+bytes, a struct is a NamedTuple in the field order of its Solidity source. Needs eth_abi only, so that importing it
+stays cheap (web3 costs 2 s). `contracts/tools/bindings.py` writes `fabstir.chain.bindings` on top of it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """One account's transactions as an endpoint sees them: estimate, nonce, push, receipt.
 
-Stateless: asks and translates, remembers nothing and decides nothing about sending again (that is `outbox`). Raises ChainFault.
+Stateless: asks and translates, remembers nothing and decides nothing about sending again (that is `outbox`). Raises
+ChainFault.
 """
 
 from __future__ import annotations

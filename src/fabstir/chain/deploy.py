@@ -1,7 +1,8 @@
 """Puts the contracts on a chain and does what their owner may do: approve models, and on the devnet mint test USDC.
 
-Works once and waits for each receipt; not for the path of a session. The verifier that ships with the package was made with the development
-reference string, so anything but chain id 31337 is refused (`srs_development_only`). Specification: contracts/src.
+Works once and waits for each receipt; not for the path of a session. The verifier that ships with the package was made
+with the development reference string, so anything but chain id 31337 is refused (`srs_development_only`).
+Specification: contracts/src.
 """
 
 from __future__ import annotations

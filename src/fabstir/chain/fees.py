@@ -1,7 +1,7 @@
 """What a transaction offers for gas: EIP-1559 fees, their bump on a stuck nonce, and the bound.
 
-Pure. The base fee is refunded down to what the block asks, so head-room costs nothing and saves bumps (research/chain.md 3.2). Nothing
-above `cap` is ever signed: where the chain asks for more, the transaction waits.
+Pure. The base fee is refunded down to what the block asks, so head-room costs nothing and saves bumps
+(research/chain.md 3.2). Nothing above `cap` is ever signed: where the chain asks for more, the transaction waits.
 """
 
 from __future__ import annotations

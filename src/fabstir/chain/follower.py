@@ -1,8 +1,9 @@
 """Follows the logs of contracts by block range, and takes back what a reorganisation took back.
 
-Pulls, so that nothing is missed: a subscription may wake it early and may be lost at no cost. Each step asks one endpoint only, because a
-second one that lags would answer with an empty list for blocks that it lacks; the last few blocks are read again for the same
-reason. The place moves on only when the consumer has taken a batch. Never decides what an event means. See research/chain.md 3.2.
+Pulls, so that nothing is missed: a subscription may wake it early and may be lost at no cost. Each step asks one
+endpoint only, because a second one that lags would answer with an empty list for blocks that it lacks; the last few
+blocks are read again for the same reason. The place moves on only when the consumer has taken a batch. Never decides
+what an event means. See research/chain.md 3.2.
 """
 
 from __future__ import annotations

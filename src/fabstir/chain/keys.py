@@ -1,7 +1,8 @@
 """Key files: one secp256k1 key in one file of mode 0600.
 
-Two forms. Encrypted: Web3 Secret Storage (JSON, scrypt), which every Ethereum wallet reads. Plain: 0x-prefixed hexadecimal, allowed on the
-devnet only, where money is play money. Raises `key_missing`, `key_invalid`. Never logs, prints or returns a key to anybody but its caller.
+Two forms. Encrypted: Web3 Secret Storage (JSON, scrypt), which every Ethereum wallet reads. Plain: 0x-prefixed
+hexadecimal, allowed on the devnet only, where money is play money. Raises `key_missing`, `key_invalid`. Never logs,
+prints or returns a key to anybody but its caller.
 """
 
 from __future__ import annotations

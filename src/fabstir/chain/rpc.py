@@ -1,8 +1,9 @@
 """JSON-RPC over several endpoints in a fixed order of preference.
 
-An endpoint that cannot be reached, answers 5xx or 429, or reports a fault of its own is passed over and rests for a while; an answer about
-the call itself (a revert, a bad nonce) is final and never retried elsewhere. Raises `chain_unreachable` when nobody answers, `RpcError`
-(inside this package) for an endpoint's final error. Does not know what it carries: fees, nonces and reverts are decided by its callers.
+An endpoint that cannot be reached, answers 5xx or 429, or reports a fault of its own is passed over and rests for a
+while; an answer about the call itself (a revert, a bad nonce) is final and never retried elsewhere. Raises
+`chain_unreachable` when nobody answers, `RpcError` (inside this package) for an endpoint's final error. Does not know
+what it carries: fees, nonces and reverts are decided by its callers.
 """
 
 from __future__ import annotations

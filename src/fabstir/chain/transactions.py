@@ -1,7 +1,8 @@
 """EIP-1559 transactions: how they are encoded, signed, named and read back.
 
-Pure, and small enough to need no library: the one transaction type of Base with an empty access list, signed with coincurve
-(tests/chain/test_transactions.py holds it against eth_account). Specification: EIP-1559, EIP-2718, the RLP appendix of the Yellow Paper.
+Pure, and small enough to need no library: the one transaction type of Base with an empty access list, signed with
+coincurve (tests/chain/test_transactions.py holds it against eth_account). Specification: EIP-1559, EIP-2718, the RLP
+appendix of the Yellow Paper.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """web3.py on top of our failover RPC.
 
-web3 has contract factories, receipts and a signing middleware, and no failover; `connect_web3` gives both. For work that happens once
-(deployment, administration): a contract call through web3 costs 7-12 ms of Python, so reads and the outbox use the bindings directly.
-Importing web3 takes 1-2 s; only this module does it, and only when called.
+web3 has contract factories, receipts and a signing middleware, and no failover; `connect_web3` gives both. For work
+that happens once (deployment, administration): a contract call through web3 costs 7-12 ms of Python, so reads and the
+outbox use the bindings directly. Importing web3 takes 1-2 s; only this module does it, and only when called.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A clock that moves only when a test moves it.
 
-Implements `fabstir.ports.clock.Clock`. `advance` wakes sleepers in the order of their deadlines, ties in the order in which they went
-to sleep, each at exactly its deadline; so a scenario with timers runs the same way every time and takes no wall time.
+Implements `fabstir.ports.clock.Clock`. `advance` wakes sleepers in the order of their deadlines, ties in the order in
+which they went to sleep, each at exactly its deadline; so a scenario with timers runs the same way every time and takes
+no wall time.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The journal and the outbox store in memory, with a hook at every write.
 
-Implements `fabstir.ports.journal.Journal` and `OutboxStore`. What was written belongs to the "disk", which outlives the journal object:
-`reopen()` gives the next process its journal over the same disk and makes the old object refuse every write, as a killed process
-would. Never writes a file.
+Implements `fabstir.ports.journal.Journal` and `OutboxStore`. What was written belongs to the "disk", which outlives the
+journal object: `reopen()` gives the next process its journal over the same disk and makes the old object refuse every
+write, as a killed process would. Never writes a file.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """A prover for tests of other parts: deterministic, in memory, and worth nothing as a proof.
 
-It keeps the promises of `fabstir.ports.prover.Prover` that callers build on (records of one checkpoint, a commitment that a proof must
-match, a verdict that depends on every public word), so that a caller's mistake fails here as it fails with ezkl. Its `circuit_id` reads
-as ASCII that it is a test double; no `ProofSystem` on any chain knows it. Specification: `fabstir.ports.prover`.
+It keeps the promises of `fabstir.ports.prover.Prover` that callers build on (records of one checkpoint, a commitment
+that a proof must match, a verdict that depends on every public word), so that a caller's mistake fails here as it fails
+with ezkl. Its `circuit_id` reads as ASCII that it is a test double; no `ProofSystem` on any chain knows it.
+Specification: `fabstir.ports.prover`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The compiled contracts, one JSON file each: {abi, bytecode, deployedBytecode, storageLayout, solcVersion, sourceHash}.
 
-Written by contracts/tools/build.py, checked for being current, shipped in the package: a user needs no compiler and no Node.
-Most code wants `fabstir.chain.bindings`; this is for deployment and for comparing what stands on a chain.
+Written by contracts/tools/build.py, checked for being current, shipped in the package: a user needs no compiler and no
+Node. Most code wants `fabstir.chain.bindings`; this is for deployment and for comparing what stands on a chain.
 """
 
 from __future__ import annotations
