@@ -39,7 +39,7 @@ demo: install ## A whole market on this machine: two hosts, a renter, a crash, p
 
 .PHONY: bench
 bench: install ## Every benchmark, one JSON object each
-	@for file in benchmarks/[a-z]*.py; do $(BIN)/python "$$file"; done
+	@for file in $$(grep -l __main__ benchmarks/*.py); do $(BIN)/python "$$file" --json; done
 
 # -- testing ------------------------------------------------------------------------------------------------------------
 
