@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI, WebSocketException
+from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from fabstir.domain.errors import error
 from fabstir.ports.transport import Transport
@@ -31,7 +31,7 @@ _REASON_BYTES: Final = 100
 async def dial(url: str) -> Transport:
     """Open the WebSocket of the host at base `url`."""
     try:
-        connection = await connect(
+        connection = await _Connect(
             websocket_url(url),
             compression="deflate",
             max_size=MAX_MESSAGE_BYTES,
@@ -41,9 +41,16 @@ async def dial(url: str) -> Transport:
             user_agent_header=None,
             proxy=None,
         )
-    except (OSError, TimeoutError, InvalidURI, InvalidHandshake, WebSocketException) as refused:
+    except (OSError, ValueError, WebSocketException) as refused:  # the URL is whatever a stranger registered
         raise error("host_unreachable", f"{url}: {refused}"[:200]) from refused
     return WebSocketTransport(connection)
+
+
+class _Connect(connect):
+    """Never goes where a host sends it: a redirect would make the renter call any address."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
 
 
 def websocket_url(url: str) -> str:
