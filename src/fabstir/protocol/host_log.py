@@ -156,7 +156,9 @@ class HostLedger:
         self.checkpointed = Tokens(0)
         self.commitment: CommitmentMade | None = None
         self.provable: VoucherAccepted | None = None
-        """The voucher that stood when the last tree was committed: what a proof of that tree lets the host redeem."""
+        """The best voucher within the last tree that was committed: what a proof of that tree lets the host redeem."""
+        self._beyond: dict[int, VoucherAccepted] = {}
+        """Tokens -> voucher, from the end of the closed checkpoints on."""
         self.proofs: list[ProofAccepted] = []
         self.finished = ""
         self.closed: JobClosed | None = None
@@ -180,6 +182,12 @@ class HostLedger:
     def acknowledged(self) -> Tokens:
         """Tokens that the renter signed for."""
         return self.voucher.tokens if self.voucher else Tokens(0)
+
+    @property
+    def covered(self) -> VoucherAccepted | None:
+        """The voucher that ends where the closed checkpoints end: a proof of them lets the host redeem it, however many newer ones
+        there are."""
+        return self._beyond.get(self.checkpointed)
 
     @property
     def exposed(self) -> int:
@@ -215,6 +223,7 @@ class HostLedger:
             case VoucherAccepted():
                 self.voucher = event
                 self.heads = {n: h for n, h in self.heads.items() if n >= event.tokens}
+                self._beyond[event.tokens] = event
             case TurnEnded():
                 self.in_turn = False
             case Resynced():
@@ -226,9 +235,10 @@ class HostLedger:
             case CheckpointClosed():
                 self.checkpoints.append(Checkpoint(event.commitment, event.tokens))
                 self.checkpointed = Tokens(self.checkpointed + event.tokens)
+                self._beyond = {n: v for n, v in self._beyond.items() if n >= self.checkpointed}
             case CommitmentMade():
                 self.commitment = event
-                self.provable = self.voucher
+                self.provable = self.voucher if self.acknowledged <= event.tokens else self.covered
             case ProofAccepted():
                 self.proofs.append(event)
             case JobClosed():

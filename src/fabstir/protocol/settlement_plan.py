@@ -12,12 +12,11 @@ from typing import Final
 
 import msgspec
 
-from fabstir.domain.ids import Hash32
 from fabstir.domain.money import BaseUnits, Tokens, cost
 from fabstir.domain.terms import JobState, ProofPolicy
 from fabstir.protocol.commitments import CHECKPOINT_TOKENS, tree_root
 from fabstir.protocol.host_log import CommitmentMade, HostLedger, VoucherAccepted
-from fabstir.protocol.settlement import BLOCKHASH_WINDOW, SEED_DELAY, claimable_by_proof
+from fabstir.protocol.settlement import BLOCKHASH_WINDOW, SEED_DELAY
 
 
 class SettlementRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,18 +132,42 @@ def plan(ledger: HostLedger, situation: Situation, rules: SettlementRules) -> Ac
         return Rest("closed")
     if job.closed:
         return NoteClosed(job.owed, BaseUnits(job.deposit - job.owed))
-    finishing = is_finishing(ledger, situation, rules)
-    tail = finishing and _tail_value(ledger, job) >= rules.claim_tail_above
-    if not finishing and not _redemption_due(ledger, job, rules):
+    if is_finishing(ledger, situation, rules):
+        return _finish(ledger, situation, rules)
+    if ledger.amount(ledger.acknowledged) - job.owed < rules.redeem_above:
         return _early_checkpoint(ledger)
-    if not finishing and (ready := _redeemable(ledger, job)) is not None:
-        return RedeemVoucher(ready)  # while the session runs on, or the proofs would chase its vouchers for ever
-    return (
-        _prove(ledger, situation, tail)
-        or _redeem(ledger, job, closing=finishing and not tail)
-        or _claim_tail(ledger, job, tail)
-        or (CloseJob(None) if finishing else NOT_DUE)
-    )
+    return _redeem_running(ledger, situation, rules)
+
+
+def _finish(ledger: HostLedger, situation: Situation, rules: SettlementRules) -> Action:
+    """Collect everything, then close; the last voucher travels with the close where nothing comes after it."""
+    job = situation.job
+    tail = _tail_value(ledger, job) >= max(1, rules.claim_tail_above)
+    ready = _redeemable(ledger, job)
+    if tail and ready is not None and ready is ledger.voucher:
+        return RedeemVoucher(
+            ready
+        )  # before the proof of the tail: signed money does not wait for a prover that it does not need
+    needed = Tokens(0)
+    if tail:
+        needed = ledger.served
+    elif ledger.terms.policy is ProofPolicy.REQUIRED and ledger.acknowledged > job.signed:
+        needed = ledger.acknowledged
+    if needed > job.proven:
+        return _prove(ledger, situation, needed)
+    return ClaimTail() if tail else CloseJob(ready)
+
+
+def _redeem_running(ledger: HostLedger, situation: Situation, rules: SettlementRules) -> Action:
+    """Collect while the session goes on. What is proven is what was signed when it was due, not what is signed by now: the proofs
+    would chase the vouchers for ever."""
+    job = situation.job
+    ready, covered = _redeemable(ledger, job), ledger.covered
+    if ready is not None:
+        return RedeemVoucher(ready)
+    if covered is not None and covered.amount - job.owed >= rules.redeem_above:
+        return _prove(ledger, situation, covered.tokens)
+    return _prove(ledger, situation, ledger.acknowledged)
 
 
 def _tail_value(ledger: HostLedger, job: JobState) -> BaseUnits:
@@ -154,10 +177,6 @@ def _tail_value(ledger: HostLedger, job: JobState) -> BaseUnits:
     return BaseUnits(min(job.deposit, cost(paid, ledger.terms.price)) - max(job.owed, ledger.amount(signed)))
 
 
-def _redemption_due(ledger: HostLedger, job: JobState, rules: SettlementRules) -> bool:
-    return ledger.amount(ledger.acknowledged) - job.owed >= rules.redeem_above
-
-
 def _early_checkpoint(ledger: HostLedger) -> Action:
     """Full checkpoints are committed while the session runs, so that little is left for its end."""
     if ledger.acknowledged - ledger.checkpointed >= CHECKPOINT_TOKENS:
@@ -165,17 +184,11 @@ def _early_checkpoint(ledger: HostLedger) -> Action:
     return NOT_DUE
 
 
-def _prove(ledger: HostLedger, situation: Situation, tail: bool) -> Action | None:
-    job = situation.job
-    needed = Tokens(0)
-    if ledger.terms.policy is ProofPolicy.REQUIRED and ledger.acknowledged > job.signed:
-        needed = ledger.acknowledged
-    if tail:
-        needed = ledger.served
-    if needed <= job.proven:
-        return None
-    if job.pending_block:
-        seed_block = job.pending_block + SEED_DELAY
+def _prove(ledger: HostLedger, situation: Situation, needed: Tokens) -> Action:
+    """Towards a proof over at least `needed` tokens: answer the open challenge, close checkpoints, commit."""
+    pending = situation.job.pending_block
+    if pending:
+        seed_block = pending + SEED_DELAY
         if situation.block <= seed_block:
             return AwaitBlock(seed_block + 1)
         if situation.block < seed_block + BLOCKHASH_WINDOW and ledger.commitment is not None:
@@ -185,35 +198,16 @@ def _prove(ledger: HostLedger, situation: Situation, tail: bool) -> Action | Non
     if ledger.checkpointed < needed:
         size = min(CHECKPOINT_TOKENS, needed - ledger.checkpointed)
         return CloseCheckpoint(ledger.checkpointed, Tokens(size))
-    checkpoints = tuple(ledger.checkpoints)
-    head = _head_at(ledger, ledger.checkpointed)
-    return CommitTree(CommitmentMade(ledger.checkpointed, tree_root(checkpoints).hash, head, len(checkpoints)))
-
-
-def _head_at(ledger: HostLedger, tokens: Tokens) -> Hash32:
-    if ledger.voucher is not None and ledger.voucher.tokens == tokens:
-        return ledger.voucher.transcript
-    return ledger.heads[tokens]
+    tree = tree_root(tuple(ledger.checkpoints))
+    head = ledger.covered.transcript if ledger.covered else ledger.heads[ledger.checkpointed]
+    return CommitTree(CommitmentMade(ledger.checkpointed, tree.hash, head, len(ledger.checkpoints)))
 
 
 def _redeemable(ledger: HostLedger, job: JobState) -> VoucherAccepted | None:
     """The best voucher that the contract takes now."""
-    for voucher in (ledger.voucher, ledger.provable):
+    for voucher in (ledger.voucher, ledger.covered, ledger.provable):
         if voucher is None or voucher.tokens <= job.signed:
             continue
         if ledger.terms.policy is ProofPolicy.FALLBACK or voucher.tokens <= job.proven:
             return voucher
-    return None
-
-
-def _redeem(ledger: HostLedger, job: JobState, closing: bool) -> Action | None:
-    voucher = _redeemable(ledger, job)
-    if voucher is None:
-        return None
-    return CloseJob(voucher) if closing else RedeemVoucher(voucher)
-
-
-def _claim_tail(ledger: HostLedger, job: JobState, tail: bool) -> Action | None:
-    if tail and claimable_by_proof(ledger.terms, job) > job.owed:
-        return ClaimTail()
     return None
