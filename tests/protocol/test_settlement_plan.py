@@ -6,6 +6,7 @@ import pytest
 
 from fabstir.domain.money import BaseUnits, Tokens, fee_of
 from fabstir.domain.terms import ProofPolicy
+from fabstir.protocol.matrix import Pay, claims
 from fabstir.protocol.settlement import BLOCKHASH_WINDOW, SEED_DELAY, Finalize, RequestClose, apply
 from fabstir.protocol.settlement_plan import (
     AwaitBlock,
@@ -62,6 +63,18 @@ def test_a_finished_session(policy: ProofPolicy, signed: int, tail: int, transac
     assert closed is not None and (closed.owed, closed.refund) == (world.job.owed, world.job.deposit - world.job.owed)
     assert steps[-1] == Rest("closed")
     assert world.proofs_made == transactions.count("submitProof")
+
+
+@pytest.mark.parametrize("policy", ProofPolicy)
+@pytest.mark.parametrize("pay", Pay)
+def test_the_calls_are_those_of_the_matrix(policy: ProofPolicy, pay: Pay) -> None:
+    """In its order; a redeem at the end travels with the close."""
+    signed, tail = {Pay.NOTHING: (0, 0), Pay.SIGNED: (300, 0), Pay.SIGNED_AND_TAIL: (300, 64)}[pay]
+    world = Settling(policy).served_and_signed(signed, tail)
+    world.finish()
+    world.settle()
+    calls = [call.value for call in claims(policy, pay)]
+    assert world.mined == [*(calls[:-1] if calls[-1:] == ["redeem"] else calls), "closeByHost"]
 
 
 @pytest.mark.parametrize(("policy", "signed", "tail", "transactions"), CASES)

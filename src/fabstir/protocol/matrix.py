@@ -104,7 +104,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def claims(policy: ProofPolicy, pay: Pay) -> tuple[Call, ...]:
-    """The calls, in order, with which a host collects `pay`."""
+    """The calls, in order, with which a host collects `pay`. What needs no proof comes before it; a `redeem` at the end travels with
+    `closeByHost`."""
     proof = (Call.COMMIT_PROOF, Call.SUBMIT_PROOF)
     match pay:
         case Pay.NOTHING:
@@ -112,7 +113,8 @@ def claims(policy: ProofPolicy, pay: Pay) -> tuple[Call, ...]:
         case Pay.SIGNED:
             return (*(proof if policy is ProofPolicy.REQUIRED else ()), Call.REDEEM)
         case Pay.SIGNED_AND_TAIL:
-            return (*proof, Call.REDEEM, Call.CLAIM_PROVEN)
+            first = (*proof, Call.REDEEM) if policy is ProofPolicy.REQUIRED else (Call.REDEEM, *proof)
+            return (*first, Call.CLAIM_PROVEN)
 
 
 _HOST: Final = (Call.CLOSE_BY_HOST, Call.CLOSE_COOPERATIVE, Call.FINALIZE)
