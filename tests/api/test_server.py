@@ -10,7 +10,7 @@ import socket
 from typing import Any
 
 import pytest
-from tests.api.served import Served, serving
+from tests.api.served import Served, named, serving
 from tests.host.world import World, eventually
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -99,6 +99,7 @@ async def test_a_stop_does_not_wait_for_ever() -> None:
         await stuck.hear(until=2)
         served.stop.set()
         await silent.until(Notice)
+        named(await silent.refused(silent.prompt("one more")), "draining")
         await world.clock.advance(6)
         with pytest.raises(ConnectionClosed):
             await silent.wire.receive()

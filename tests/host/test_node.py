@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.host.world import HOST, INFO, MARKET, MODEL, STRANGER, Renter, World, eventually, some_terms
+from tests.host.world import HOST, INFO, MARKET, MODEL, STRANGER, HeldJournal, Renter, World, eventually, some_terms
 
 from fabstir.domain.errors import Interrupted, LocalFault, error
+from fabstir.domain.ids import JobId
+from fabstir.domain.terms import JobState
 from fabstir.host.health import Part, overall
 from fabstir.host.settings import HostSettings
 from fabstir.ops.config import Config
@@ -203,6 +205,43 @@ async def test_the_chain_is_read_once_for_each_session(world: World) -> None:
     await good.open(good.resume())
     await good.chat("two")
     assert world.chain.reads == 1
+
+
+async def test_two_connections_that_ask_at_once_get_one_session(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both wait for the chain; the first to hear from it is served, the other is `session_in_use`."""
+    free, asked, job = asyncio.Event(), 0, world.chain.job
+
+    async def slow(job_id: JobId) -> JobState:
+        nonlocal asked
+        asked += 1
+        await free.wait()
+        return await job(job_id)
+
+    monkeypatch.setattr(world.chain, "job", slow)
+    terms = world.chain.open(some_terms())
+    first, second = Renter(world.connect(), terms), Renter(world.connect(), terms)
+    await first.send(first.init())
+    await second.send(second.init())
+    await eventually(lambda: asked == 2)
+    free.set()
+    answers = [await first.next(), await second.next()]
+    assert sorted(type(answer).__name__ for answer in answers) == ["Error", "SessionReady"]
+    (refused,) = [answer for answer in answers if isinstance(answer, Error)]
+    assert refused.code == "session_in_use"
+
+
+async def test_who_is_being_admitted_when_the_drain_begins_is_turned_away() -> None:
+    """A session that would begin after the last look at the sessions could not be drained."""
+    journal = HeldJournal()
+    async with World(journal=journal).running() as world:
+        journal.free.clear()
+        renter = Renter(world.connect(), world.chain.open(some_terms()))
+        await renter.send(renter.init())
+        await eventually(lambda: journal.waiting == 1)
+        await world.node.drain()
+        journal.free.set()
+        assert (await renter.until(Error)).code == "draining"
+        assert not world.jobs_at_work()
 
 
 async def test_how_long_a_renter_is_gone(world: World) -> None:

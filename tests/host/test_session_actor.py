@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 import pytest
-from tests.host.world import FailingDisk, Renter, World, eventually, some_terms
+from tests.host.world import FailingDisk, HeldJournal, Renter, World, eventually, some_terms
 
 from fabstir.domain.errors import Interrupted
-from fabstir.domain.ids import TokenId
+from fabstir.domain.ids import TokenId, to_hex
 from fabstir.host.session_actor import INBOX_CAPACITY
 from fabstir.ports.engine import GenerationEnd, GenerationRequest, TokenBatch
 from fabstir.protocol.host_log import TokensServed, TurnEnded, decode_event
 from fabstir.protocol.messages import Cancel, ChatMessage, Error, Receipt, Response, StreamChunk
+from fabstir.testing.clock import ManualClock
 from fabstir.testing.engine import ScriptedEngine, token_record
 from fabstir.testing.journal import MemoryJournal
 from fabstir.testing.transport import CAPACITY
-
-
-class HeldJournal(MemoryJournal):
-    """Writes wait until the test lets them go."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.free = asyncio.Event()
-        self.free.set()
-        self.waiting = 0
-
-    async def append(self, stream: str, events: Sequence[bytes]) -> None:
-        self.waiting += 1
-        await self.free.wait()
-        self.waiting -= 1
-        await super().append(stream, events)
 
 
 class CountingEngine(ScriptedEngine):
@@ -111,6 +96,40 @@ async def test_an_engine_cannot_run_ahead_of_a_client_that_does_not_read() -> No
             before = engine.made
             await asyncio.sleep(0.02)
         assert engine.made <= CAPACITY + INBOX_CAPACITY + 4
+
+
+async def test_the_session_waits_for_whoever_writes_to_its_log(world: World) -> None:
+    """While the settler holds the job, a voucher is neither on the disk nor acted upon; then it is."""
+    renter = await world.renter()
+    await renter.ask("one two")
+    await renter.hear(ack=False)
+    ledger = world.ledger(renter)
+    async with world.node.book.exclusive(ledger):
+        before = len(await _log(world, renter))
+        head = renter.transcript
+        await renter.send(renter.voucher(head.tokens, str(ledger.amount(head.tokens)), to_hex(head.head)))
+        await asyncio.sleep(0.01)
+        assert len(await _log(world, renter)) == before
+    await eventually(lambda: len(world.journal._disk.events["job:" + renter.job.hex()]) == before + 1)  # type: ignore[attr-defined]
+
+
+class EarlyClock(ManualClock):
+    """Wakes sleepers a little too early, as event loops may by the resolution of their clock."""
+
+    async def sleep(self, seconds: float) -> None:
+        await super().sleep(seconds * 0.99)
+
+
+async def test_a_timer_that_rings_early_rings_again() -> None:
+    """A deadline is not forgotten because the clock was not quite there yet."""
+    async with World(clock=EarlyClock()).running() as world:
+        renter = await world.renter()
+        await renter.ask("count 100")
+        await renter.hear(ack=False, until=8)
+        await world.clock.advance(29.9)
+        assert world.ledger(renter).in_turn
+        await world.clock.advance(0.2)
+        assert (await renter.until(Error)).code == "ack_timeout"
 
 
 async def test_a_cancelled_answer_is_answered_and_counted(world: World) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol, TypeVar, cast
 
 import msgspec
@@ -163,7 +163,8 @@ class Renter:
         await self.wire.send(message if isinstance(message, bytes | str) else encode(message).decode())
 
     async def next(self) -> FromHost:
-        return decode_from_host(await self.wire.receive())
+        async with asyncio.timeout(30):  # a host that says nothing fails the test, it does not hang it
+            return decode_from_host(await self.wire.receive())
 
     async def until(self, kind: type[T]) -> T:
         """The next message of this kind, past all others."""
@@ -286,11 +287,33 @@ class FailingDisk:
             raise error("journal_failed", "disk full")
 
 
+class HeldJournal(MemoryJournal):
+    """Writes wait until the test lets them go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free = asyncio.Event()
+        self.free.set()
+        self.waiting = 0
+
+    async def append(self, stream: str, events: Sequence[bytes]) -> None:
+        self.waiting += 1
+        await self.free.wait()
+        self.waiting -= 1
+        await super().append(stream, events)
+
+
 class World:
     """One running host and its surroundings."""
 
-    def __init__(self, journal: Journal | None = None, engine: ScriptedEngine | None = None, **settings: Any) -> None:
-        self.clock = ManualClock()
+    def __init__(
+        self,
+        journal: Journal | None = None,
+        engine: ScriptedEngine | None = None,
+        clock: ManualClock | None = None,
+        **settings: Any,
+    ) -> None:
+        self.clock = clock or ManualClock()
         self.chain = TableChain()
         self.engine = engine or ScriptedEngine()
         self.prover = HashProver()
@@ -325,7 +348,9 @@ class World:
         finally:
             background.cancel()
             await self.node.stop()
-            await asyncio.gather(background, *self._connections, return_exceptions=True)
+            if isinstance(self.journal, HeldJournal):
+                self.journal.free.set()
+            await asyncio.wait_for(asyncio.gather(background, *self._connections, return_exceptions=True), 30)
 
     def connect(self) -> TransportEnd:
         """The renter's end of a new connection."""
