@@ -48,7 +48,7 @@ PROMPT: Final = {
     "type": "prompt",
     "session_id": "talk",
     "message_index": 1,
-    "content": 'line\n"quoted" \\ / \u0001 é 漢 🙂\u2028',
+    "content": 'line\n"quoted" \\ / \u0001 é 漢 🙂',
     "max_tokens": 512,
     "temperature": 1.0,
     "top_p": 0.95,
@@ -136,7 +136,7 @@ FROM_RENTER: Final[list[dict[str, Any]]] = [
         "type": "session_resume", "session_id": "talk", "job_id": hexed(JOB), "terms": TERMS, "auth": AUTH, "protocol": [1],
         "conversation_context": CHAT, "last_message_index": 3, "tokens_received": 96, "transcript": HASH,
     },
-    {**PROMPT, "temperature": 0.8, "seed": 7, "prefix": "Once "},
+    {**PROMPT, "content": "Tell me a story.", "temperature": 0.8, "seed": 7, "prefix": "Once "},
     {"type": "receipt_ack", "session_id": "talk", "tokens": 96, "amount": "19", "transcript": HASH, "signature": SIGNATURE},
     {"type": "cancel", "session_id": "talk", "message_index": 1},
     {
