@@ -147,8 +147,8 @@ class Settler:
     async def _advance(self, ledger: HostLedger) -> Action:
         """Carry out steps until there is nothing to do, a block to wait for, or a voucher to redeem with others."""
         for _ in range(STEPS_PER_PASS):
+            situation = await self._situation(ledger)  # outside: a slow chain must not hold up a running answer
             async with self._book.exclusive(ledger):
-                situation = await self._situation(ledger)
                 action = plan(ledger, situation, self._rules)
                 if isinstance(action, CommitTree):
                     await self._book.record(ledger, action.commitment)
