@@ -126,3 +126,13 @@ async def test_a_host_that_lied_is_not_used_again_in_this_session() -> None:
         liar.tamper = lambda m: m
         assert "".join([piece async for piece in session.prompt("hi")]) == "You said: hi"
         assert len(session.jobs) == 2
+
+
+async def test_a_receipt_that_is_repeated_is_acknowledged_once() -> None:
+    """A host may say it again; a second voucher would be refused as stale."""
+    async with world_of(100_000) as world, world.market() as market, market.session(MODEL) as session:
+        host = world.hosts[0]
+        host.repeats = lambda message: isinstance(message, Receipt)
+        assert "".join([piece async for piece in session.prompt("count 100", max_tokens=200)]) == counting(100)
+        acks = [message for message in host.sent if b"receipt_ack" in message]
+        assert len(acks) == len(set(acks)) == 4

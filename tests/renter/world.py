@@ -146,6 +146,7 @@ class _View:
 
 
 Tamper = Callable[[FromHost], FromHost | bytes | None]
+"""What arrives in the place of a message; None: nothing."""
 
 
 class Tampered:
@@ -155,14 +156,21 @@ class Tampered:
         self._end = end
         self._tamper = tamper
         self._sent = sent
+        self.repeats: Callable[[FromHost], bool] = lambda message: False
+        self._again: FromHost | None = None
 
     async def send(self, message: bytes) -> None:
         self._sent.append(message)
         await self._end.send(message)
 
     async def receive(self) -> bytes | str:
+        if self._again is not None:
+            repeated, self._again = self._again, None
+            return encode(repeated)
         while True:
-            changed = self._tamper(decode_from_host(await self._end.receive()))
+            message = decode_from_host(await self._end.receive())
+            self._again = message if self.repeats(message) else None
+            changed = self._tamper(message)
             if changed is not None:
                 return changed if isinstance(changed, bytes) else encode(changed)
 
@@ -186,6 +194,8 @@ class Host:
             HostSettings(model_id=MODEL, price=PricePerMTok(price), url=self.url), **settings
         )
         self.tamper: Tamper = lambda message: message
+        self.repeats: Callable[[FromHost], bool] = lambda message: False
+        """Messages that arrive twice, on connections that are made later."""
         self.sent: list[bytes] = []
         """What renters sent here."""
         self.up = True
@@ -219,7 +229,9 @@ class Host:
         host, renter = transport_pair()
         self._ends.append(renter)
         self._tasks.append(asyncio.create_task(self.node.connect(host)))
-        return Tampered(renter, self._tampered, self.sent)
+        wire = Tampered(renter, self._tampered, self.sent)
+        wire.repeats = self.repeats
+        return wire
 
     def _tampered(self, message: FromHost) -> FromHost | bytes | None:
         return self.tamper(message)
