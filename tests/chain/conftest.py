@@ -35,6 +35,9 @@ async def chain(_deployed: Chain) -> AsyncIterator[Chain]:
     control = DevnetControl(rpc)
     before = await control.snapshot()
     yield _deployed
+    await rpc.request(
+        "anvil_dropAllTransactions"
+    )  # the pool outlives a revert, and automine would take from it afterwards
     await control.automine()
     await control.revert(before)
     await rpc.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from typing import Any
 
@@ -91,4 +92,11 @@ async def nonce(rpc: JsonRpc, owner: Address) -> int:
 
 async def mine_until(control: DevnetControl, rpc: JsonRpc, block: int) -> None:
     while quantity(await rpc.request("eth_blockNumber")) < block:
+        await control.mine()
+
+
+async def mine_until_done(control: DevnetControl, task: asyncio.Task[Any]) -> None:
+    """Make blocks until a task that waits for its transaction has ended, well or not. Not automine: anvil would also make one
+    of its own for what is in the pool, at a time of its choosing."""
+    while not task.done():
         await control.mine()
