@@ -115,8 +115,10 @@ class Settler:
     async def finish(self, within: float) -> None:
         """Before the host goes down: settle the jobs that are over, for at most `within` seconds. What is left waits for its return."""
         deadline = self._clock.monotonic() + within
-        while any(ledger.finished for ledger in self._book.ledgers()) and self._clock.monotonic() < deadline:
+        while any(ledger.finished for ledger in self._book.ledgers()):
             delay = await self.settle()
+            if self._clock.monotonic() >= deadline or not any(ledger.finished for ledger in self._book.ledgers()):
+                return
             await self._clock.sleep(min(delay, FINISH_POLL_SECONDS))
 
     async def settle(self) -> float:

@@ -1,0 +1,182 @@
+"""The settler on a market in memory: who is paid, in how many transactions, and what happens while parts fail."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from tests.protocol.market import HOST_KEY, SESSION_KEY, terms
+
+from fabstir.domain.ids import Hash32, JobId
+from fabstir.domain.money import BaseUnits, Tokens
+from fabstir.domain.terms import JobState, ProofPolicy, Terms
+from fabstir.host.jobs import JobBook
+from fabstir.host.settler import RETRY_SECONDS, Settler
+from fabstir.protocol.host_log import HostLedger, JobAdmitted, SessionFinished, TokensServed, VoucherAccepted
+from fabstir.protocol.settlement_plan import SettlementRules
+from fabstir.protocol.signing import Market, SigningKey, job_id
+from fabstir.testing.chain import INFO, MemoryChain
+from fabstir.testing.clock import ManualClock
+from fabstir.testing.journal import MemoryJournal
+from fabstir.testing.market import MemoryMarket
+from fabstir.testing.prover import HashProver
+
+RENTER = SigningKey(b"\x09" * 32)
+DEPOSIT = BaseUnits(1_000_000)
+PRICE = 2_000_000_000
+
+
+class World:
+    """A host's book, a chain, a settler, and what the settler told the sessions."""
+
+    def __init__(self, **rules: object) -> None:
+        self.clock = ManualClock()
+        self.prover = HashProver()
+        self.chain = MemoryChain(self.clock, prover=self.prover)
+        self.host: MemoryMarket = self.chain.connect(HOST_KEY.address)
+        self.renter: MemoryMarket = self.chain.connect(RENTER.address)
+        self.chain.mint(RENTER.address, 100 * DEPOSIT)
+        self.journal = MemoryJournal()
+        self.book = JobBook(self.journal)
+        self.told: list[JobId] = []
+        self.settler = Settler(
+            self.book,
+            self.host,
+            self.prover,
+            self.clock,
+            msgspec.structs.replace(SettlementRules(), **rules),
+            idle_for=lambda _job: 0.0,
+            on_closing=self._tell,
+        )
+
+    async def _tell(self, job: JobId, _code: str) -> None:
+        self.told.append(job)
+
+    async def job(
+        self, served: int, signed: int, *, finished: bool = True, salt: int = 1, **other: object
+    ) -> HostLedger:
+        """A job on chain and in the book, with `served` tokens of which `signed` are acknowledged."""
+        await self.prover.start()
+        agreed = self._terms(salt, **other)
+        await self.renter.approve(f"approve:{salt}", INFO.usdc, DEPOSIT)
+        await self.renter.open(f"open:{salt}", agreed, DEPOSIT)
+        contract = Market(INFO.chain_id, INFO.market)
+        ledger = await self.book.admit(JobAdmitted(agreed, DEPOSIT, contract, self.clock.now()))
+        records = b"".join(bytes([salt]) + n.to_bytes(31, "big") for n in range(served))
+        async with self.book.exclusive(ledger):
+            await self.book.record(ledger, TokensServed(records))
+            if signed:
+                amount, head = ledger.amount(Tokens(signed)), ledger.heads[signed]
+                digest = contract.voucher_digest(ledger.job, amount, Tokens(signed), head)
+                await self.book.record(ledger, VoucherAccepted(Tokens(signed), amount, head, SESSION_KEY.sign(digest)))
+            if finished:
+                await self.book.record(ledger, SessionFinished("ended by the renter"))
+        return ledger
+
+    def _terms(self, salt: int, **other: object) -> Terms:
+        fresh = {"renter": RENTER.address, "token": INFO.usdc, "salt": Hash32(bytes([salt]) * 32), "price": PRICE}
+        expiry = {"expires_at": int(self.clock.now()) + 86_400}
+        return msgspec.structs.replace(terms(), **(fresh | expiry | other))
+
+    async def settle(self, passes: int = 12) -> None:
+        """Passes, with a block between them."""
+        for _ in range(passes):
+            await self.settler.settle()
+            self.chain.mine()
+
+    async def state(self, ledger: HostLedger) -> JobState:
+        return await self.host.job(job_id(ledger.terms))
+
+
+@pytest.mark.parametrize("policy", list(ProofPolicy))
+async def test_a_finished_job_is_paid_and_closed(policy: ProofPolicy) -> None:
+    """The host gets what was signed, to the last unit; the rest of the deposit goes back; the book forgets the job."""
+    market = World()
+    ledger = await market.job(served=300, signed=300, policy=policy)
+    await market.settle()
+    state = await market.state(ledger)
+    assert (state.closed, state.owed) == (True, ledger.amount(Tokens(300)))
+    assert market.book.get(ledger.job) is None and market.book.closed[-1].owed == state.owed
+    assert ledger.job in market.told
+    assert state.proven == (300 if policy is ProofPolicy.REQUIRED else 0)
+
+
+async def test_a_restart_between_any_two_writes_settles_the_same() -> None:
+    """Another process with the same journal goes on where the last one was, and nothing is paid twice."""
+    whole = World()
+    ledger = await whole.job(served=300, signed=300)
+    for _ in range(12):
+        await whole.settler.settle()
+        book = JobBook(whole.journal)  # a new process
+        await book.restore()
+        whole.settler = Settler(
+            book,
+            whole.host,
+            whole.prover,
+            whole.clock,
+            SettlementRules(),
+            idle_for=lambda _job: 0.0,
+            on_closing=whole._tell,
+        )
+        whole.chain.mine()
+    state = await whole.state(ledger)
+    assert (state.closed, state.owed) == (True, ledger.amount(Tokens(300)))
+
+
+async def test_the_unsigned_tail_is_claimed_only_where_it_is_worth_it() -> None:
+    """Proven tokens beyond the voucher are paid, at most W; below the bound nothing is spent on them."""
+    rich, poor = World(claim_tail_above=BaseUnits(1)), World(claim_tail_above=BaseUnits(10**9))
+    for market, paid in ((rich, 164), (poor, 100)):
+        ledger = await market.job(served=200, signed=100)
+        await market.settle(20)
+        state = await market.state(ledger)
+        assert (state.closed, state.owed) == (True, ledger.amount(Tokens(paid)))
+
+
+async def test_a_dead_chain_delays_and_loses_nothing() -> None:
+    """While no endpoint answers the reason stands in `problems` and the next pass comes soon; afterwards all is paid."""
+    market = World()
+    ledger = await market.job(served=40, signed=40)
+    market.chain.unreachable = True
+    assert await market.settler.settle() <= RETRY_SECONDS
+    assert "chain_unreachable" in market.settler.problems[ledger.job]
+    market.chain.unreachable = False
+    await market.settle()
+    assert (await market.state(ledger)).owed == ledger.amount(Tokens(40))
+    assert market.settler.problems == {}
+
+
+async def test_a_dead_prover_delays_only_what_needs_a_proof() -> None:
+    """Policy fallback is paid by the voucher alone; policy required waits for the prover."""
+    market = World()
+    strict = await market.job(served=40, signed=40, salt=1)
+    loose = await market.job(served=40, signed=40, salt=2, policy=ProofPolicy.FALLBACK)
+    market.prover.unavailable = True
+    await market.settle(3)
+    assert (await market.state(loose)).closed
+    assert not (await market.state(strict)).closed
+    assert "prover_unavailable" in market.settler.problems[strict.job]
+    market.prover.unavailable = False
+    await market.settle()
+    assert (await market.state(strict)).closed
+
+
+async def test_running_jobs_are_redeemed_together() -> None:
+    """Vouchers above the bound of several running jobs travel in one transaction, and the jobs stay open."""
+    market = World(redeem_above=BaseUnits(1))
+    ledgers = [
+        await market.job(served=30, signed=30, finished=False, salt=n, policy=ProofPolicy.FALLBACK) for n in (1, 2, 3)
+    ]
+    before = await market.host.block_number()
+    await market.settler.settle()
+    assert await market.host.block_number() == before + 1
+    for ledger in ledgers:
+        state = await market.state(ledger)
+        assert (state.closed, state.signed, state.owed) == (False, 30, ledger.amount(Tokens(30)))
+
+
+async def test_before_going_down_what_is_over_is_settled() -> None:
+    """`finish` leaves no finished job behind where the chain works."""
+    market = World()
+    ledger = await market.job(served=10, signed=10, policy=ProofPolicy.FALLBACK)
+    await market.settler.finish(within=30.0)
+    assert (await market.state(ledger)).closed
