@@ -29,8 +29,9 @@ from fabstir.chain.rpc import JsonRpc, quantity
 from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, JobId, to_hex
 from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.domain.terms import ProofPolicy, Terms
-from fabstir.ops import paths
+from fabstir.ops import logging, paths
 from fabstir.ops.clock import SystemClock
+from fabstir.ops.config import LogSection
 from fabstir.ports.chain import ChainInfo
 from fabstir.ports.prover import ProofStatement
 from fabstir.proofs.process import EzklProver
@@ -327,6 +328,7 @@ def report(ours: dict[str, int], peer: dict[str, int], rounds: int) -> dict[str,
 
 async def measure(quick: bool) -> dict[str, Any]:
     """Start chain and prover, stop them whatever happens."""
+    logging.configure(LogSection(level="error"))
     prover = EzklProver(chain_id=CHAIN_ID, cache=paths.cache_dir())
     await prover.start()
     try:

@@ -20,9 +20,13 @@ abstract contract Earnings {
 
     event EarningsWithdrawn(address indexed account, address indexed token, address to, uint256 amount);
 
+    /// A call from inside a call of this contract.
     error Reentered();
+    /// Nothing is due.
     error NothingToClaim();
+    /// Money must not go to nobody, nor to the market itself.
     error BadRecipient();
+    /// The receiver refused the native coin.
     error TransferFailed();
 
     modifier nonReentrant() {

@@ -80,29 +80,48 @@ contract JobMarketplace is Earnings, EIP712 {
     event ProofAccepted(bytes32 indexed id, uint32 tokens, bytes32 circuitId, bytes32 statement);
     event ProvenClaimed(bytes32 indexed id, uint96 owed, uint32 tokens);
     event CloseRequested(bytes32 indexed id, uint40 closingAt);
-    /// `signed` and `proven` are the job's last counts; the contract keeps neither for a closed job.
+    /// `signed` and `proven` are the job's last counts; the contract keeps `signed` no longer.
     event JobClosed(bytes32 indexed id, uint96 paid, uint96 refund, uint32 signed, uint32 proven);
     /// The refund could not be pushed; the renter gets it by `withdraw`.
     event RefundHeld(bytes32 indexed id, address indexed renter, uint96 refund);
 
+    /// The caller is not the renter, or not the host, of these terms.
     error NotParty();
+    /// A term that no job may have.
     error BadTerms(Term which);
+    /// Another sum arrived than was announced: wrong value with the call, or a token that keeps a part of each transfer.
     error BadValue(uint256 expected, uint256 received);
+    /// These terms were used before; another salt makes another job.
     error JobExists();
+    /// There is no such job, or it is closed.
     error NotOpen();
+    /// The amount is not floor(tokens * price / 1e6).
     error AmountMismatch(uint256 cost, uint256 amount);
+    /// The voucher is above the deposit.
     error AboveDeposit(uint256 deposit, uint256 amount);
+    /// 2^32 - 1 tokens: that number marks closed jobs.
     error TokensOutOfRange();
+    /// The voucher is not above the last one, or the agreed amount is below what is owed already.
     error StaleVoucher();
+    /// Not signed by the key that the terms name.
     error BadSignature();
+    /// The job's policy asks for a proof of as many tokens first.
     error ProofMissing(uint256 proven, uint256 tokens);
+    /// Not more tokens than are proven already.
     error NothingToProve();
+    /// The last commitment can still be answered.
     error CommitmentPending(uint256 replaceableAt);
+    /// Nothing was committed, or something else.
     error NoCommitment();
+    /// The block that fixes the challenge has not passed.
     error SeedNotReady(uint256 readyAt);
+    /// The block that fixed the challenge is forgotten; commit again.
     error SeedExpired();
+    /// The verifier of the circuit does not accept the proof, or the circuit is unknown.
     error ProofInvalid();
+    /// The renter has asked before.
     error AlreadyClosing();
+    /// The challenge window is open.
     error TooEarly(uint256 finalizableAt);
 
     constructor(address treasury_, IProofSystem proofs_) Earnings(treasury_) EIP712("FabstirMarket", "1") {
@@ -220,6 +239,7 @@ contract JobMarketplace is Earnings, EIP712 {
         _jobOf(id);
         bytes32 root = keccak256(abi.encode(p.treeRoot, p.head));
         bytes32 seed = _seed(id, root, p.tokens);
+        // slither-disable-next-line weak-prng -- the seed is a hash; a remainder below 2^32 of it is biased by less than 2^-224
         uint256 before = SumTree.locate(p, uint256(seed) % p.tokens);
         bytes32 statement = _statement(id, t, p, root, before);
         _jobs[id].proven = p.tokens;
@@ -253,10 +273,12 @@ contract JobMarketplace is Earnings, EIP712 {
     function _seed(bytes32 id, bytes32 root, uint32 tokens) private view returns (bytes32) {
         uint256 pending = _pending[id];
         uint256 committedAt = pending >> DIGEST_BITS;
+        // slither-disable-next-line incorrect-equality -- a hash is right or wrong, it has no neighbourhood
         if (pending == 0 || pending != _pack(committedAt, root, tokens)) revert NoCommitment();
         uint256 seedBlock = committedAt + SEED_DELAY;
         if (block.number <= seedBlock) revert SeedNotReady(seedBlock + 1);
         bytes32 blockHash = blockhash(seedBlock);
+        // slither-disable-next-line incorrect-equality -- 0 is what the EVM says of a block that it has forgotten
         if (blockHash == 0) revert SeedExpired();
         return keccak256(abi.encode(blockHash, id, root));
     }
@@ -370,8 +392,14 @@ contract JobMarketplace is Earnings, EIP712 {
         pendingBlock = closed ? 0 : uint40(_pending[id] >> DIGEST_BITS);
     }
 
-    function idOf(Terms calldata t) public pure returns (bytes32) {
-        return keccak256(abi.encode(t));
+    /// keccak256(abi.encode(t)). The terms are eleven static words, so their encoding is the calldata as it stands; copying it saves
+    /// 600 gas in each call. An encoding with dirty upper bits opens no job: the event encodes every field, which checks it.
+    function idOf(Terms calldata t) public pure returns (bytes32 id) {
+        assembly ("memory-safe") {
+            let free := mload(0x40)
+            calldatacopy(free, t, 352)
+            id := keccak256(free, 352)
+        }
     }
 
     function voucherDigest(bytes32 id, uint96 amount, uint32 tokens, bytes32 transcript) public view returns (bytes32) {
@@ -393,6 +421,7 @@ contract JobMarketplace is Earnings, EIP712 {
 
     /// Plain ECDSA with low s, never ERC-1271: an account that gains code later (EIP-7702) could otherwise disown its vouchers.
     function _signed(bytes32 digest, bytes calldata sig, address by) private pure returns (bool) {
+        // slither-disable-next-line unused-return -- the third value repeats what was wrong with the signature
         (address recovered, ECDSA.RecoverError err,) = ECDSA.tryRecoverCalldata(digest, sig);
         return err == ECDSA.RecoverError.NoError && recovered == by;
     }

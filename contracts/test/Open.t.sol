@@ -61,6 +61,18 @@ contract OpenTest is Fixture {
         ok(market.idOf(t) == keccak256(bytes.concat(first, rest)), "id");
     }
 
+    /// The id is hashed from the raw calldata, so a second encoding of the same terms must not open a second job.
+    function test_dirtyTermsAreRefused() public {
+        Terms memory t = terms(NATIVE, 0);
+        for (uint256 field; field < 9; ++field) {
+            bytes memory data = abi.encodeCall(market.open, (t, DEPOSIT));
+            data[4 + 32 * field] = 0x01;
+            vm.prank(renter);
+            (bool success,) = address(market).call{value: DEPOSIT}(data);
+            ok(!success, "dirty");
+        }
+    }
+
     function test_onlyTheRenterDeposits() public {
         Terms memory t = terms(NATIVE, 0);
         vm.deal(host, DEPOSIT);

@@ -90,6 +90,12 @@ def compile_sources(paths: list[str], changed: dict[str, str] | None = None) -> 
     return output
 
 
+def _without_ast_ids(layout: dict[str, Any]) -> Any:
+    """The compiler numbers nodes over all sources; with the numbers in it, an artifact would change with any other contract."""
+    text = re.sub(r"\)\d+(?=[_,)\"])", ")", json.dumps(layout))
+    return json.loads(text, object_hook=lambda item: {k: v for k, v in item.items() if k != "astId"})
+
+
 def creation_code(name: str, changed: dict[str, str]) -> bytes:
     """Creation code of `name` with other texts for some sources; writes nothing."""
     path = PRODUCTS[name]
@@ -109,14 +115,11 @@ def _file(name: str) -> Path:
 
 
 def _artifact(contract: dict[str, Any], path: str) -> str:
-    layout = contract["storageLayout"]
-    for row in layout["storage"]:
-        del row["astId"]  # numbers of the compiler's own, different in every compilation
     artifact = {
         "abi": contract["abi"],
         "bytecode": "0x" + contract["evm"]["bytecode"]["object"],
         "deployedBytecode": "0x" + contract["evm"]["deployedBytecode"]["object"],
-        "storageLayout": json.loads(re.sub(r"\)\d+(?=[_,)\"])", ")", json.dumps(layout))),
+        "storageLayout": _without_ast_ids(contract["storageLayout"]),
         "solcVersion": pinned()["solc"],
         "sourceHash": source_hash(path),
     }

@@ -1,6 +1,6 @@
 """One mutant of JobMarketplace, judged by hypothesis against the settlement model: creation code in hexadecimal on stdin.
 
-Exit code 0: no difference found. 1: a difference, in one line on stdout. Anything else: the test itself broke. A process of its own,
+Exit code 0: no difference found. 3: a difference, in one line on stdout. Anything else: the test itself broke. A process of its own,
 because a mutant may send hypothesis into memory or time that nobody foresaw. Used by mutants.py.
 """
 
@@ -33,7 +33,7 @@ def main() -> None:
         run_state_machine_as_test(Mutated, settings=profile)
     except AssertionError as difference:
         print(str(difference).splitlines()[0] if str(difference) else "the money differs")
-        sys.exit(1)
+        sys.exit(3)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ import forge
 
 ROOT: Final = build.CONTRACTS.parent
 MODEL_EXAMPLES: Final = 300
+DIFFERENCE: Final = 3
+"""Exit code of judge_by_model.py; Python itself ends with 1 where something breaks."""
 FORGE_SECONDS: Final = 300
 
 
@@ -76,7 +78,7 @@ def killed_by_model(mutant: Mutant) -> str | None:
     done = subprocess.run(command, cwd=ROOT, input=code.hex(), capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return None
-    if done.returncode != 1:
+    if done.returncode != DIFFERENCE:
         sys.exit(f"{mutant.name}: the model test itself failed\n{done.stderr[-1500:]}")
     return done.stdout.strip()
 

@@ -145,6 +145,15 @@ class MarketMachine(RuleBasedStateMachine):
         elif not native:
             self.relayed(terms, deposit, renter if by == "relay" else STRANGER)
 
+    @precondition(lambda self: self.twin.model.jobs)
+    @rule(data=st.data(), deposit=st.integers(1, 100))
+    def open_again(self, data: st.DataObject, deposit: int) -> None:
+        """The terms of a job that is or was open."""
+        terms = self.twin.model.jobs[data.draw(st.sampled_from(sorted(self.twin.model.jobs)))].terms
+        call = settlement.Open(terms.renter, terms, BaseUnits(deposit))
+        value = deposit if terms.token == ZERO_ADDRESS else 0
+        self.twin.both(call, terms.renter, JobMarketplace.encode_open(abi_terms(terms), deposit), value)
+
     def relayed(self, terms: Terms, deposit: int, key: SigningKey) -> None:
         job = job_id(terms)
         before = self.twin.evm.time + 60
