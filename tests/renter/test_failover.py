@@ -10,7 +10,7 @@ from tests.renter.world import MODEL, Host, counting, paid, world_of
 
 from fabstir.domain.errors import FabstirError
 from fabstir.domain.terms import JobState
-from fabstir.protocol.messages import ChatMessage, Error, FromHost, StreamChunk
+from fabstir.protocol.messages import ChatMessage, Error, FromHost, Response, StreamChunk
 from fabstir.renter import Session
 
 
@@ -205,12 +205,20 @@ async def test_the_limit_of_tokens_holds_over_all_hosts(limit: int, reason: str)
 
 
 async def test_an_answer_that_breaks_after_its_last_token_is_over() -> None:
-    """Nothing is asked of another host."""
+    """Nothing is asked of another host, nor of the same one again."""
     async with world_of(100_000, 200_000) as world, world.market() as market, market.session(MODEL) as session:
-        world.hosts[0].engine.fail_next(50)
+        host = world.hosts[0]
+
+        def before_the_end(message: FromHost) -> FromHost | None:
+            if not isinstance(message, Response):
+                return message
+            host.cut()
+            return None
+
+        host.tamper = before_the_end
         assert await gather(session.prompt("count 200", max_tokens=50)) == counting(50)
         assert session.last is not None and session.last.finish_reason == "length"
-        assert world.hosts[1].dialled == 0
+        assert (host.dialled, world.hosts[1].dialled) == (1, 0)
 
 
 async def test_a_host_whose_endpoint_is_behind_is_asked_again() -> None:
@@ -317,3 +325,19 @@ async def test_a_conversation_that_no_host_reads_is_refused_before_anything_is_p
             await gather(session.prompt("z" * (1 << 20)))
         assert await gather(session.prompt("hi")) == "You said: hi"
         assert len(world.chain.state.jobs) == 1
+
+
+async def test_what_was_delivered_before_a_break_is_acknowledged_at_the_end() -> None:
+    """Nobody asks any more: the host is called once more, gets its voucher and signs the end."""
+    async with world_of(100_000) as world, world.market() as market:
+        async with market.session(MODEL) as session:
+            host = world.hosts[0]
+            gate = host.engine.gate(10)
+            async for piece in session.prompt("count 20"):
+                if piece == " 10":
+                    host.cut()
+                    break
+        gate.open.set()
+        [job], [ledger] = session.jobs, host.ledgers
+        assert ledger.acknowledged == ledger.served == job.ledger.signed == 10
+        assert job.ledger.released is not None and job.ledger.released.tokens == 10

@@ -130,6 +130,7 @@ async def test_a_cancel_that_crosses_the_end_of_the_answer_harms_nobody() -> Non
         for _ in range(50):
             await asyncio.sleep(0)  # the host ends the answer; we have not read that yet
         await answer.aclose()
+        await session.rebase(())
         assert "".join([piece async for piece in session.prompt("next")]) == "You said: next"
         [ledger] = world.hosts[0].ledgers
         assert ledger.served == ledger.acknowledged == 4 + 4

@@ -22,8 +22,6 @@ from fabstir.ports.transport import Transport
 from fabstir.protocol.messages import (
     ChatMessage,
     FromRenter,
-    Ping,
-    Pong,
     ReceiptAck,
     SessionReady,
     decode_from_host,
@@ -80,7 +78,6 @@ class Link:
         self._owes_receipt = False
         self._acknowledged = -1
         """Tokens of the last voucher that was sent on this connection."""
-        self._pings = self._pongs = 0
         self.lost: FabstirError | None = None
         """Why the connection is gone."""
         self.left: FabstirError | None = None
@@ -130,8 +127,6 @@ class Link:
         await self._command(StopAnswer())
         while isinstance(event := await self.next(self._settings.greeting_patience), Deliver):
             take(event)
-        if isinstance(event, AnswerDone) and event.response.finish_reason != "cancelled":
-            await self._sift()
         return event
 
     async def finish(self) -> None:
@@ -170,15 +165,6 @@ class Link:
             self._raise_fault()
             await self._pull(self._settings.greeting_patience)
 
-    async def _sift(self) -> None:
-        """Our cancel crossed the end of the answer. A host may refuse it then, and that must not be taken for a refusal
-        of what we send next: once it has answered a ping, it has said whatever it had to say.
-        """
-        self._pings += 1
-        await self._send(Ping(id=self._pings))
-        while self._pongs < self._pings:
-            await self._pull(self._settings.greeting_patience)
-
     async def _pull(self, patience: float) -> None:
         """Take in one message of the host, or the end of the connection. Raises the latter unless it cut an answer
         off.
@@ -194,8 +180,6 @@ class Link:
             return
         finally:
             self._due_at = None
-        if isinstance(message, Pong):
-            self._pongs = message.id
         await self._take(self._core.receive(message, self._now()))
 
     async def _lose(self, why: FabstirError, streaming: bool) -> None:

@@ -50,4 +50,4 @@ class Purse:
     def settled(self, job: JobId, owed: BaseUnits) -> None:
         """`job` cost `owed`; the rest came back."""
         if job in self._committed:
-            self._committed[job] = owed
+            self._committed[job] = min(owed, self._committed[job])
