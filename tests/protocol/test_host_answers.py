@@ -251,6 +251,15 @@ def test_blocking_sends_the_receipt_that_unblocks() -> None:
     assert world.host.receive(EngineBatch(1, TokenBatch(records(12, 1), "e")), 0.0) == []
 
 
+def test_blocking_asks_for_a_voucher_over_everything() -> None:
+    """Also where less than half of the bound is out since the last receipt: one voucher frees all of W."""
+    world = opened(exposure=5)
+    world.ask()
+    for _ in range(6):
+        world.generate(1)
+    assert [m.tokens for m in world.on_the_way() if isinstance(m, Receipt)] == [2, 4, 5]
+
+
 def test_text_goes_with_its_last_token() -> None:
     """A batch that is split at the bound shows its text only when all of its tokens are out."""
     world = blocked(opened(exposure=4), 6)
@@ -304,6 +313,18 @@ def test_an_answer_that_is_complete_waits_for_its_last_tokens() -> None:
     world.flow()
     assert (world.host.state, world.host.served) == (SessionState.READY, 6)
     assert world.host.ledger.acknowledged == 6
+
+
+def test_a_batch_that_fills_the_budget_keeps_its_text() -> None:
+    """Only what is cut loses it; and after the budget nothing is sent, not even an empty chunk."""
+    world = opened()
+    world.ask(max_tokens=7)
+    world.generate(4, "abcd")
+    world.generate(3, "efg")
+    world.flow()
+    assert "".join(world.text) == "abcdefg"
+    world.generate(2)
+    assert world.on_the_way() == []
 
 
 def test_memory_is_bounded_while_blocked() -> None:

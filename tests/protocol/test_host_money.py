@@ -123,6 +123,19 @@ def test_two_receipts_in_flight() -> None:
         assert world.host.ledger.acknowledged == tokens
 
 
+def test_receipts_that_were_answered_are_forgotten() -> None:
+    """Memory holds the heads of receipts that wait for a voucher, no others."""
+    world = opened()
+    for _ in range(3):
+        world.answer(40)
+    assert world.host._meter._issued == {}
+    world.ask()
+    world.generate(32)
+    world.generate(32)
+    world.host_in(ack(world, 152))
+    assert list(world.host._meter._issued) == [184]
+
+
 def test_nothing_is_receipted_twice() -> None:
     """An answer that ends where a receipt was just given does not give it again: a second voucher would be refused as stale."""
     world = opened()

@@ -124,6 +124,6 @@ class Meter:
         # else the renter has more than the log holds: it rewinds itself to `tokens_served`
         self._issued.clear()
         head = ledger.heads[tokens]
-        if tokens == ledger.served and head == ledger.head:
+        if head == ledger.head:
             return ()
         return self.record(Resynced(tokens, head))
