@@ -259,7 +259,9 @@ async def test_servers_without_token_ids_are_refused() -> None:
             return web.Response(body=body, content_type="text/event-stream")
 
         async with served({"/v1/models": models, "/v1/chat/completions": chat}) as url:
-            assert (await refused_start(url)).code == "engine_unsuitable"
+            fault = await refused_start(url)
+        assert fault.code == "engine_unsuitable"
+        assert ("no max_model_len" if "max_model_len" not in entry else "an id and a log-probability") in fault.detail
 
 
 async def test_an_unknown_model_is_refused() -> None:

@@ -148,6 +148,10 @@ class ChildProcess:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+            if process.stdin is not None:
+                process.stdin.close()
+                with contextlib.suppress(OSError):
+                    await process.stdin.wait_closed()  # else its transport outlives the event loop
         if self._reader is not None:
             await asyncio.wait([self._reader])
             self._reader = None

@@ -50,14 +50,13 @@ def main() -> None:
     if settings.binary:
         os.execv(settings.binary, [settings.binary, *server_arguments(settings)])  # noqa: S606  the program that the operator named
     try:
-        server = _serve(settings, verbosity=0)
+        _kept = _serve(settings, verbosity=0)
     except RuntimeError:
         with contextlib.suppress(RuntimeError):
             _serve(settings, verbosity=1)
-        os._exit(1)
+        sys.exit(1)  # in order, so that the engine's log thread writes what it has
     sys.stdin.read()
-    del server
-    os._exit(0)
+    os._exit(0)  # never through the server's destructor, which may wait for ever
 
 
 def _end_with(parent: int) -> None:
