@@ -113,7 +113,7 @@ async def test_a_hung_engine_is_not_called_healthy(engine: LlamaEngine) -> None:
     os.kill(engine.child.pid, signal.SIGSTOP)
     try:
         async with asyncio.timeout(60):
-            while (health := await engine.health()).status == "ok":
+            while (health := await engine.health()).status == "ok":  # noqa: ASYNC110
                 await asyncio.sleep(0)  # the signal is on its way
     finally:
         os.kill(engine.child.pid, signal.SIGCONT)
