@@ -15,13 +15,17 @@ from fabstir.engines.child import TAIL_BYTES, ChildProcess
 pytestmark = pytest.mark.real
 
 
-def child(script: str, ready: asyncio.Event | None = None, load_seconds: float = 60) -> ChildProcess:
+def child(
+    script: str, ready: asyncio.Event | None = None, load_seconds: float = 60, forget: bool = False
+) -> ChildProcess:
     """A child that runs `script`; usable at once, or once `ready` is set."""
 
     async def is_ready() -> bool:
         return ready is None or ready.is_set()
 
-    return ChildProcess([sys.executable, "-c", script], dict(os.environ), is_ready, load_seconds=load_seconds)
+    return ChildProcess(
+        [sys.executable, "-c", script], dict(os.environ), is_ready, load_seconds=load_seconds, forget_when_ready=forget
+    )
 
 
 async def test_the_last_words_of_a_failed_start_are_told() -> None:
@@ -55,6 +59,19 @@ async def test_its_output_is_bounded() -> None:
         while not process.tail.endswith(b"END"):  # noqa: ASYNC110  nothing tells
             await asyncio.sleep(0)
     assert len(process.tail) == TAIL_BYTES
+    await process.stop()
+
+
+async def test_what_a_serving_child_prints_can_be_forgotten(tmp_path: Path) -> None:
+    """Output from before it was ready, and after, is nowhere; the pipe is still read, so that the child does not block."""
+    written = tmp_path / "written"
+    script = f"print('x' * 1_000_000, flush=True); open({str(written)!r}, 'w').close(); import time; time.sleep(600)"
+    process = child(script, forget=True)
+    await process.start()
+    async with asyncio.timeout(60):
+        while not written.exists():  # noqa: ASYNC110  nothing tells
+            await asyncio.sleep(0)
+    assert process.tail == b""
     await process.stop()
 
 

@@ -36,11 +36,15 @@ class ChildProcess:
         ready: Callable[[], Awaitable[bool]],
         *,
         load_seconds: float,
+        forget_when_ready: bool = False,
     ) -> None:
+        """`forget_when_ready`: what the child prints once it serves is thrown away, for programs that may print what they serve."""
         self._command = command
         self._environment = environment
         self._ready = ready
         self._load_seconds = load_seconds
+        self._forget_when_ready = forget_when_ready
+        self._listening = True
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -92,7 +96,7 @@ class ChildProcess:
 
     async def _launch(self) -> None:
         """Start a child and wait until it is ready."""
-        self._tail = b""
+        self._tail, self._listening = b"", True
         try:
             process = await asyncio.create_subprocess_exec(
                 *self._command,
@@ -117,6 +121,8 @@ class ChildProcess:
             if self._reader is not None:
                 await self._reader
             raise error("model_invalid", f"the engine {_ending(process.returncode)} while loading: {self._words()}")
+        if self._forget_when_ready:
+            self._tail, self._listening = b"", False
 
     async def _watch(self) -> None:
         pause = FIRST_PAUSE_S
@@ -140,7 +146,8 @@ class ChildProcess:
 
     async def _read(self, output: asyncio.StreamReader) -> None:
         while data := await output.read(TAIL_BYTES):
-            self._tail = (self._tail + data)[-TAIL_BYTES:]
+            if self._listening:
+                self._tail = (self._tail + data)[-TAIL_BYTES:]
 
     async def _end(self) -> None:
         process, self._process = self._process, None

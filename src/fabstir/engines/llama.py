@@ -165,6 +165,7 @@ class LlamaEngine:
             {**os.environ, KEY_VARIABLE: key},
             server.answers,
             load_seconds=LOAD_SECONDS,
+            forget_when_ready=bool(binary),  # the wheel's server is silent, another program may not be
         )
         client = LlamaClient(server, parallel=self._parallel, top_logprobs=self._top)
         return _Running(directory, server, client, child)

@@ -100,7 +100,8 @@ def server_arguments(settings: WorkerSettings) -> list[str]:
         *("--parallel", str(settings.parallel)),
         *("--ctx-size", str(settings.context_size * settings.parallel), "--no-kv-unified"),
         *(("--batch-size", str(CPU_BATCH), "--ubatch-size", str(CPU_BATCH)) if settings.gpu_layers == 0 else ()),
-        *("--verbosity", "0", "--slots", "--no-ui"),
+        # Errors only: why a model does not load. What it prints later is thrown away (ChildProcess.forget_when_ready).
+        *("--verbosity", "1", "--slots", "--no-ui"),
     ]
 
 
