@@ -64,7 +64,7 @@ contract ProofSystemTest is TestBase {
 
     function test_changedCodeIsFalse() public {
         ok(verified(), "before");
-        vm.etch(address(_verifier), address(new HashVerifier()).code);
+        vm.etch(address(_verifier), hex"600160005260206000f3"); // says true to everything
         ok(!verified(), "after");
     }
 

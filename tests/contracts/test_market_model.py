@@ -6,7 +6,6 @@ times are drawn at and around every bound: unbiased numbers missed a voucher abo
 
 from __future__ import annotations
 
-import os
 from typing import Final
 
 import msgspec
@@ -325,9 +324,8 @@ def spoil(proof: Proof, flaw: str) -> Proof:
     return proof
 
 
-EXAMPLES: Final = int(os.environ.get("FABSTIR_MARKET_EXAMPLES", "60"))
 MarketMachine.TestCase.settings = settings(
-    max_examples=EXAMPLES, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestMarket = MarketMachine.TestCase
 TestMarket.__doc__ = "The contract and the settlement model never differ."
