@@ -214,6 +214,41 @@ async def test_requests_at_the_same_time_have_jobs_of_their_own() -> None:
         assert (gateway.pool.busy, gateway.pool.idle) == (0, 2)
 
 
+async def test_each_conversation_goes_on_where_it_is_held() -> None:
+    """Two that alternate have a session each; neither is ever told again."""
+    async with gateway_of(200_000) as gateway, gateway.client() as client:
+        host = gateway.world.hosts[0]
+        gates = [host.engine.gate(1), host.engine.gate(1)]
+        first = [asyncio.create_task(gateway.ask(f"count {n}")) for n in (3, 4)]
+        for gate in gates:
+            await gate.reached.wait()
+        for gate in gates:
+            gate.open.set()
+        await asyncio.gather(*first)
+        for n in (3, 4):
+            messages: Any = [
+                {"role": "user", "content": f"count {n}"},
+                {"role": "assistant", "content": counting(n)},
+                {"role": "user", "content": "and?"},
+            ]
+            await client.chat.completions.create(model="scripted", messages=messages)
+            assert [m.content for m in host.engine.requests[-1].messages] == [m["content"] for m in messages]
+        assert sum(b'"type":"session_resume"' in message for message in host.sent) == 0
+
+
+async def test_a_session_of_another_model_makes_room() -> None:
+    """The limit holds over all models; the host of the one that is ended settles."""
+    async with gateway_of(200_000, limit=1) as gateway:
+        first = gateway.world.hosts[0]
+        await gateway.world.host(200_000, ScriptedEngine(name="other"), model_id=OTHER_MODEL)
+        await gateway.ask("hi")
+        async with gateway.client() as client:
+            answer = await client.chat.completions.create(model="other", messages=[{"role": "user", "content": "hi"}])
+        assert answer.choices[0].message.content == "You said: hi"
+        assert gateway.pool.idle == 1
+        assert first.ledgers[0].finished == "ended by the renter"
+
+
 async def test_a_client_that_goes_away_is_not_answered_any_further() -> None:
     """In the middle of a stream: the engine stops, what was delivered is paid for, the session serves the next request."""
     async with gateway_of(200_000) as gateway, gateway.client() as client:

@@ -137,6 +137,7 @@ async def test_a_refused_deposit_is_told_and_frees_the_budget() -> None:
         with pytest.raises(FabstirError, match="chain_reverted.*InsufficientBalance"):
             await talk(session)
         assert session.budget_left == 1_000_000
+        assert [end.code for end in world.hosts[0].ends] == ["aborted"]  # it does not wait for a greeting
         world.chain.on_transaction = lambda key, phase: None
         assert await talk(session, "hi") == "You said: hi"
 
@@ -173,6 +174,7 @@ async def test_an_opening_that_nobody_waits_for_any_more_is_not_lost() -> None:
             await asking
         world.chain.on_transaction = lambda key, phase: None
         await asyncio.gather(*market._jobs._opening)
+        assert [job.ledger.opened for job in market.unsettled] == [True]
         assert await talk(session, "hi") == "You said: hi"
         assert len(world.chain.state.jobs) == 1
 
@@ -195,6 +197,19 @@ async def test_a_restarted_renter_goes_on_with_its_deposit() -> None:
             assert len(world.chain.state.jobs) == 1
             vouchers = [event.tokens for event in await world.log(job.id) if isinstance(event, VoucherSigned)]
             assert vouchers == sorted(vouchers)
+
+
+async def test_a_deposit_that_is_nearly_used_up_is_not_gone_on_with() -> None:
+    """Less than W tokens are left in it: a new job serves the next process."""
+    async with world_of(1_000_000_000) as world:
+        async with world.market() as market:
+            session = await market.start_session(MODEL)
+            assert await talk(session) == counting(200)
+            world.hosts[0].cut()
+        world.journal = world.journal.reopen()
+        async with world.market() as market, market.session(MODEL) as session:
+            assert await talk(session, "hi") == "You said: hi"
+            assert len(world.chain.state.jobs) == 2
 
 
 @pytest.mark.parametrize("phase", ["before", "after"])

@@ -114,10 +114,12 @@ class _View:
         return self._chain.send(key, None, lambda: self._chain.entries.__setitem__(self.account, entry))
 
     async def approve(self, key: str, token: Address, amount: BaseUnits) -> TxResult:
+        await asyncio.sleep(0)  # a transaction takes its time
         return self._chain.send(key, None, lambda: self._chain.allowances.__setitem__(self.account, amount))
 
     async def open(self, key: str, terms: Terms, deposit: BaseUnits) -> TxResult:
         chain = self._chain
+        await asyncio.sleep(0)
         if key not in chain.mined and chain.allowances.get(self.account, 0) < deposit:
             raise error("chain_reverted", "ERC20InsufficientAllowance")
         spend = lambda: chain.allowances.__setitem__(self.account, chain.allowances[self.account] - deposit)  # noqa: E731
@@ -201,7 +203,8 @@ class Host:
         self.up = True
         self.dialled = 0
         self.latency = 0.0
-        self._ends: list[TransportEnd] = []
+        self.ends: list[TransportEnd] = []
+        """The renter's end of each connection so far."""
         self._tasks: list[asyncio.Task[None]] = []
         self.node = self._new_node()
 
@@ -227,7 +230,7 @@ class Host:
         if not self.up:
             raise error("host_unreachable", f"{self.url}: connection refused")
         host, renter = transport_pair()
-        self._ends.append(renter)
+        self.ends.append(renter)
         self._tasks.append(asyncio.create_task(self.node.connect(host)))
         wire = Tampered(renter, self._tampered, self.sent)
         wire.repeats = self.repeats
@@ -238,7 +241,7 @@ class Host:
 
     def cut(self) -> None:
         """The network between, for a moment."""
-        for end in self._ends:
+        for end in self.ends:
             end.abort()
 
     async def kill(self) -> None:
