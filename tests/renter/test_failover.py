@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import msgspec
 import pytest
 from tests.renter.world import MODEL, Host, counting, paid, world_of
 
 from fabstir.domain.errors import FabstirError
+from fabstir.domain.money import PricePerMTok
 from fabstir.domain.terms import JobState
+from fabstir.protocol.admission import Offer
 from fabstir.protocol.messages import ChatMessage, Error, FromHost, Response, StreamChunk
 from fabstir.renter import Session
 
@@ -341,3 +345,40 @@ async def test_what_was_delivered_before_a_break_is_acknowledged_at_the_end() ->
         [job], [ledger] = session.jobs, host.ledgers
         assert ledger.acknowledged == ledger.served == job.ledger.signed == 10
         assert job.ledger.released is not None and job.ledger.released.tokens == 10
+
+
+async def test_a_host_that_raised_its_price_is_not_paid_the_old_one() -> None:
+    """It would refuse the job, and the deposit would be locked: the offer is asked for again before anything is paid."""
+    async with world_of(100_000, 200_000) as world, world.market() as market:
+        await market.hosts()
+        await world.clock.advance(10)
+        real, first = world.fetch, world.hosts[0]
+
+        async def dearer(url: str) -> Offer:
+            offer = await real(url)
+            models = tuple(msgspec.structs.replace(model, price=PricePerMTok(300_000)) for model in offer.models)
+            return msgspec.structs.replace(offer, models=models) if url == first.url else offer
+
+        world.fetch = dearer  # type: ignore[method-assign]
+        async with market.session(MODEL) as session:
+            assert await gather(session.prompt("hi")) == "You said: hi"
+            assert [job.host for job in session.jobs] == [world.hosts[1].key.address]
+        assert first.dialled == 0
+
+
+async def test_a_host_whose_offer_changes_all_the_time_is_left() -> None:
+    """It could keep a renter busy for ever."""
+    async with world_of(100_000, 200_000) as world, world.market() as market:
+        await market.hosts()
+        await world.clock.advance(10)
+        real, first, prices = world.fetch, world.hosts[0], itertools.count(1)
+
+        async def restless(url: str) -> Offer:
+            offer = await real(url)
+            models = tuple(msgspec.structs.replace(model, price=PricePerMTok(next(prices))) for model in offer.models)
+            return msgspec.structs.replace(offer, models=models) if url == first.url else offer
+
+        world.fetch = restless  # type: ignore[method-assign]
+        async with market.session(MODEL) as session:
+            assert await gather(session.prompt("hi")) == "You said: hi"
+            assert [job.host for job in session.jobs] == [world.hosts[1].key.address]

@@ -22,6 +22,8 @@ from fabstir.protocol.admission import Offer
 
 FRESH_SECONDS: Final = 30.0
 """How long an offer is believed; a host that changed its price since refuses the job, and is asked again."""
+CERTAIN_SECONDS: Final = 1.0
+"""How long it is believed before money is paid on it."""
 ASKED_AT_ONCE: Final = 32
 
 log = structlog.get_logger()
@@ -68,6 +70,15 @@ class Directory:
         """The hosts that fit `order`, best first. Raises ChainFault."""
         candidates = await self.candidates(refresh=refresh)
         return choose(candidates, order, self._rests, self._clock.monotonic(), excluded)
+
+    async def confirm(self, candidate: Candidate) -> bool:
+        """Whether the host still offers the same, asked again before it is paid; what it offers now is remembered."""
+        now = self._clock.monotonic()
+        if self._asked_at is not None and now - self._asked_at < CERTAIN_SECONDS:
+            return True
+        fresh = await self._ask(candidate.entry, asyncio.Semaphore(1))
+        self._candidates = tuple(fresh if one.address == fresh.address else one for one in self._candidates)
+        return fresh.offer == candidate.offer
 
     async def resolve(self, model: str) -> ModelId:
         """The id of a model: written as its hash, or as the name that hosts give it.

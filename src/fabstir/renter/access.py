@@ -57,6 +57,8 @@ class Setbacks:
         self.given_up: dict[Address, FabstirError] = {}
         self.redialled: set[Address] = set()
         self.reopened: set[Address] = set()
+        self.changed: set[Address] = set()
+        """Offered something else than a moment before."""
 
     def __repr__(self) -> str:
         return f"<Setbacks {len(self.given_up)} given up, {len(self.redialled)} redialled>"
@@ -138,9 +140,14 @@ class Access:
         return await self._greet(job, None, context, setbacks) if job is not None and not job.spoiled else None
 
     async def _next(self, context: Context, setbacks: Setbacks) -> Link | None:
-        """The best host that has not failed in this answer. It is called before anything is paid."""
+        """The best host that has not failed in this answer. It is asked and called before anything is paid."""
         ranked = await self._choose(setbacks)
         if not _fits(context, ranked.offer.host, ranked.offer.max_message_bytes, setbacks):
+            return None
+        if not await self._parts.directory.confirm(ranked.candidate):
+            if ranked.offer.host in setbacks.changed:
+                self._give_up(ranked.offer.host, error("job_foreign", "its offer changes all the time"), setbacks)
+            setbacks.changed.add(ranked.offer.host)
             return None
         try:
             transport = await self._parts.dial(ranked.candidate.entry.url)
