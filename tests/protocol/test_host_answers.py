@@ -167,6 +167,18 @@ def test_a_failed_generation_ends_the_answer_by_name() -> None:
     assert world.host.state is SessionState.READY
 
 
+def test_a_broken_answer_was_not_said() -> None:
+    """A renter that asks on without reconnecting gets the conversation that it knows itself."""
+    world = opened()
+    world.answer(5, "first")
+    world.ask("second")
+    world.say(3)
+    world.host_in(EngineFailed(2, error("engine_gone")))
+    request = world.host.receive(Prompt(session_id=SESSION, message_index=2, content="third"), 0.0)[-1]
+    assert isinstance(request, RunGeneration)
+    assert [message.content for message in request.request.messages if message.role == "user"] == ["first", "third"]
+
+
 @pytest.mark.parametrize(
     ("deposit", "asked", "limit", "budget", "reason"),
     [

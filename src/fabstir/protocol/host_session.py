@@ -310,11 +310,11 @@ class HostSession:
         # else it crossed the end or the refusal of its answer on the way, which is no fault of the renter
 
     def _break_off(self, fault: FabstirError, cancel: bool = True) -> None:
-        """End the answer with a named error; what was served stays served and billed, what was held back is dropped."""
+        """End the answer with a named error; what was served stays served and billed, what was held back is dropped. Neither side
+        counts it as said: the renter brings the conversation along when it asks again."""
         answer = self._running()
         if cancel:
             self._out.append(CancelGeneration(answer.turn))
-        self._remember(answer)
         self._store(TurnEnded(answer.prompt.message_index, fault.code))
         self._send_receipt()
         self._send(Error.of(fault, self._session, answer.prompt.message_index))
@@ -368,6 +368,7 @@ class HostSession:
     def _finish(self, reason: str) -> None:
         self._abandon("ended")
         self._store(SessionFinished(reason))
+        self._conversation = Conversation()
         self.state = SessionState.FINISHED
         self._out.append(RequestSettlement(reason))
 
@@ -379,7 +380,6 @@ class HostSession:
 
     def _renter_lost(self, item: RenterLost, now: float) -> None:
         self._abandon(item.code)
-        self._store()
         self._conversation = Conversation()
         self.state = SessionState.DETACHED
         self._out.append(RequestSettlement("connection lost"))
