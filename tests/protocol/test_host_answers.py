@@ -212,6 +212,14 @@ def test_stop_is_told_as_stop_at_the_deposit_too() -> None:
     assert isinstance(response, Response) and response.finish_reason == "stop"
 
 
+def test_a_deposit_for_one_more_token_answers_with_it() -> None:
+    """The last token is served."""
+    world = opened(deposit=9)
+    world.answer(48)
+    world.ask()
+    assert (world.asked[-1].max_tokens, world.errors) == (1, [])
+
+
 def test_an_exhausted_deposit_answers_no_prompt() -> None:
     """Not one token beyond the deposit; the refusal names the prompt."""
     world = opened(deposit=9)

@@ -6,13 +6,14 @@ import msgspec
 import pytest
 
 from fabstir.domain.ids import to_hex
-from fabstir.domain.money import Tokens
+from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.protocol.host_inputs import (
     ChainClosing,
     SessionState,
 )
 from fabstir.protocol.host_log import (
     CheckpointClosed,
+    JobClosed,
     Resynced,
 )
 from fabstir.protocol.host_session import HostSession
@@ -88,6 +89,14 @@ def test_a_finished_job_is_not_attached_to() -> None:
     again = HostSession(world.replay_host(), HOST_KEY, world.offer)
     assert again.state is SessionState.FINISHED
     assert told(again.attach(hello(world), keccak(b"s"), 0.0)).session_id is None
+
+
+def test_a_closed_job_is_not_attached_to() -> None:
+    """Where the log says closed and nobody finished the session (the renter closed while this host was down)."""
+    world = World(terms(), 1_000)
+    world.host.ledger.apply(JobClosed(BaseUnits(0), BaseUnits(1_000), 1.0))
+    again = HostSession(world.host.ledger, HOST_KEY, world.offer)
+    assert told(again.attach(hello(world), keccak(b"s"), 0.0)).code == "job_closed"
 
 
 def test_another_protocol_version_is_refused() -> None:

@@ -165,7 +165,7 @@ def test_a_resync_takes_tokens_back() -> None:
 
 
 def test_checkpoints_commitments_and_proofs() -> None:
-    """Are kept in order; a commitment remembers which voucher it can pay."""
+    """Are kept in order; the voucher that ends with the checkpoints is known, however many newer ones there are, and no others."""
     proven = ledger(
         TurnStarted(0, ONE),
         TokensServed(b"".join(DIGESTS)),
@@ -178,7 +178,11 @@ def test_checkpoints_commitments_and_proofs() -> None:
     )
     assert proven.checkpoints == [Checkpoint(ONE, Tokens(5)), Checkpoint(TWO, Tokens(3))]
     assert (proven.checkpointed, proven.commitment) == (8, CommitmentMade(Tokens(8), ONE, TWO, 2))
-    assert proven.provable is not None and proven.provable.tokens == 8
+    assert proven.covered is not None and proven.covered.tokens == 8
+    assert list(proven._beyond) == [8, 10]
+    proven.apply(CheckpointClosed(ONE, b"", Tokens(1)))
+    assert proven.covered is None
+    assert list(proven._beyond) == [10]
     assert proven.proofs == [ProofAccepted(Tokens(8), 0.25, 1)]
 
 

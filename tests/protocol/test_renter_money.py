@@ -53,6 +53,7 @@ def receipt_signed(
         (lambda w: receipt_signed(w, head=keccak(b"x")), "receipt_invalid"),
         (lambda w: receipt_signed(w, head=w.host.ledger.heads[9]), "receipt_invalid"),
         (lambda w: receipt_signed(w, key=SESSION_KEY), "receipt_invalid"),
+        (lambda w: {"transcript": to_hex(keccak(b"x"))}, "receipt_invalid"),
         (lambda w: {"signature": "0x" + "00" * 65}, "receipt_invalid"),
         (lambda w: {"amount": str(2**96)}, "message_malformed"),
     ],

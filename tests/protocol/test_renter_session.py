@@ -154,6 +154,12 @@ def test_a_question_becomes_a_prompt() -> None:
     assert decode_from_renter(encode(prompt)) == prompt
 
 
+def test_what_is_left_out_is_as_on_the_wire() -> None:
+    """A question with nothing but its content asks for what a prompt without these fields means."""
+    (prompt,) = sent(opened().renter.receive(Ask(content="q"), 0.0))
+    assert prompt == Prompt(session_id=SESSION, message_index=0, content="q")
+
+
 @pytest.mark.parametrize(
     "ask",
     [

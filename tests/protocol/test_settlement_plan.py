@@ -5,13 +5,15 @@ from __future__ import annotations
 import pytest
 
 from fabstir.domain.money import BaseUnits, Tokens, fee_of
-from fabstir.domain.terms import ProofPolicy
+from fabstir.domain.terms import JobState, ProofPolicy
 from fabstir.protocol.matrix import Pay, claims
 from fabstir.protocol.settlement import BLOCKHASH_WINDOW, SEED_DELAY, Finalize, RequestClose, apply
 from fabstir.protocol.settlement_plan import (
+    AnswerChallenge,
     AwaitBlock,
     CloseCheckpoint,
     CloseJob,
+    CommitTree,
     NoteClosed,
     RedeemVoucher,
     Rest,
@@ -154,6 +156,7 @@ def test_rules_have_sensible_values() -> None:
     rules = SettlementRules()
     assert (rules.redeem_above, rules.claim_tail_above) == (1_000_000, 2_000)
     assert (rules.expiry_margin, rules.idle_close) == (3_600.0, 3_600.0)
+    assert Situation(JobState(), 1, 1.0).idle_for == 0.0
 
 
 def test_nothing_is_due_in_a_small_running_job() -> None:
@@ -231,6 +234,42 @@ def test_a_session_that_ends_during_a_challenge() -> None:
     check_money(world, False)
 
 
+def test_a_proof_for_less_is_not_redeemed_at_the_end() -> None:
+    """What an earlier proof covers is part of what the last voucher pays: one redemption, not two."""
+    world = Settling().served_and_signed(100)
+    while "submitProof" not in world.mined:
+        action = world.step()
+        if isinstance(action, AwaitBlock):
+            world.pass_time(action.block - world.block)
+    world.served_and_signed(250, 64)
+    world.finish()
+    world.settle()
+    assert world.mined == [*PROOF, *PROOF, "redeem", "claimProven", "closeByHost"]
+    check_money(world, True)
+
+
+@pytest.mark.parametrize(
+    ("price", "least", "claimed"), [(1_000_000, 0, True), (1_000_000, 1, True), (10_000, 0, False)]
+)
+def test_a_tail_that_is_worth_nothing_is_not_proven(price: int, least: int, claimed: bool) -> None:
+    """Whatever the rules say: one unit is claimed where they allow it, none is not."""
+    rules = SettlementRules(redeem_above=BaseUnits(100), claim_tail_above=BaseUnits(least))
+    world = Settling(FALLBACK, price=price, rules=rules).served_and_signed(100, 1)
+    world.finish()
+    world.settle()
+    assert ("claimProven" in world.mined) is claimed
+    check_money(world, claimed)
+
+
+def test_a_young_chain() -> None:
+    """Block numbers below the window of block hashes are numbers like others."""
+    world = Settling().served_and_signed(300, 64)
+    world.block = 1
+    world.finish()
+    world.settle()
+    assert world.mined == [*PROOF, "redeem", "claimProven", "closeByHost"]
+
+
 # -- what goes wrong ------------------------------------------------------------------------------------------------------------------
 
 
@@ -241,17 +280,18 @@ def test_a_challenge_is_answered_in_its_time() -> None:
     world.finish()
     while "commitProof" not in world.mined:
         world.step()
-    seed_block = world.block + SEED_DELAY
+    seed_block, made = world.block + SEED_DELAY, world.ledger.commitment
+    assert made is not None
     for block, action in [
-        (seed_block - 1, "AwaitBlock"),
-        (seed_block, "AwaitBlock"),
-        (seed_block + 1, "AnswerChallenge"),
-        (seed_block + BLOCKHASH_WINDOW - 1, "AnswerChallenge"),
-        (seed_block + BLOCKHASH_WINDOW, "AwaitBlock"),
-        (seed_block + BLOCKHASH_WINDOW + 1, "CommitTree"),
+        (seed_block - 1, AwaitBlock(seed_block + 1)),
+        (seed_block, AwaitBlock(seed_block + 1)),
+        (seed_block + 1, AnswerChallenge(made, seed_block)),
+        (seed_block + BLOCKHASH_WINDOW - 1, AnswerChallenge(made, seed_block)),
+        (seed_block + BLOCKHASH_WINDOW, AwaitBlock(seed_block + BLOCKHASH_WINDOW + 1)),
+        (seed_block + BLOCKHASH_WINDOW + 1, CommitTree(made)),
     ]:
         world.block = block
-        assert type(world.plan()).__name__ == action
+        assert world.plan() == action
     world.block = seed_block + BLOCKHASH_WINDOW - 1
     world.step()  # the last block that counts
     assert (world.mined[-1], world.reverted) == ("submitProof", [])

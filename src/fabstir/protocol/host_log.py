@@ -155,8 +155,6 @@ class HostLedger:
         self.checkpoints: list[Checkpoint] = []
         self.checkpointed = Tokens(0)
         self.commitment: CommitmentMade | None = None
-        self.provable: VoucherAccepted | None = None
-        """The best voucher within the last tree that was committed: what a proof of that tree lets the host redeem."""
         self._beyond: dict[int, VoucherAccepted] = {}
         """Tokens -> voucher, from the end of the closed checkpoints on."""
         self.proofs: list[ProofAccepted] = []
@@ -238,7 +236,6 @@ class HostLedger:
                 self._beyond = {n: v for n, v in self._beyond.items() if n >= self.checkpointed}
             case CommitmentMade():
                 self.commitment = event
-                self.provable = self.voucher if self.acknowledged <= event.tokens else self.covered
             case ProofAccepted():
                 self.proofs.append(event)
             case JobClosed():

@@ -263,16 +263,14 @@ class HostSession:
 
     def _block(self, now: float) -> None:
         if self.state is not SessionState.BLOCKED:
-            if self._meter.unsaved:
-                self._store()
-                self._send_receipt()
+            self._store()
+            self._send_receipt()
             self.state = SessionState.BLOCKED
             self._blocked_until = now + self._offer.ack_timeout
 
     def _unblock(self) -> None:
         self._blocked_until = None
-        if self.state is SessionState.BLOCKED:
-            self.state = SessionState.GENERATING
+        self.state = SessionState.GENERATING
 
     def _finish_turn(self, answer: Answer, reason: str) -> None:
         self._remember(answer)
@@ -374,7 +372,7 @@ class HostSession:
 
     def _chain_closing(self, item: ChainClosing, now: float) -> None:
         if self.connected:
-            self._send(Error.of(error(item.code), self._session or None))
+            self._send(Error.of(error(item.code), self._session))
             self._out.append(Disconnect(item.code))
         self._finish(item.code)
 

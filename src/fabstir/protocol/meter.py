@@ -35,11 +35,6 @@ class Meter:
         return Tokens(self._ledger.served + len(self._unsaved))
 
     @property
-    def unsaved(self) -> bool:
-        """Tokens went out since the last receipt."""
-        return bool(self._unsaved)
-
-    @property
     def room(self) -> int:
         """Tokens that may go out before the exposure bound is reached."""
         return self._ledger.acknowledged + self._ledger.terms.exposure - self.served

@@ -205,8 +205,7 @@ class RenterSession:
             handler(self, item)
         except FabstirError as fault:
             if isinstance(item, RenterCommand):
-                self._out = []
-                raise
+                raise  # commands check before they act: there is nothing to take back
             self._leave(fault)
         out, self._out = self._out, []
         return out
@@ -322,10 +321,11 @@ class RenterSession:
 
     def _receipt(self, item: Receipt) -> None:
         ledger, tokens, amount = self.ledger, Tokens(item.tokens), amount_of(item.amount)
-        head = self._heads.get(tokens)
-        fits = tokens == self.received and head is not None and item.transcript == to_hex(head)
-        if not fits or amount != ledger.amount(tokens) or head is None:
+        if tokens != self.received or amount != ledger.amount(tokens):
             raise error("receipt_invalid", f"receipt over {tokens} tokens and {amount}; received {self.received}")
+        head = self._heads[tokens]
+        if item.transcript != to_hex(head):
+            raise error("receipt_invalid", f"another transcript than what was received at {tokens} tokens")
         if amount > ledger.deposit:
             raise error("receipt_invalid", f"{amount} is above the deposit {ledger.deposit}")
         signer = recover(ledger.market.receipt_digest(ledger.job, amount, tokens, head), from_hex(item.signature, 65))

@@ -151,7 +151,7 @@ def _finish(ledger: HostLedger, situation: Situation, rules: SettlementRules) ->
     needed = Tokens(0)
     if tail:
         needed = ledger.served
-    elif ledger.terms.policy is ProofPolicy.REQUIRED and ledger.acknowledged > job.signed:
+    elif ledger.terms.policy is ProofPolicy.REQUIRED:
         needed = ledger.acknowledged
     if needed > job.proven:
         return _prove(ledger, situation, needed)
@@ -205,7 +205,7 @@ def _prove(ledger: HostLedger, situation: Situation, needed: Tokens) -> Action:
 
 def _redeemable(ledger: HostLedger, job: JobState) -> VoucherAccepted | None:
     """The best voucher that the contract takes now."""
-    for voucher in (ledger.voucher, ledger.covered, ledger.provable):
+    for voucher in (ledger.voucher, ledger.covered):
         if voucher is None or voucher.tokens <= job.signed:
             continue
         if ledger.terms.policy is ProofPolicy.FALLBACK or voucher.tokens <= job.proven:
