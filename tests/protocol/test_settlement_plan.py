@@ -262,11 +262,12 @@ def test_a_tail_that_is_worth_nothing_is_not_proven(price: int, least: int, clai
 
 
 def test_a_young_chain() -> None:
-    """Block numbers below the window of block hashes are numbers like others."""
+    """Block numbers below the window of block hashes are numbers like others: nothing is waited for but the one challenge."""
     world = Settling().served_and_signed(300, 64)
     world.block = 1
     world.finish()
-    world.settle()
+    steps = world.settle()
+    assert [type(step) for step in steps].count(AwaitBlock) == 1
     assert world.mined == [*PROOF, "redeem", "claimProven", "closeByHost"]
 
 
