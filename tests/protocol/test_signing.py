@@ -185,6 +185,13 @@ def test_a_malformed_signature_is_nobodys(signature: bytes) -> None:
     assert recover(DIGEST, signature) is None
 
 
+@pytest.mark.parametrize("v", [29, 30])
+@pytest.mark.parametrize("r", range(1, 9))
+def test_points_beyond_the_order_are_nobodys(r: int, v: int) -> None:
+    """libsecp256k1 knows two more recovery ids, which the EVM does not: with a small r they would name somebody."""
+    assert recover(DIGEST, word(r) + word(S) + bytes([v])) is None
+
+
 def test_the_highest_low_s_is_taken() -> None:
     """The bound is exactly half of the order: s on it recovers somebody."""
     assert SECP256K1_HALF_ORDER == ORDER // 2

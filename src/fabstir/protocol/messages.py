@@ -17,7 +17,7 @@ from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import Address, Hash32, JobId, ModelId, from_hex, to_hex
 from fabstir.domain.money import MAX_AMOUNT, BaseUnits, PricePerMTok, Tokens
 from fabstir.domain.terms import ProofPolicy, Terms
-from fabstir.protocol.transcript import MAX_TOP, TokenRecord
+from fabstir.protocol.transcript import MAX_TOP, MIN_LOGPROB, TokenRecord
 
 PROTOCOL_VERSION: Final = 1
 MAX_CONTENT: Final = 1 << 20
@@ -358,4 +358,4 @@ def records_valid(records: tuple[TokenRecord, ...]) -> bool:
 
 def _record_valid(record: TokenRecord) -> bool:
     pairs = ((record.token, record.logprob), *record.top)
-    return len(record.top) <= MAX_TOP and all(0 <= t < 2**32 and -(2**31) <= p <= 0 for t, p in pairs)
+    return len(record.top) <= MAX_TOP and all(0 <= t < 2**32 and MIN_LOGPROB <= p <= 0 for t, p in pairs)
