@@ -13,6 +13,7 @@ MOST_WRITES = 80
 
 @pytest.mark.real
 @pytest.mark.scenario
+@pytest.mark.timeout(900)
 async def test_host_killed_at_every_journal_write(tmp_path: Path) -> None:
     """Whatever write it dies at, the restarted host is paid what the renter signed: at most W tokens are lost, none is paid twice."""
     tried = []
