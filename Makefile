@@ -63,6 +63,14 @@ check: install ## Format, lint, types, layers, and that nothing generated is sta
 	@$(BIN)/python tools/check_lock.py
 	@$(BIN)/python tools/generate_reference.py --check
 
+.PHONY: mutants
+mutants: install ## Mistakes put into the contracts on purpose, each of which the tests must find (20 minutes)
+	@$(BIN)/python contracts/tools/mutants.py
+
+.PHONY: slither
+slither: install ## Static analysis of the contracts; fails on high and medium findings
+	@contracts/tools/slither.sh
+
 # -- changing -----------------------------------------------------------------------------------------------------------
 
 .PHONY: fmt

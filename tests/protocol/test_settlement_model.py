@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, JobId
-from fabstir.domain.money import MAX_AMOUNT, BaseUnits, PricePerMTok, Tokens, cost
+from fabstir.domain.money import MAX_AMOUNT, MAX_TOKENS, BaseUnits, PricePerMTok, Tokens, cost
 from fabstir.domain.terms import JobState, ProofPolicy
 from fabstir.protocol.settlement import (
     Call,
@@ -137,6 +137,12 @@ def test_a_job_that_is_not_open(call: Any) -> None:
     assert refused(MarketState(TREASURY), call) == "NotOpen"
     closed = after(opened(), CloseByHost(HOST, job_id(TERMS)))
     assert refused(closed, msgspec.structs.replace(call, job=job_id(TERMS))) == "NotOpen"
+
+
+@pytest.mark.parametrize(("tokens", "error"), [(MAX_TOKENS, None), (MAX_TOKENS + 1, "TokensOutOfRange")])
+def test_the_count_that_marks_a_closed_job_is_no_voucher(tokens: int, error: str | None) -> None:
+    """2**32 - 1 tokens mean "closed" in the job's slot."""
+    assert refused(opened(FALLBACK, deposit=1 << 33), redeem(tokens)) == error
 
 
 @pytest.mark.parametrize(

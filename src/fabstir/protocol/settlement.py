@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, JobId
-from fabstir.domain.money import FEE_BASIS_POINTS, MAX_AMOUNT, BaseUnits, Tokens, cost
+from fabstir.domain.money import FEE_BASIS_POINTS, MAX_AMOUNT, MAX_TOKENS, BaseUnits, Tokens, cost
 from fabstir.domain.terms import MIN_CHALLENGE_SECONDS, JobState, ProofPolicy, Terms
 from fabstir.protocol.signing import job_id
 
@@ -218,6 +218,8 @@ def _redeem(state: MarketState, call: Redeem) -> MarketState:
     if call.sender != terms.host:
         raise Reverted("NotParty")
     _check_amount(account, call.amount, call.tokens)
+    if call.tokens > MAX_TOKENS:
+        raise Reverted("TokensOutOfRange")
     if call.tokens <= job.signed:
         raise Reverted("StaleVoucher")
     if call.recovered != terms.signer:
