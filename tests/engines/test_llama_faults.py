@@ -188,6 +188,22 @@ async def test_damaged_numbers_are_refused(tmp_path: Path) -> None:
     assert codes == {"model_invalid"}
 
 
+def test_a_failed_start_ends_though_native_code_will_not() -> None:
+    """Destructors that wait for ever are ended by the kernel; the parent would wait for the whole loading time."""
+    script = (
+        "import atexit, json, os, sys, time\n"
+        "from fabstir.engines import llama_worker as worker\n"
+        "def refuse(*_, **__): raise RuntimeError\n"
+        "worker._serve, worker.LAST_WORDS_SECONDS = refuse, 1\n"
+        "atexit.register(time.sleep, 600)\n"
+        "numbers = dict(parent=os.getppid(), context_size=1, parallel=1, threads=1, gpu_layers=0)\n"
+        "sys.argv[1:] = [json.dumps(dict(model='', socket='', **numbers))]\n"
+        "worker.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], stderr=subprocess.PIPE, timeout=60, check=False)
+    assert done.returncode == -signal.SIGALRM, done.stderr
+
+
 async def test_a_missing_file_is_named(tmp_path: Path) -> None:
     """With its path."""
     fault = await failed_start(tmp_path / "none.gguf")
