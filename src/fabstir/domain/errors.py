@@ -91,6 +91,11 @@ def _rows() -> tuple[ErrorSpec, ...]:
         ErrorSpec("client_too_slow", Interrupted, True, 408, "The client did not read for too long", "Reconnect and resume."),
         ErrorSpec("rate_limited", Refused, True, 429, "Too many messages", "Wait and try again."),
         ErrorSpec("cancelled", Interrupted, False, 499, "The answer was cancelled by the renter", ""),
+        # -- prompt jobs -------------------------------------------------------------------------------------------------
+        ErrorSpec("seal_invalid", PeerFault, False, 400, "The sealed content cannot be opened", "It was changed, or it belongs to another job; the detail says what was checked."),
+        ErrorSpec("seal_not_for_us", Refused, False, 403, "The content is sealed, and not for this key", "Ask the sender to seal it for this host, too."),
+        ErrorSpec("prompt_invalid", PeerFault, False, 400, "The prompt of this job cannot be executed", "Post a new job; the detail says which rule it breaks."),
+        ErrorSpec("prompt_result_invalid", PeerFault, False, 502, "The result is not what the host committed to", "Nothing was signed; let the claim be disputed."),
         # -- the host --------------------------------------------------------------------------------------------------
         ErrorSpec("capacity", Refused, True, 503, "No room on this host", "Try again later or use another host."),
         ErrorSpec("draining", Refused, True, 503, "The host is shutting down", "Use another host."),
