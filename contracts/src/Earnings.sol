@@ -3,21 +3,24 @@ pragma solidity 0.8.37;
 
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
+import {Money} from "./Money.sol";
 
 /// The pull ledger: who may withdraw how much of which token, and the only ways in which money leaves the market.
 abstract contract Earnings {
     using SafeERC20 for IERC20;
 
     /// The market's share of every credit, in basis points; fixed for this version of the contract.
-    uint256 public constant FEE_BPS = 500;
-    /// What a renter's contract may spend when it is paid back in the native coin; then the refund waits in the ledger instead.
-    uint256 private constant REFUND_GAS = 30_000;
+    uint256 public constant FEE_BPS = Money.FEE_BPS;
+    /// What a contract may spend when it is paid back in the native coin; then the money waits in the ledger instead.
+    uint256 private constant REPAY_GAS = 30_000;
 
     address public immutable treasury;
     /// account => token => base units that `withdraw` pays.
     mapping(address account => mapping(address token => uint256)) public earnings;
     bool private transient _entered;
 
+    /// Money could not be pushed; its owner gets it by `withdraw`.
+    event RepaymentHeld(address indexed account, address indexed token, uint256 amount);
     event EarningsWithdrawn(address indexed account, address indexed token, address to, uint256 amount);
 
     /// A call from inside a call of this contract.
@@ -56,15 +59,17 @@ abstract contract Earnings {
     }
 
     function _credit(address host, address token, uint256 delta) internal {
-        uint256 fee = delta * FEE_BPS / 10_000;
+        uint256 fee = Money.fee(delta);
         earnings[host][token] += delta - fee;
         if (fee != 0) earnings[treasury][token] += fee;
     }
 
-    /// Pushes a refund; where the receiver or the token refuses, the money waits in the ledger. True where it was pushed.
-    function _refund(address to, address token, uint256 amount) internal returns (bool pushed) {
-        pushed = token == address(0) ? _send(to, amount, REFUND_GAS) : IERC20(token).trySafeTransfer(to, amount);
-        if (!pushed) earnings[to][token] += amount;
+    /// Pushes money to whom it belongs; where the receiver or the token refuses, it waits in the ledger.
+    function _repay(address to, address token, uint256 amount) internal {
+        if (amount == 0) return;
+        if (token == address(0) ? _send(to, amount, REPAY_GAS) : IERC20(token).trySafeTransfer(to, amount)) return;
+        earnings[to][token] += amount;
+        emit RepaymentHeld(to, token, amount);
     }
 
     /// Sends native coin and looks at nothing that comes back: a receiver cannot make the caller pay for copying a bomb.

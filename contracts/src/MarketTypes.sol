@@ -47,9 +47,9 @@ struct Proof {
     bytes proof;
 }
 
-/// The beginning of an answer within a stream: `at` tokens had been served in the job.
+/// The beginning of an answer within a stream: `tokens` had been served in the job by then.
 struct Turn {
-    uint32 at;
+    uint32 tokens;
     uint32 messageIndex;
     bytes32 request;
 }

@@ -26,7 +26,7 @@ REFERENCE: Final = CONTRACTS.parent / "docs/reference/contracts.md"
 SETTINGS: Final[dict[str, Any]] = {
     "evmVersion": "cancun",
     "metadata": {"appendCBOR": False, "bytecodeHash": "none"},
-    "optimizer": {"enabled": True, "runs": 10_000},
+    "optimizer": {"enabled": True, "runs": 800},
 }
 OUTPUTS: Final = ("abi", "evm.bytecode.object", "evm.deployedBytecode.object", "storageLayout")
 PRODUCTS: Final = {
