@@ -87,17 +87,21 @@ def builder(item: Item) -> str | None:
     kind: str = item["type"]
     if not kind.startswith("tuple"):
         return None
-    if any(c["type"].startswith("tuple") for c in item["components"]):
-        sys.exit(f"{item['internalType']} nests structs; teach bindings.py before a function returns one")
-    make = f"{struct_name(item)}._make"
+    make = maker(item)
     return f"lambda rows: tuple(map({make}, rows))" if kind.endswith("]") else make
+
+
+def maker(item: Item) -> str:
+    """The function that makes a struct of a decoded row; structs inside structs need one of their own (`of`)."""
+    nested = any(c["type"].startswith("tuple") for c in item["components"])
+    return f"{struct_name(item)}.{'of' if nested else '_make'}"
 
 
 def applied(item: Item, value: str) -> str:
     """`value` through its builder."""
     if builder(item) is None:
         return value
-    make = f"{struct_name(item)}._make"
+    make = maker(item)
     return f"tuple(map({make}, {value}))" if item["type"].endswith("]") else f"{make}({value})"
 
 
@@ -128,6 +132,10 @@ class Generator:
     def named_tuple(self, name: str, parts: list[Item], doc: str, *, given: bool) -> None:
         """A NamedTuple in Solidity field order."""
         rows = [f"    {snake(p['name']) or f'value{k}'}: {python_type(p, given=given)}" for k, p in enumerate(parts)]
+        if given and any(builder(part) for part in parts):
+            fields = ", ".join(applied(part, f"row[{k}]") for k, part in enumerate(parts))
+            rows += ["", "    @classmethod", f"    def of(cls, row: Sequence[Any]) -> {name}:"]
+            rows += ['        """From what was decoded."""', f"        return cls({fields})"]
         self.declare(name, f'class {name}(NamedTuple):\n    """{doc}"""\n\n' + "\n".join(rows) + "\n")
 
     def event(self, item: Item) -> str:

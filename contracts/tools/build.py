@@ -30,11 +30,14 @@ SETTINGS: Final[dict[str, Any]] = {
 }
 OUTPUTS: Final = ("abi", "evm.bytecode.object", "evm.deployedBytecode.object", "storageLayout")
 PRODUCTS: Final = {
+    "Delegation": "src/Delegation.sol",
     "EzklBindVerifier": "src/EzklBindVerifier.sol",
     "Halo2BindVerifier": "src/generated/Halo2BindVerifier.sol",
+    "HostStake": "src/HostStake.sol",
     "JobMarketplace": "src/JobMarketplace.sol",
     "ModelRegistry": "src/ModelRegistry.sol",
     "NodeRegistry": "src/NodeRegistry.sol",
+    "PromptBoard": "src/PromptBoard.sol",
     "ProofSystem": "src/ProofSystem.sol",
     "TestUSDC": "src/TestUSDC.sol",
 }

@@ -17,6 +17,210 @@ from fabstir.chain.abi import ErrorCodec, EventCodec, Field, Function, Revert, e
 from fabstir.domain.ids import Address
 
 
+class BudgetSpent(msgspec.Struct, frozen=True):
+    """`event BudgetSpent(address,address,address,uint96,uint96)`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("b638362432884d296f1509448de8a5c25a1376554fd54e328037ebb7605ec486")
+    renter: Address
+    delegate: Address
+    token: Address
+    amount: int
+    left: int
+
+
+class DelegateSet(msgspec.Struct, frozen=True):
+    """`event DelegateSet(address,address,address,uint96,uint40)`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("eab4c49ed0b7d58daf742af657d9a0a990b5fb843145eed47d732a3130bc991a")
+    renter: Address
+    delegate: Address
+    token: Address
+    budget: int
+    until: int
+
+
+class BudgetOfResult(NamedTuple):
+    """What `budgetOf` returns."""
+
+    left: int
+    until: int
+
+
+class Terms(NamedTuple):
+    """Solidity struct `Terms`."""
+
+    renter: Address
+    signer: Address
+    host: Address
+    token: Address
+    arbiter: Address
+    price_per_m_tok: int
+    bond: int
+    expires_at: int
+    challenge: int
+    exposure: int
+    policy: int
+    model_id: bytes
+    salt: bytes
+
+
+class CompensationOwed(msgspec.Struct, frozen=True):
+    """`event CompensationOwed(address,uint96)`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("1694d5f0d599f7ae2f46c40f72be04257322fa5fd4ac53fd890f8134dfa8d1e5")
+    harmed: Address
+    amount: int
+
+
+class MarketAnnounced(msgspec.Struct, frozen=True):
+    """`event MarketAnnounced(address,uint256)`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("2e60ed9873465e23e77ff9ec3bc78d9eb60ed18faf0501b74df3896a440b12dc")
+    market: Address
+    authorized_from: int
+
+
+class OwedCollected(msgspec.Struct, frozen=True):
+    """`event OwedCollected(address,address,uint256)`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("8e8f644c1d94a9f2840e7d85cee538bd2ff83e2d89ed7c3e9d3f24b1275a94e0")
+    account: Address
+    to: Address
+    amount: int
+
+
+class OwnershipTransferStarted(msgspec.Struct, frozen=True):
+    """`event OwnershipTransferStarted(address,address)`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("38d16b8cac22d99fc7c124b9cd0de2d3fa1faef420bfe791d8c362d765e22700")
+    previous_owner: Address
+    new_owner: Address
+
+
+class OwnershipTransferred(msgspec.Struct, frozen=True):
+    """`event OwnershipTransferred(address,address)`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("8be0079c531659141344cd1fd0a4f28419497f9722a3daafe3b4186f6b6457e0")
+    previous_owner: Address
+    new_owner: Address
+
+
+class StakeLocked(msgspec.Struct, frozen=True):
+    """`event StakeLocked(address,address,uint40)`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("7f390910cbb59afa5908377f7398380d9cdd2c0d020c47b940329e996a490ad3")
+    host: Address
+    market: Address
+    until: int
+
+
+class StakeSlashed(msgspec.Struct, frozen=True):
+    """`event StakeSlashed(address,address,address,uint96,uint96)`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("67d032bff822caacbd3ab14d6ca21c94f6edb494975e17eaaecc50c071efe047")
+    host: Address
+    market: Address
+    harmed: Address
+    slashed: int
+    compensation: int
+
+
+class StakeWithdrawn(msgspec.Struct, frozen=True):
+    """`event StakeWithdrawn(address,address,uint96)`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("cb4980f3d99f91eefd64011186d3c941533eb8e28989b14afc5c5713c4f1e55f")
+    host: Address
+    to: Address
+    amount: int
+
+
+class Staked(msgspec.Struct, frozen=True):
+    """`event Staked(address,address,uint96)`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("c9ea516c52cdc53658421a00317366fdc07b09bdba84bd16235ac23030133201")
+    host: Address
+    payer: Address
+    amount: int
+
+
+class UnstakeRequested(msgspec.Struct, frozen=True):
+    """`event UnstakeRequested(address,uint96,uint40)`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("b50a70f2a7b8db9610e95718538463efad8c6992bc0e46e37d307e10099661fb")
+    host: Address
+    amount: int
+    available_at: int
+
+
+class SlashResult(NamedTuple):
+    """What `slash` returns."""
+
+    slashed: int
+    compensated: int
+
+
+class StakeOfResult(NamedTuple):
+    """What `stakeOf` returns."""
+
+    staked: int
+    unstaking: int
+    available_at: int
+    locked_until: int
+
+
+class BondPaid(msgspec.Struct, frozen=True):
+    """`event BondPaid(bytes32,address,uint96)`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("45c1679de436a4e1986ec3ccf8840da1c3c0b948c4982058762cfa99d5442d9d")
+    id: bytes
+    to: Address
+    bond: int
+
+
+class ClaimAnswered(msgspec.Struct, frozen=True):
+    """`event ClaimAnswered(bytes32,uint40)`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("5933d620f71739e9780daa7690f99c8e4b6ff9ac627bc646a5c7e16c3df7568b")
+    id: bytes
+    until: int
+
+
+class ClaimDisputed(msgspec.Struct, frozen=True):
+    """`event ClaimDisputed(bytes32,uint40)`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("48545133814357fe51d4c6388e8e4f4d844cf40818b4fd35f1b70795191940d6")
+    id: bytes
+    until: int
+
+
+class ClaimHeld(msgspec.Struct, frozen=True):
+    """`event ClaimHeld(bytes32,uint96,uint32,uint40)`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("48f130b0a0884271960f9cefb83c4d6f65982fe4f67a3bb24a5037ea15f639e4")
+    id: bytes
+    amount: int
+    tokens: int
+    until: int
+
+
+class ClaimLost(msgspec.Struct, frozen=True):
+    """`event ClaimLost(bytes32,uint96,uint96,uint96)`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("41163141531c11511f1545991a43d52db5ab1c126a1ed48885c635b1610b5f42")
+    id: bytes
+    amount: int
+    slashed: int
+    compensation: int
+
+
+class ClaimPaid(msgspec.Struct, frozen=True):
+    """`event ClaimPaid(bytes32,uint96)`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("85879246d3a43343cf21b9280c0933e4ce04e3b5a5c07113e24f4e8c318fce6f")
+    id: bytes
+    amount: int
+
+
 class CloseRequested(msgspec.Struct, frozen=True):
     """`event CloseRequested(bytes32,uint40)`"""
 
@@ -52,30 +256,23 @@ class JobClosed(msgspec.Struct, frozen=True):
     proven: int
 
 
-class Terms(NamedTuple):
-    """Solidity struct `Terms`."""
-
-    renter: Address
-    signer: Address
-    host: Address
-    token: Address
-    price_per_m_tok: int
-    expires_at: int
-    challenge: int
-    exposure: int
-    policy: int
-    model_id: bytes
-    salt: bytes
-
-
 class JobOpened(msgspec.Struct, frozen=True):
-    """`event JobOpened(bytes32,address,address,(address,address,address,address,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),uint96)`"""
+    """`event JobOpened(bytes32,address,address,(address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),uint96)`"""
 
-    TOPIC: ClassVar[bytes] = bytes.fromhex("5248e6e9ad377c5f33da14701f808fb31eb6c5f8a20bcb99d550291a00bb4536")
+    TOPIC: ClassVar[bytes] = bytes.fromhex("e9579c0b98c53960abc73802cfe38db9c74ca0234e550be9aad4e4c05fa4f739")
     id: bytes
     renter: Address
     host: Address
     terms: Terms
+    deposit: int
+
+
+class JobToppedUp(msgspec.Struct, frozen=True):
+    """`event JobToppedUp(bytes32,uint96,uint96)`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("1232d340280f7c6876f9c477cc8a2f82b793356ffb37f449ac3ca5196a58bfc7")
+    id: bytes
+    amount: int
     deposit: int
 
 
@@ -99,22 +296,13 @@ class ProofCommitted(msgspec.Struct, frozen=True):
     block_number: int
 
 
-class ProvenClaimed(msgspec.Struct, frozen=True):
-    """`event ProvenClaimed(bytes32,uint96,uint32)`"""
+class RepaymentHeld(msgspec.Struct, frozen=True):
+    """`event RepaymentHeld(address,address,uint256)`"""
 
-    TOPIC: ClassVar[bytes] = bytes.fromhex("07f406649c43ee114a318b9ba73ab792fe11dd35754f24e9a5d602d68d377aa2")
-    id: bytes
-    owed: int
-    tokens: int
-
-
-class RefundHeld(msgspec.Struct, frozen=True):
-    """`event RefundHeld(bytes32,address,uint96)`"""
-
-    TOPIC: ClassVar[bytes] = bytes.fromhex("a3ba8c941047b10048a16ceb1962cb40a03da72631fb121a6a54622f68f0020d")
-    id: bytes
-    renter: Address
-    refund: int
+    TOPIC: ClassVar[bytes] = bytes.fromhex("e334d9903a0f45a50fc7b9143975e86e0ed9cc79ba1d06c2bb005b0b869c85b6")
+    account: Address
+    token: Address
+    amount: int
 
 
 class VoucherRedeemed(msgspec.Struct, frozen=True):
@@ -127,6 +315,32 @@ class VoucherRedeemed(msgspec.Struct, frozen=True):
     transcript: bytes
 
 
+class Turn(NamedTuple):
+    """Solidity struct `Turn`."""
+
+    tokens: int
+    message_index: int
+    request: bytes
+
+
+class Opening(NamedTuple):
+    """Solidity struct `Opening`."""
+
+    tree_root: bytes
+    head: bytes
+    tokens: int
+    from_: int
+    transcript: bytes
+    voucher: bytes
+    records: Sequence[bytes]
+    turns: Sequence[Turn]
+
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> Opening:
+        """From what was decoded."""
+        return cls(row[0], row[1], row[2], row[3], row[4], row[5], row[6], tuple(map(Turn._make, row[7])))
+
+
 class Claim(NamedTuple):
     """Solidity struct `Claim`."""
 
@@ -135,6 +349,11 @@ class Claim(NamedTuple):
     tokens: int
     transcript: bytes
     sig: bytes
+
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> Claim:
+        """From what was decoded."""
+        return cls(Terms._make(row[0]), row[1], row[2], row[3], row[4])
 
 
 class Eip712DomainResult(NamedTuple):
@@ -149,8 +368,8 @@ class Eip712DomainResult(NamedTuple):
     extensions: tuple[int, ...]
 
 
-class JobsResult(NamedTuple):
-    """What `jobs` returns."""
+class JobView(NamedTuple):
+    """Solidity struct `JobView`."""
 
     deposit: int
     owed: int
@@ -159,6 +378,10 @@ class JobsResult(NamedTuple):
     closed: bool
     closing_at: int
     pending_block: int
+    held: int
+    held_tokens: int
+    held_until: int
+    stage: int
 
 
 class SumNode(NamedTuple):
@@ -180,6 +403,11 @@ class Proof(NamedTuple):
     commitment: bytes
     path: Sequence[SumNode]
     proof: bytes
+
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> Proof:
+        """From what was decoded."""
+        return cls(row[0], row[1], row[2], row[3], row[4], row[5], tuple(map(SumNode._make, row[6])), row[7])
 
 
 class ModelApproved(msgspec.Struct, frozen=True):
@@ -207,22 +435,6 @@ class ModelProposed(msgspec.Struct, frozen=True):
     sha256_hash: bytes
 
 
-class OwnershipTransferStarted(msgspec.Struct, frozen=True):
-    """`event OwnershipTransferStarted(address,address)`"""
-
-    TOPIC: ClassVar[bytes] = bytes.fromhex("38d16b8cac22d99fc7c124b9cd0de2d3fa1faef420bfe791d8c362d765e22700")
-    previous_owner: Address
-    new_owner: Address
-
-
-class OwnershipTransferred(msgspec.Struct, frozen=True):
-    """`event OwnershipTransferred(address,address)`"""
-
-    TOPIC: ClassVar[bytes] = bytes.fromhex("8be0079c531659141344cd1fd0a4f28419497f9722a3daafe3b4186f6b6457e0")
-    previous_owner: Address
-    new_owner: Address
-
-
 class Model(NamedTuple):
     """Solidity struct `Model`."""
 
@@ -240,14 +452,22 @@ class ModelsResult(NamedTuple):
     next: int
 
 
-class NodeRegistered(msgspec.Struct, frozen=True):
-    """`event NodeRegistered(address,string,bytes32[],uint96[])`"""
+class Offer(NamedTuple):
+    """Solidity struct `Offer`."""
 
-    TOPIC: ClassVar[bytes] = bytes.fromhex("872d10f136af13984ccb200f1922e4998271b322f789de96e6261abff1d622dd")
+    model_id: bytes
+    token: Address
+    price: int
+
+
+class NodeRegistered(msgspec.Struct, frozen=True):
+    """`event NodeRegistered(address,string,bytes32,(bytes32,address,uint96)[])`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("3c51d6945113f31298b0e1efa484de13869cb77279075fd75fa4fcccae63be19")
     account: Address
     url: str
-    model_ids: tuple[bytes, ...]
-    prices: tuple[int, ...]
+    encryption_key: bytes
+    offers: tuple[Offer, ...]
 
 
 class NodeUnregistered(msgspec.Struct, frozen=True):
@@ -258,13 +478,13 @@ class NodeUnregistered(msgspec.Struct, frozen=True):
 
 
 class NodeUpdated(msgspec.Struct, frozen=True):
-    """`event NodeUpdated(address,string,bytes32[],uint96[])`"""
+    """`event NodeUpdated(address,string,bytes32,(bytes32,address,uint96)[])`"""
 
-    TOPIC: ClassVar[bytes] = bytes.fromhex("6afaea44173ed8379d8d1b920f1bc5d93d833a4c7e42089067ba88c5cd946e84")
+    TOPIC: ClassVar[bytes] = bytes.fromhex("b09e3991a5645e8c1c64e867786c30db10f0cfd2e1f0b78f68f826663b15a0da")
     account: Address
     url: str
-    model_ids: tuple[bytes, ...]
-    prices: tuple[int, ...]
+    encryption_key: bytes
+    offers: tuple[Offer, ...]
 
 
 class Node(NamedTuple):
@@ -272,9 +492,14 @@ class Node(NamedTuple):
 
     account: Address
     url: str
-    models: Sequence[bytes]
-    prices: Sequence[int]
+    encryption_key: bytes
+    offers: Sequence[Offer]
     active: bool
+
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> Node:
+        """From what was decoded."""
+        return cls(row[0], row[1], row[2], tuple(map(Offer._make, row[3])), row[4])
 
 
 class NodesResult(NamedTuple):
@@ -289,6 +514,140 @@ class NodesForModelResult(NamedTuple):
 
     page: tuple[Node, ...]
     next: int
+
+
+class ClaimDelegateSet(msgspec.Struct, frozen=True):
+    """`event ClaimDelegateSet(address,address,uint40)`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("cb1e4d469c7ae3dde78acc16b90fbfc440e202d031695f9094d94a22aa0805d9")
+    host: Address
+    delegate: Address
+    until: int
+
+
+class PromptAssigned(msgspec.Struct, frozen=True):
+    """`event PromptAssigned(bytes32,address,uint40)`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("698122c64e6d9ae731ad125c113989bbc73bea976ad1658390abacfb36262992")
+    id: bytes
+    host: Address
+    until: int
+
+
+class PromptCancelled(msgspec.Struct, frozen=True):
+    """`event PromptCancelled(bytes32,uint88)`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("21ef23083532b72db9deca3bc433f57270a5aa16906c7ab1971e2b6369edd044")
+    id: bytes
+    refund: int
+
+
+class PromptClaimed(msgspec.Struct, frozen=True):
+    """`event PromptClaimed(bytes32,address,uint96,uint40)`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("2b771b18e4846d8c0052ceca322433570d6ce7e452309125360580f38818fb04")
+    id: bytes
+    host: Address
+    price: int
+    until: int
+
+
+class PromptCompleted(msgspec.Struct, frozen=True):
+    """`event PromptCompleted(bytes32,bytes32,address,uint32,uint96,bytes32,bytes32,uint40)`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("77bf49619af0bd77437ddf4329c6f669ff9f04548cab7419479dd1404158c17e")
+    id: bytes
+    job_id: bytes
+    host: Address
+    tokens: int
+    price: int
+    result_cid: bytes
+    result_hash: bytes
+    expires_at: int
+
+
+class PromptTerms(NamedTuple):
+    """Solidity struct `PromptTerms`."""
+
+    renter: Address
+    signer: Address
+    token: Address
+    assigner: Address
+    arbiter: Address
+    price_per_m_tok: int
+    bond: int
+    max_tokens: int
+    deadline: int
+    execute_seconds: int
+    challenge: int
+    policy: int
+    model_id: bytes
+    prompt_cid: bytes
+    salt: bytes
+
+
+class PromptPosted(msgspec.Struct, frozen=True):
+    """`event PromptPosted(bytes32,address,bytes32,(address,address,address,address,address,uint96,uint96,uint32,uint40,uint32,uint32,uint8,bytes32,bytes32,bytes32),uint88)`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("84cf48d48ded060c386663a26e1a2e46af8281dc716f50f323030078bf522dfa")
+    id: bytes
+    renter: Address
+    model_id: bytes
+    terms: PromptTerms
+    escrow: int
+
+
+class PromptRefunded(msgspec.Struct, frozen=True):
+    """`event PromptRefunded(bytes32,uint88)`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("bc046601d067c194aeacc95d3e944b7db469d135731bc88d205fa2757ea1d420")
+    id: bytes
+    refund: int
+
+
+class PromptReleased(msgspec.Struct, frozen=True):
+    """`event PromptReleased(bytes32,address)`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("b6b2d2f770f97430afd08c177a418bad4fbd02d4702562c9c01d92cd114a1a90")
+    id: bytes
+    host: Address
+
+
+class RefundCollected(msgspec.Struct, frozen=True):
+    """`event RefundCollected(address,address,address,uint256)`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("682bdb74cbcd9f63db0140587fc0e7c8f7e03eeb03c66a82a096a20e8d4dc3b5")
+    account: Address
+    token: Address
+    to: Address
+    amount: int
+
+
+class RefundHeld(msgspec.Struct, frozen=True):
+    """`event RefundHeld(address,address,uint256)`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("fe562b897ff93d3ea6c0136b13091dcd66cb0685b790ff6a285f213ba1a07ec8")
+    account: Address
+    token: Address
+    amount: int
+
+
+class Completion(NamedTuple):
+    """Solidity struct `Completion`."""
+
+    tokens: int
+    result_cid: bytes
+    result_hash: bytes
+
+
+class PromptView(NamedTuple):
+    """Solidity struct `PromptView`."""
+
+    state: int
+    host: Address
+    until: int
+    price: int
+    escrow: int
 
 
 class VerifierRegistered(msgspec.Struct, frozen=True):
@@ -331,6 +690,131 @@ class Transfer(msgspec.Struct, frozen=True):
     from_: Address
     to: Address
     value: int
+
+
+class Delegation:
+    """`contracts/src`: Delegation."""
+
+    CONTRACT: ClassVar[str] = "Delegation"
+    EVENTS: ClassVar[Mapping[bytes, EventCodec[Any]]] = {
+        BudgetSpent.TOPIC: EventCodec(
+            BudgetSpent,
+            "b638362432884d296f1509448de8a5c25a1376554fd54e328037ebb7605ec486",
+            (
+                Field("renter", "address", True),
+                Field("delegate", "address", True),
+                Field("token", "address", True),
+                Field("amount", "uint96", False),
+                Field("left", "uint96", False),
+            ),
+        ),
+        DelegateSet.TOPIC: EventCodec(
+            DelegateSet,
+            "eab4c49ed0b7d58daf742af657d9a0a990b5fb843145eed47d732a3130bc991a",
+            (
+                Field("renter", "address", True),
+                Field("delegate", "address", True),
+                Field("token", "address", True),
+                Field("budget", "uint96", False),
+                Field("until", "uint40", False),
+            ),
+        ),
+    }
+
+    BUDGET_OF: ClassVar[Function] = Function(
+        "budgetOf",
+        "410c898f",
+        (
+            "address",
+            "address",
+            "address",
+        ),
+        (
+            "uint96",
+            "uint40",
+        ),
+    )
+
+    @classmethod
+    def encode_budget_of(cls, renter: Address, delegate: Address, token: Address) -> bytes:
+        """`budgetOf(address,address,address)`"""
+        return cls.BUDGET_OF.encode(renter, delegate, token)
+
+    @classmethod
+    def decode_budget_of(cls, data: bytes) -> BudgetOfResult:
+        """Returned by `budgetOf`."""
+        return BudgetOfResult._make(cls.BUDGET_OF.decode(data))
+
+    MARKET: ClassVar[Function] = Function("market", "80f55605", (), ("address",))
+
+    @classmethod
+    def encode_market(cls) -> bytes:
+        """`market()`"""
+        return cls.MARKET.encode()
+
+    @classmethod
+    def decode_market(cls, data: bytes) -> Address:
+        """Returned by `market`."""
+        values: tuple[Address] = cls.MARKET.decode(data)
+        return values[0]
+
+    OPEN_JOB: ClassVar[Function] = Function(
+        "openJob",
+        "f06c45a7",
+        (
+            "(address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32)",
+            "uint96",
+        ),
+        ("bytes32",),
+    )
+
+    @classmethod
+    def encode_open_job(cls, t: Terms, deposit: int) -> bytes:
+        """`openJob((address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),uint96)`"""
+        return cls.OPEN_JOB.encode(t, deposit)
+
+    @classmethod
+    def decode_open_job(cls, data: bytes) -> bytes:
+        """Returned by `openJob`."""
+        values: tuple[bytes] = cls.OPEN_JOB.decode(data)
+        return values[0]
+
+    SET_DELEGATE: ClassVar[Function] = Function(
+        "setDelegate",
+        "181d57d1",
+        (
+            "address",
+            "address",
+            "uint96",
+            "uint40",
+        ),
+        (),
+    )
+
+    @classmethod
+    def encode_set_delegate(cls, delegate: Address, token: Address, budget: int, until: int) -> bytes:
+        """`setDelegate(address,address,uint96,uint40)`"""
+        return cls.SET_DELEGATE.encode(delegate, token, budget, until)
+
+    TOP_UP_JOB: ClassVar[Function] = Function(
+        "topUpJob",
+        "0cc3bb12",
+        (
+            "(address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32)",
+            "uint96",
+        ),
+        (),
+    )
+
+    @classmethod
+    def encode_top_up_job(cls, t: Terms, amount: int) -> bytes:
+        """`topUpJob((address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),uint96)`"""
+        return cls.TOP_UP_JOB.encode(t, amount)
+
+    @classmethod
+    def deploy_data(cls, market: Address) -> bytes:
+        """Creation code with its arguments."""
+        return artifacts.load(cls.CONTRACT).bytecode + encode_arguments(("address",), (market,))
 
 
 class EzklBindVerifier:
@@ -427,11 +911,483 @@ class Halo2BindVerifier:
         return artifacts.load(cls.CONTRACT).bytecode + encode_arguments((), ())
 
 
+class HostStake:
+    """`contracts/src`: HostStake."""
+
+    CONTRACT: ClassVar[str] = "HostStake"
+    EVENTS: ClassVar[Mapping[bytes, EventCodec[Any]]] = {
+        CompensationOwed.TOPIC: EventCodec(
+            CompensationOwed,
+            "1694d5f0d599f7ae2f46c40f72be04257322fa5fd4ac53fd890f8134dfa8d1e5",
+            (
+                Field("harmed", "address", True),
+                Field("amount", "uint96", False),
+            ),
+        ),
+        MarketAnnounced.TOPIC: EventCodec(
+            MarketAnnounced,
+            "2e60ed9873465e23e77ff9ec3bc78d9eb60ed18faf0501b74df3896a440b12dc",
+            (
+                Field("market", "address", True),
+                Field("authorized_from", "uint256", False),
+            ),
+        ),
+        OwedCollected.TOPIC: EventCodec(
+            OwedCollected,
+            "8e8f644c1d94a9f2840e7d85cee538bd2ff83e2d89ed7c3e9d3f24b1275a94e0",
+            (
+                Field("account", "address", True),
+                Field("to", "address", False),
+                Field("amount", "uint256", False),
+            ),
+        ),
+        OwnershipTransferStarted.TOPIC: EventCodec(
+            OwnershipTransferStarted,
+            "38d16b8cac22d99fc7c124b9cd0de2d3fa1faef420bfe791d8c362d765e22700",
+            (
+                Field("previous_owner", "address", True),
+                Field("new_owner", "address", True),
+            ),
+        ),
+        OwnershipTransferred.TOPIC: EventCodec(
+            OwnershipTransferred,
+            "8be0079c531659141344cd1fd0a4f28419497f9722a3daafe3b4186f6b6457e0",
+            (
+                Field("previous_owner", "address", True),
+                Field("new_owner", "address", True),
+            ),
+        ),
+        StakeLocked.TOPIC: EventCodec(
+            StakeLocked,
+            "7f390910cbb59afa5908377f7398380d9cdd2c0d020c47b940329e996a490ad3",
+            (
+                Field("host", "address", True),
+                Field("market", "address", True),
+                Field("until", "uint40", False),
+            ),
+        ),
+        StakeSlashed.TOPIC: EventCodec(
+            StakeSlashed,
+            "67d032bff822caacbd3ab14d6ca21c94f6edb494975e17eaaecc50c071efe047",
+            (
+                Field("host", "address", True),
+                Field("market", "address", True),
+                Field("harmed", "address", True),
+                Field("slashed", "uint96", False),
+                Field("compensation", "uint96", False),
+            ),
+        ),
+        StakeWithdrawn.TOPIC: EventCodec(
+            StakeWithdrawn,
+            "cb4980f3d99f91eefd64011186d3c941533eb8e28989b14afc5c5713c4f1e55f",
+            (
+                Field("host", "address", True),
+                Field("to", "address", False),
+                Field("amount", "uint96", False),
+            ),
+        ),
+        Staked.TOPIC: EventCodec(
+            Staked,
+            "c9ea516c52cdc53658421a00317366fdc07b09bdba84bd16235ac23030133201",
+            (
+                Field("host", "address", True),
+                Field("payer", "address", True),
+                Field("amount", "uint96", False),
+            ),
+        ),
+        UnstakeRequested.TOPIC: EventCodec(
+            UnstakeRequested,
+            "b50a70f2a7b8db9610e95718538463efad8c6992bc0e46e37d307e10099661fb",
+            (
+                Field("host", "address", True),
+                Field("amount", "uint96", False),
+                Field("available_at", "uint40", False),
+            ),
+        ),
+    }
+
+    MARKET_DELAY: ClassVar[Function] = Function("MARKET_DELAY", "47a71d21", (), ("uint256",))
+
+    @classmethod
+    def encode_market_delay(cls) -> bytes:
+        """`MARKET_DELAY()`"""
+        return cls.MARKET_DELAY.encode()
+
+    @classmethod
+    def decode_market_delay(cls, data: bytes) -> int:
+        """Returned by `MARKET_DELAY`."""
+        values: tuple[int] = cls.MARKET_DELAY.decode(data)
+        return values[0]
+
+    UNSTAKE_DELAY: ClassVar[Function] = Function("UNSTAKE_DELAY", "e35e5d84", (), ("uint256",))
+
+    @classmethod
+    def encode_unstake_delay(cls) -> bytes:
+        """`UNSTAKE_DELAY()`"""
+        return cls.UNSTAKE_DELAY.encode()
+
+    @classmethod
+    def decode_unstake_delay(cls, data: bytes) -> int:
+        """Returned by `UNSTAKE_DELAY`."""
+        values: tuple[int] = cls.UNSTAKE_DELAY.decode(data)
+        return values[0]
+
+    ACCEPT_OWNERSHIP: ClassVar[Function] = Function("acceptOwnership", "79ba5097", (), ())
+
+    @classmethod
+    def encode_accept_ownership(cls) -> bytes:
+        """`acceptOwnership()`"""
+        return cls.ACCEPT_OWNERSHIP.encode()
+
+    ANNOUNCE: ClassVar[Function] = Function("announce", "18913e21", ("address",), ())
+
+    @classmethod
+    def encode_announce(cls, market: Address) -> bytes:
+        """`announce(address)`"""
+        return cls.ANNOUNCE.encode(market)
+
+    AUTHORIZED_FROM: ClassVar[Function] = Function("authorizedFrom", "8264c59f", ("address",), ("uint256",))
+
+    @classmethod
+    def encode_authorized_from(cls, market: Address) -> bytes:
+        """`authorizedFrom(address)`"""
+        return cls.AUTHORIZED_FROM.encode(market)
+
+    @classmethod
+    def decode_authorized_from(cls, data: bytes) -> int:
+        """Returned by `authorizedFrom`."""
+        values: tuple[int] = cls.AUTHORIZED_FROM.decode(data)
+        return values[0]
+
+    COLLECT: ClassVar[Function] = Function("collect", "06ec16f8", ("address",), ("uint256",))
+
+    @classmethod
+    def encode_collect(cls, to: Address) -> bytes:
+        """`collect(address)`"""
+        return cls.COLLECT.encode(to)
+
+    @classmethod
+    def decode_collect(cls, data: bytes) -> int:
+        """Returned by `collect`."""
+        values: tuple[int] = cls.COLLECT.decode(data)
+        return values[0]
+
+    COMPENSATION: ClassVar[Function] = Function("compensation", "40d5ff58", (), ("uint96",))
+
+    @classmethod
+    def encode_compensation(cls) -> bytes:
+        """`compensation()`"""
+        return cls.COMPENSATION.encode()
+
+    @classmethod
+    def decode_compensation(cls, data: bytes) -> int:
+        """Returned by `compensation`."""
+        values: tuple[int] = cls.COMPENSATION.decode(data)
+        return values[0]
+
+    IS_STAKED: ClassVar[Function] = Function("isStaked", "6177fd18", ("address",), ("bool",))
+
+    @classmethod
+    def encode_is_staked(cls, host: Address) -> bytes:
+        """`isStaked(address)`"""
+        return cls.IS_STAKED.encode(host)
+
+    @classmethod
+    def decode_is_staked(cls, data: bytes) -> bool:
+        """Returned by `isStaked`."""
+        values: tuple[bool] = cls.IS_STAKED.decode(data)
+        return values[0]
+
+    LOCK: ClassVar[Function] = Function(
+        "lock",
+        "5f79728f",
+        (
+            "address",
+            "uint40",
+        ),
+        (),
+    )
+
+    @classmethod
+    def encode_lock(cls, host: Address, until: int) -> bytes:
+        """`lock(address,uint40)`"""
+        return cls.LOCK.encode(host, until)
+
+    MINIMUM: ClassVar[Function] = Function("minimum", "52d6804d", (), ("uint96",))
+
+    @classmethod
+    def encode_minimum(cls) -> bytes:
+        """`minimum()`"""
+        return cls.MINIMUM.encode()
+
+    @classmethod
+    def decode_minimum(cls, data: bytes) -> int:
+        """Returned by `minimum`."""
+        values: tuple[int] = cls.MINIMUM.decode(data)
+        return values[0]
+
+    OWED: ClassVar[Function] = Function("owed", "df18e047", ("address",), ("uint256",))
+
+    @classmethod
+    def encode_owed(cls, account: Address) -> bytes:
+        """`owed(address)`"""
+        return cls.OWED.encode(account)
+
+    @classmethod
+    def decode_owed(cls, data: bytes) -> int:
+        """Returned by `owed`."""
+        values: tuple[int] = cls.OWED.decode(data)
+        return values[0]
+
+    OWNER: ClassVar[Function] = Function("owner", "8da5cb5b", (), ("address",))
+
+    @classmethod
+    def encode_owner(cls) -> bytes:
+        """`owner()`"""
+        return cls.OWNER.encode()
+
+    @classmethod
+    def decode_owner(cls, data: bytes) -> Address:
+        """Returned by `owner`."""
+        values: tuple[Address] = cls.OWNER.decode(data)
+        return values[0]
+
+    PENDING_OWNER: ClassVar[Function] = Function("pendingOwner", "e30c3978", (), ("address",))
+
+    @classmethod
+    def encode_pending_owner(cls) -> bytes:
+        """`pendingOwner()`"""
+        return cls.PENDING_OWNER.encode()
+
+    @classmethod
+    def decode_pending_owner(cls, data: bytes) -> Address:
+        """Returned by `pendingOwner`."""
+        values: tuple[Address] = cls.PENDING_OWNER.decode(data)
+        return values[0]
+
+    RENOUNCE_OWNERSHIP: ClassVar[Function] = Function("renounceOwnership", "715018a6", (), ())
+
+    @classmethod
+    def encode_renounce_ownership(cls) -> bytes:
+        """`renounceOwnership()`"""
+        return cls.RENOUNCE_OWNERSHIP.encode()
+
+    REQUEST_UNSTAKE: ClassVar[Function] = Function("requestUnstake", "5e9245e6", ("uint96",), ())
+
+    @classmethod
+    def encode_request_unstake(cls, amount: int) -> bytes:
+        """`requestUnstake(uint96)`"""
+        return cls.REQUEST_UNSTAKE.encode(amount)
+
+    SLASH: ClassVar[Function] = Function(
+        "slash",
+        "7aeccce9",
+        (
+            "address",
+            "address",
+        ),
+        (
+            "uint96",
+            "uint96",
+        ),
+    )
+
+    @classmethod
+    def encode_slash(cls, host: Address, harmed: Address) -> bytes:
+        """`slash(address,address)`"""
+        return cls.SLASH.encode(host, harmed)
+
+    @classmethod
+    def decode_slash(cls, data: bytes) -> SlashResult:
+        """Returned by `slash`."""
+        return SlashResult._make(cls.SLASH.decode(data))
+
+    SLASH_AMOUNT: ClassVar[Function] = Function("slashAmount", "8802834e", (), ("uint96",))
+
+    @classmethod
+    def encode_slash_amount(cls) -> bytes:
+        """`slashAmount()`"""
+        return cls.SLASH_AMOUNT.encode()
+
+    @classmethod
+    def decode_slash_amount(cls, data: bytes) -> int:
+        """Returned by `slashAmount`."""
+        values: tuple[int] = cls.SLASH_AMOUNT.decode(data)
+        return values[0]
+
+    STAKE: ClassVar[Function] = Function("stake", "61f129ad", ("uint96",), ())
+
+    @classmethod
+    def encode_stake(cls, amount: int) -> bytes:
+        """`stake(uint96)`"""
+        return cls.STAKE.encode(amount)
+
+    STAKE_FOR: ClassVar[Function] = Function(
+        "stakeFor",
+        "bd83dbe5",
+        (
+            "address",
+            "uint96",
+        ),
+        (),
+    )
+
+    @classmethod
+    def encode_stake_for(cls, host: Address, amount: int) -> bytes:
+        """`stakeFor(address,uint96)`"""
+        return cls.STAKE_FOR.encode(host, amount)
+
+    STAKE_OF: ClassVar[Function] = Function(
+        "stakeOf",
+        "42623360",
+        ("address",),
+        (
+            "uint96",
+            "uint96",
+            "uint40",
+            "uint40",
+        ),
+    )
+
+    @classmethod
+    def encode_stake_of(cls, host: Address) -> bytes:
+        """`stakeOf(address)`"""
+        return cls.STAKE_OF.encode(host)
+
+    @classmethod
+    def decode_stake_of(cls, data: bytes) -> StakeOfResult:
+        """Returned by `stakeOf`."""
+        return StakeOfResult._make(cls.STAKE_OF.decode(data))
+
+    TOKEN: ClassVar[Function] = Function("token", "fc0c546a", (), ("address",))
+
+    @classmethod
+    def encode_token(cls) -> bytes:
+        """`token()`"""
+        return cls.TOKEN.encode()
+
+    @classmethod
+    def decode_token(cls, data: bytes) -> Address:
+        """Returned by `token`."""
+        values: tuple[Address] = cls.TOKEN.decode(data)
+        return values[0]
+
+    TRANSFER_OWNERSHIP: ClassVar[Function] = Function("transferOwnership", "f2fde38b", ("address",), ())
+
+    @classmethod
+    def encode_transfer_ownership(cls, new_owner: Address) -> bytes:
+        """`transferOwnership(address)`"""
+        return cls.TRANSFER_OWNERSHIP.encode(new_owner)
+
+    TREASURY: ClassVar[Function] = Function("treasury", "61d027b3", (), ("address",))
+
+    @classmethod
+    def encode_treasury(cls) -> bytes:
+        """`treasury()`"""
+        return cls.TREASURY.encode()
+
+    @classmethod
+    def decode_treasury(cls, data: bytes) -> Address:
+        """Returned by `treasury`."""
+        values: tuple[Address] = cls.TREASURY.decode(data)
+        return values[0]
+
+    WITHDRAW: ClassVar[Function] = Function("withdraw", "51cff8d9", ("address",), ("uint96",))
+
+    @classmethod
+    def encode_withdraw(cls, to: Address) -> bytes:
+        """`withdraw(address)`"""
+        return cls.WITHDRAW.encode(to)
+
+    @classmethod
+    def decode_withdraw(cls, data: bytes) -> int:
+        """Returned by `withdraw`."""
+        values: tuple[int] = cls.WITHDRAW.decode(data)
+        return values[0]
+
+    @classmethod
+    def deploy_data(
+        cls, owner: Address, token: Address, treasury: Address, minimum: int, slash_amount: int, compensation: int
+    ) -> bytes:
+        """Creation code with its arguments."""
+        return artifacts.load(cls.CONTRACT).bytecode + encode_arguments(
+            (
+                "address",
+                "address",
+                "address",
+                "uint96",
+                "uint96",
+                "uint96",
+            ),
+            (
+                owner,
+                token,
+                treasury,
+                minimum,
+                slash_amount,
+                compensation,
+            ),
+        )
+
+
 class JobMarketplace:
     """`contracts/src`: JobMarketplace."""
 
     CONTRACT: ClassVar[str] = "JobMarketplace"
     EVENTS: ClassVar[Mapping[bytes, EventCodec[Any]]] = {
+        BondPaid.TOPIC: EventCodec(
+            BondPaid,
+            "45c1679de436a4e1986ec3ccf8840da1c3c0b948c4982058762cfa99d5442d9d",
+            (
+                Field("id", "bytes32", True),
+                Field("to", "address", True),
+                Field("bond", "uint96", False),
+            ),
+        ),
+        ClaimAnswered.TOPIC: EventCodec(
+            ClaimAnswered,
+            "5933d620f71739e9780daa7690f99c8e4b6ff9ac627bc646a5c7e16c3df7568b",
+            (
+                Field("id", "bytes32", True),
+                Field("until", "uint40", False),
+            ),
+        ),
+        ClaimDisputed.TOPIC: EventCodec(
+            ClaimDisputed,
+            "48545133814357fe51d4c6388e8e4f4d844cf40818b4fd35f1b70795191940d6",
+            (
+                Field("id", "bytes32", True),
+                Field("until", "uint40", False),
+            ),
+        ),
+        ClaimHeld.TOPIC: EventCodec(
+            ClaimHeld,
+            "48f130b0a0884271960f9cefb83c4d6f65982fe4f67a3bb24a5037ea15f639e4",
+            (
+                Field("id", "bytes32", True),
+                Field("amount", "uint96", False),
+                Field("tokens", "uint32", False),
+                Field("until", "uint40", False),
+            ),
+        ),
+        ClaimLost.TOPIC: EventCodec(
+            ClaimLost,
+            "41163141531c11511f1545991a43d52db5ab1c126a1ed48885c635b1610b5f42",
+            (
+                Field("id", "bytes32", True),
+                Field("amount", "uint96", False),
+                Field("slashed", "uint96", False),
+                Field("compensation", "uint96", False),
+            ),
+        ),
+        ClaimPaid.TOPIC: EventCodec(
+            ClaimPaid,
+            "85879246d3a43343cf21b9280c0933e4ce04e3b5a5c07113e24f4e8c318fce6f",
+            (
+                Field("id", "bytes32", True),
+                Field("amount", "uint96", False),
+            ),
+        ),
         CloseRequested.TOPIC: EventCodec(
             CloseRequested,
             "cdafabed0defcf8c80f387e13231825485adac3b6e14f07c6b561a34ad944f9c",
@@ -466,17 +1422,26 @@ class JobMarketplace:
         ),
         JobOpened.TOPIC: EventCodec(
             JobOpened,
-            "5248e6e9ad377c5f33da14701f808fb31eb6c5f8a20bcb99d550291a00bb4536",
+            "e9579c0b98c53960abc73802cfe38db9c74ca0234e550be9aad4e4c05fa4f739",
             (
                 Field("id", "bytes32", True),
                 Field("renter", "address", True),
                 Field("host", "address", True),
                 Field(
                     "terms",
-                    "(address,address,address,address,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32)",
+                    "(address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32)",
                     False,
                     Terms._make,
                 ),
+                Field("deposit", "uint96", False),
+            ),
+        ),
+        JobToppedUp.TOPIC: EventCodec(
+            JobToppedUp,
+            "1232d340280f7c6876f9c477cc8a2f82b793356ffb37f449ac3ca5196a58bfc7",
+            (
+                Field("id", "bytes32", True),
+                Field("amount", "uint96", False),
                 Field("deposit", "uint96", False),
             ),
         ),
@@ -500,22 +1465,13 @@ class JobMarketplace:
                 Field("block_number", "uint256", False),
             ),
         ),
-        ProvenClaimed.TOPIC: EventCodec(
-            ProvenClaimed,
-            "07f406649c43ee114a318b9ba73ab792fe11dd35754f24e9a5d602d68d377aa2",
+        RepaymentHeld.TOPIC: EventCodec(
+            RepaymentHeld,
+            "e334d9903a0f45a50fc7b9143975e86e0ed9cc79ba1d06c2bb005b0b869c85b6",
             (
-                Field("id", "bytes32", True),
-                Field("owed", "uint96", False),
-                Field("tokens", "uint32", False),
-            ),
-        ),
-        RefundHeld.TOPIC: EventCodec(
-            RefundHeld,
-            "a3ba8c941047b10048a16ceb1962cb40a03da72631fb121a6a54622f68f0020d",
-            (
-                Field("id", "bytes32", True),
-                Field("renter", "address", True),
-                Field("refund", "uint96", False),
+                Field("account", "address", True),
+                Field("token", "address", True),
+                Field("amount", "uint256", False),
             ),
         ),
         VoucherRedeemed.TOPIC: EventCodec(
@@ -554,6 +1510,19 @@ class JobMarketplace:
     def decode_fee_bps(cls, data: bytes) -> int:
         """Returned by `FEE_BPS`."""
         values: tuple[int] = cls.FEE_BPS.decode(data)
+        return values[0]
+
+    MAX_CHALLENGE: ClassVar[Function] = Function("MAX_CHALLENGE", "3bf92360", (), ("uint256",))
+
+    @classmethod
+    def encode_max_challenge(cls) -> bytes:
+        """`MAX_CHALLENGE()`"""
+        return cls.MAX_CHALLENGE.encode()
+
+    @classmethod
+    def decode_max_challenge(cls, data: bytes) -> int:
+        """Returned by `MAX_CHALLENGE`."""
+        values: tuple[int] = cls.MAX_CHALLENGE.decode(data)
         return values[0]
 
     MAX_EXPOSURE: ClassVar[Function] = Function("MAX_EXPOSURE", "24f41254", (), ("uint256",))
@@ -608,37 +1577,52 @@ class JobMarketplace:
         values: tuple[bytes] = cls.VOUCHER_TYPEHASH.decode(data)
         return values[0]
 
+    ANSWER_DISPUTE: ClassVar[Function] = Function(
+        "answerDispute",
+        "5035ed90",
+        (
+            "(address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32)",
+            "(bytes32,bytes32,uint32,uint32,bytes32,bytes,bytes32[],(uint32,uint32,bytes32)[])",
+        ),
+        (),
+    )
+
+    @classmethod
+    def encode_answer_dispute(cls, t: Terms, o: Opening) -> bytes:
+        """`answerDispute((address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),(bytes32,bytes32,uint32,uint32,bytes32,bytes,bytes32[],(uint32,uint32,bytes32)[]))`"""
+        return cls.ANSWER_DISPUTE.encode(t, o)
+
     CLAIM_PROVEN: ClassVar[Function] = Function(
         "claimProven",
-        "3ad3773d",
-        ("(address,address,address,address,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32)",),
+        "37acfcff",
+        ("(address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32)",),
         (),
     )
 
     @classmethod
     def encode_claim_proven(cls, t: Terms) -> bytes:
-        """`claimProven((address,address,address,address,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32))`"""
+        """`claimProven((address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32))`"""
         return cls.CLAIM_PROVEN.encode(t)
 
     CLOSE_BY_HOST: ClassVar[Function] = Function(
         "closeByHost",
-        "94486b77",
+        "f698f785",
         (
-            "((address,address,address,address,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),uint96,uint32,bytes32,bytes)",
+            "((address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),uint96,uint32,bytes32,bytes)",
         ),
         (),
     )
 
     @classmethod
     def encode_close_by_host(cls, c: Claim) -> bytes:
-        """`closeByHost(((address,address,address,address,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),uint96,uint32,bytes32,bytes))`"""
+        """`closeByHost(((address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),uint96,uint32,bytes32,bytes))`"""
         return cls.CLOSE_BY_HOST.encode(c)
 
     CLOSE_COOPERATIVE: ClassVar[Function] = Function(
         "closeCooperative",
-        "c4e92e4b",
+        "ac1d551c",
         (
-            "((address,address,address,address,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),uint96,uint32,bytes32,bytes)",
+            "((address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),uint96,uint32,bytes32,bytes)",
             "bytes",
         ),
         (),
@@ -646,7 +1630,7 @@ class JobMarketplace:
 
     @classmethod
     def encode_close_cooperative(cls, c: Claim, host_sig: bytes) -> bytes:
-        """`closeCooperative(((address,address,address,address,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),uint96,uint32,bytes32,bytes),bytes)`"""
+        """`closeCooperative(((address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),uint96,uint32,bytes32,bytes),bytes)`"""
         return cls.CLOSE_COOPERATIVE.encode(c, host_sig)
 
     CLOSE_DIGEST: ClassVar[Function] = Function(
@@ -673,9 +1657,9 @@ class JobMarketplace:
 
     COMMIT_PROOF: ClassVar[Function] = Function(
         "commitProof",
-        "d109bfdb",
+        "e37f25f9",
         (
-            "(address,address,address,address,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32)",
+            "(address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32)",
             "uint32",
             "bytes32",
         ),
@@ -684,8 +1668,37 @@ class JobMarketplace:
 
     @classmethod
     def encode_commit_proof(cls, t: Terms, tokens: int, root: bytes) -> bytes:
-        """`commitProof((address,address,address,address,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),uint32,bytes32)`"""
+        """`commitProof((address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),uint32,bytes32)`"""
         return cls.COMMIT_PROOF.encode(t, tokens, root)
+
+    CONTRADICT: ClassVar[Function] = Function(
+        "contradict",
+        "a60470f6",
+        (
+            "(address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32)",
+            "uint96",
+            "uint32",
+            "bytes",
+        ),
+        (),
+    )
+
+    @classmethod
+    def encode_contradict(cls, t: Terms, amount: int, tokens: int, host_sig: bytes) -> bytes:
+        """`contradict((address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),uint96,uint32,bytes)`"""
+        return cls.CONTRADICT.encode(t, amount, tokens, host_sig)
+
+    DISPUTE: ClassVar[Function] = Function(
+        "dispute",
+        "c2d1e10a",
+        ("(address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32)",),
+        (),
+    )
+
+    @classmethod
+    def encode_dispute(cls, t: Terms) -> bytes:
+        """`dispute((address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32))` payable"""
+        return cls.DISPUTE.encode(t)
 
     EARNINGS: ClassVar[Function] = Function(
         "earnings",
@@ -735,26 +1748,26 @@ class JobMarketplace:
 
     FINALIZE: ClassVar[Function] = Function(
         "finalize",
-        "4ca344e7",
-        ("(address,address,address,address,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32)",),
+        "53096f26",
+        ("(address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32)",),
         (),
     )
 
     @classmethod
     def encode_finalize(cls, t: Terms) -> bytes:
-        """`finalize((address,address,address,address,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32))`"""
+        """`finalize((address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32))`"""
         return cls.FINALIZE.encode(t)
 
     ID_OF: ClassVar[Function] = Function(
         "idOf",
-        "8b4c5bbc",
-        ("(address,address,address,address,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32)",),
+        "53bc28bd",
+        ("(address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32)",),
         ("bytes32",),
     )
 
     @classmethod
     def encode_id_of(cls, t: Terms) -> bytes:
-        """`idOf((address,address,address,address,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32))`"""
+        """`idOf((address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32))`"""
         return cls.ID_OF.encode(t)
 
     @classmethod
@@ -767,15 +1780,7 @@ class JobMarketplace:
         "jobs",
         "38ed7cfc",
         ("bytes32",),
-        (
-            "uint96",
-            "uint96",
-            "uint32",
-            "uint32",
-            "bool",
-            "uint40",
-            "uint40",
-        ),
+        ("(uint96,uint96,uint32,uint32,bool,uint40,uint40,uint96,uint32,uint40,uint8)",),
     )
 
     @classmethod
@@ -784,15 +1789,16 @@ class JobMarketplace:
         return cls.JOBS.encode(id)
 
     @classmethod
-    def decode_jobs(cls, data: bytes) -> JobsResult:
+    def decode_jobs(cls, data: bytes) -> JobView:
         """Returned by `jobs`."""
-        return JobsResult._make(cls.JOBS.decode(data))
+        values: tuple[JobView] = cls.JOBS.decode(data)
+        return JobView._make(values[0])
 
     OPEN: ClassVar[Function] = Function(
         "open",
-        "16f39f0d",
+        "1826d5e6",
         (
-            "(address,address,address,address,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32)",
+            "(address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32)",
             "uint96",
         ),
         ("bytes32",),
@@ -800,7 +1806,7 @@ class JobMarketplace:
 
     @classmethod
     def encode_open(cls, t: Terms, deposit: int) -> bytes:
-        """`open((address,address,address,address,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),uint96)` payable"""
+        """`open((address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),uint96)` payable"""
         return cls.OPEN.encode(t, deposit)
 
     @classmethod
@@ -811,9 +1817,9 @@ class JobMarketplace:
 
     OPEN_WITH_AUTHORIZATION: ClassVar[Function] = Function(
         "openWithAuthorization",
-        "5d33496d",
+        "0de922bc",
         (
-            "(address,address,address,address,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32)",
+            "(address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32)",
             "uint96",
             "uint256",
             "bytes",
@@ -823,7 +1829,7 @@ class JobMarketplace:
 
     @classmethod
     def encode_open_with_authorization(cls, t: Terms, deposit: int, valid_before: int, sig: bytes) -> bytes:
-        """`openWithAuthorization((address,address,address,address,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),uint96,uint256,bytes)`"""
+        """`openWithAuthorization((address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),uint96,uint256,bytes)`"""
         return cls.OPEN_WITH_AUTHORIZATION.encode(t, deposit, valid_before, sig)
 
     @classmethod
@@ -847,35 +1853,75 @@ class JobMarketplace:
 
     REDEEM: ClassVar[Function] = Function(
         "redeem",
-        "b4f227e8",
+        "105b68e4",
         (
-            "((address,address,address,address,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),uint96,uint32,bytes32,bytes)[]",
+            "((address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),uint96,uint32,bytes32,bytes)[]",
         ),
         (),
     )
 
     @classmethod
     def encode_redeem(cls, claims: Sequence[Claim]) -> bytes:
-        """`redeem(((address,address,address,address,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),uint96,uint32,bytes32,bytes)[])`"""
+        """`redeem(((address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),uint96,uint32,bytes32,bytes)[])`"""
         return cls.REDEEM.encode(claims)
 
     REQUEST_CLOSE: ClassVar[Function] = Function(
         "requestClose",
-        "cc40f05d",
-        ("(address,address,address,address,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32)",),
+        "194f726a",
+        ("(address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32)",),
         (),
     )
 
     @classmethod
     def encode_request_close(cls, t: Terms) -> bytes:
-        """`requestClose((address,address,address,address,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32))`"""
+        """`requestClose((address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32))`"""
         return cls.REQUEST_CLOSE.encode(t)
+
+    RULE: ClassVar[Function] = Function(
+        "rule",
+        "bcb9465a",
+        (
+            "(address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32)",
+            "bool",
+        ),
+        (),
+    )
+
+    @classmethod
+    def encode_rule(cls, t: Terms, for_host: bool) -> bytes:
+        """`rule((address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),bool)`"""
+        return cls.RULE.encode(t, for_host)
+
+    SETTLE_CLAIM: ClassVar[Function] = Function(
+        "settleClaim",
+        "8f4eb92a",
+        ("(address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32)",),
+        (),
+    )
+
+    @classmethod
+    def encode_settle_claim(cls, t: Terms) -> bytes:
+        """`settleClaim((address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32))`"""
+        return cls.SETTLE_CLAIM.encode(t)
+
+    STAKES: ClassVar[Function] = Function("stakes", "ad09c7ce", (), ("address",))
+
+    @classmethod
+    def encode_stakes(cls) -> bytes:
+        """`stakes()`"""
+        return cls.STAKES.encode()
+
+    @classmethod
+    def decode_stakes(cls, data: bytes) -> Address:
+        """Returned by `stakes`."""
+        values: tuple[Address] = cls.STAKES.decode(data)
+        return values[0]
 
     SUBMIT_PROOF: ClassVar[Function] = Function(
         "submitProof",
-        "2c4a0009",
+        "3fee4da2",
         (
-            "(address,address,address,address,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32)",
+            "(address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32)",
             "(bytes32,bytes32,bytes32,uint32,uint32,bytes32,(bytes32,uint32,bool)[],bytes)",
         ),
         (),
@@ -883,8 +1929,53 @@ class JobMarketplace:
 
     @classmethod
     def encode_submit_proof(cls, t: Terms, p: Proof) -> bytes:
-        """`submitProof((address,address,address,address,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),(bytes32,bytes32,bytes32,uint32,uint32,bytes32,(bytes32,uint32,bool)[],bytes))`"""
+        """`submitProof((address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),(bytes32,bytes32,bytes32,uint32,uint32,bytes32,(bytes32,uint32,bool)[],bytes))`"""
         return cls.SUBMIT_PROOF.encode(t, p)
+
+    TOP_UP: ClassVar[Function] = Function(
+        "topUp",
+        "a610eabd",
+        (
+            "(address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32)",
+            "uint96",
+        ),
+        (),
+    )
+
+    @classmethod
+    def encode_top_up(cls, t: Terms, amount: int) -> bytes:
+        """`topUp((address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),uint96)` payable"""
+        return cls.TOP_UP.encode(t, amount)
+
+    TOP_UP_NONCE: ClassVar[Function] = Function("topUpNonce", "4c7e5d4c", ("bytes32",), ("bytes32",))
+
+    @classmethod
+    def encode_top_up_nonce(cls, id: bytes) -> bytes:
+        """`topUpNonce(bytes32)`"""
+        return cls.TOP_UP_NONCE.encode(id)
+
+    @classmethod
+    def decode_top_up_nonce(cls, data: bytes) -> bytes:
+        """Returned by `topUpNonce`."""
+        values: tuple[bytes] = cls.TOP_UP_NONCE.decode(data)
+        return values[0]
+
+    TOP_UP_WITH_AUTHORIZATION: ClassVar[Function] = Function(
+        "topUpWithAuthorization",
+        "36c295ed",
+        (
+            "(address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32)",
+            "uint96",
+            "uint256",
+            "bytes",
+        ),
+        (),
+    )
+
+    @classmethod
+    def encode_top_up_with_authorization(cls, t: Terms, amount: int, valid_before: int, sig: bytes) -> bytes:
+        """`topUpWithAuthorization((address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),uint96,uint256,bytes)`"""
+        return cls.TOP_UP_WITH_AUTHORIZATION.encode(t, amount, valid_before, sig)
 
     TREASURY: ClassVar[Function] = Function("treasury", "61d027b3", (), ("address",))
 
@@ -944,16 +2035,18 @@ class JobMarketplace:
         return values[0]
 
     @classmethod
-    def deploy_data(cls, treasury: Address, proofs: Address) -> bytes:
+    def deploy_data(cls, treasury: Address, proofs: Address, stakes: Address) -> bytes:
         """Creation code with its arguments."""
         return artifacts.load(cls.CONTRACT).bytecode + encode_arguments(
             (
+                "address",
                 "address",
                 "address",
             ),
             (
                 treasury,
                 proofs,
+                stakes,
             ),
         )
 
@@ -1184,12 +2277,12 @@ class NodeRegistry:
     EVENTS: ClassVar[Mapping[bytes, EventCodec[Any]]] = {
         NodeRegistered.TOPIC: EventCodec(
             NodeRegistered,
-            "872d10f136af13984ccb200f1922e4998271b322f789de96e6261abff1d622dd",
+            "3c51d6945113f31298b0e1efa484de13869cb77279075fd75fa4fcccae63be19",
             (
                 Field("account", "address", True),
                 Field("url", "string", False),
-                Field("model_ids", "bytes32[]", False),
-                Field("prices", "uint96[]", False),
+                Field("encryption_key", "bytes32", False),
+                Field("offers", "(bytes32,address,uint96)[]", False, lambda rows: tuple(map(Offer._make, rows))),
             ),
         ),
         NodeUnregistered.TOPIC: EventCodec(
@@ -1199,27 +2292,27 @@ class NodeRegistry:
         ),
         NodeUpdated.TOPIC: EventCodec(
             NodeUpdated,
-            "6afaea44173ed8379d8d1b920f1bc5d93d833a4c7e42089067ba88c5cd946e84",
+            "b09e3991a5645e8c1c64e867786c30db10f0cfd2e1f0b78f68f826663b15a0da",
             (
                 Field("account", "address", True),
                 Field("url", "string", False),
-                Field("model_ids", "bytes32[]", False),
-                Field("prices", "uint96[]", False),
+                Field("encryption_key", "bytes32", False),
+                Field("offers", "(bytes32,address,uint96)[]", False, lambda rows: tuple(map(Offer._make, rows))),
             ),
         ),
     }
 
-    MAX_MODELS: ClassVar[Function] = Function("MAX_MODELS", "10240569", (), ("uint256",))
+    MAX_OFFERS: ClassVar[Function] = Function("MAX_OFFERS", "b434535b", (), ("uint256",))
 
     @classmethod
-    def encode_max_models(cls) -> bytes:
-        """`MAX_MODELS()`"""
-        return cls.MAX_MODELS.encode()
+    def encode_max_offers(cls) -> bytes:
+        """`MAX_OFFERS()`"""
+        return cls.MAX_OFFERS.encode()
 
     @classmethod
-    def decode_max_models(cls, data: bytes) -> int:
-        """Returned by `MAX_MODELS`."""
-        values: tuple[int] = cls.MAX_MODELS.decode(data)
+    def decode_max_offers(cls, data: bytes) -> int:
+        """Returned by `MAX_OFFERS`."""
+        values: tuple[int] = cls.MAX_OFFERS.decode(data)
         return values[0]
 
     MAX_URL_BYTES: ClassVar[Function] = Function("MAX_URL_BYTES", "f23851a9", (), ("uint256",))
@@ -1261,7 +2354,9 @@ class NodeRegistry:
         values: tuple[Address] = cls.MODEL_REGISTRY.decode(data)
         return values[0]
 
-    NODE: ClassVar[Function] = Function("node", "bffbe61c", ("address",), ("(address,string,bytes32[],uint96[],bool)",))
+    NODE: ClassVar[Function] = Function(
+        "node", "bffbe61c", ("address",), ("(address,string,bytes32,(bytes32,address,uint96)[],bool)",)
+    )
 
     @classmethod
     def encode_node(cls, account: Address) -> bytes:
@@ -1272,7 +2367,7 @@ class NodeRegistry:
     def decode_node(cls, data: bytes) -> Node:
         """Returned by `node`."""
         values: tuple[Node] = cls.NODE.decode(data)
-        return Node._make(values[0])
+        return Node.of(values[0])
 
     NODES: ClassVar[Function] = Function(
         "nodes",
@@ -1282,7 +2377,7 @@ class NodeRegistry:
             "uint256",
         ),
         (
-            "(address,string,bytes32[],uint96[],bool)[]",
+            "(address,string,bytes32,(bytes32,address,uint96)[],bool)[]",
             "uint256",
         ),
     )
@@ -1296,7 +2391,7 @@ class NodeRegistry:
     def decode_nodes(cls, data: bytes) -> NodesResult:
         """Returned by `nodes`."""
         values = cls.NODES.decode(data)
-        return NodesResult(tuple(map(Node._make, values[0])), values[1])
+        return NodesResult(tuple(map(Node.of, values[0])), values[1])
 
     NODES_FOR_MODEL: ClassVar[Function] = Function(
         "nodesForModel",
@@ -1307,7 +2402,7 @@ class NodeRegistry:
             "uint256",
         ),
         (
-            "(address,string,bytes32[],uint96[],bool)[]",
+            "(address,string,bytes32,(bytes32,address,uint96)[],bool)[]",
             "uint256",
         ),
     )
@@ -1321,22 +2416,23 @@ class NodeRegistry:
     def decode_nodes_for_model(cls, data: bytes) -> NodesForModelResult:
         """Returned by `nodesForModel`."""
         values = cls.NODES_FOR_MODEL.decode(data)
-        return NodesForModelResult(tuple(map(Node._make, values[0])), values[1])
+        return NodesForModelResult(tuple(map(Node.of, values[0])), values[1])
 
     PRICE_OF: ClassVar[Function] = Function(
         "priceOf",
-        "0fa867d9",
+        "9b98d6fe",
         (
             "address",
             "bytes32",
+            "address",
         ),
         ("uint96",),
     )
 
     @classmethod
-    def encode_price_of(cls, account: Address, model_id: bytes) -> bytes:
-        """`priceOf(address,bytes32)`"""
-        return cls.PRICE_OF.encode(account, model_id)
+    def encode_price_of(cls, account: Address, model_id: bytes, token: Address) -> bytes:
+        """`priceOf(address,bytes32,address)`"""
+        return cls.PRICE_OF.encode(account, model_id, token)
 
     @classmethod
     def decode_price_of(cls, data: bytes) -> int:
@@ -1346,19 +2442,32 @@ class NodeRegistry:
 
     REGISTER: ClassVar[Function] = Function(
         "register",
-        "08e114a1",
+        "db76e1ee",
         (
             "string",
-            "bytes32[]",
-            "uint96[]",
+            "bytes32",
+            "(bytes32,address,uint96)[]",
         ),
         (),
     )
 
     @classmethod
-    def encode_register(cls, url: str, model_ids: Sequence[bytes], prices: Sequence[int]) -> bytes:
-        """`register(string,bytes32[],uint96[])`"""
-        return cls.REGISTER.encode(url, model_ids, prices)
+    def encode_register(cls, url: str, encryption_key: bytes, offers: Sequence[Offer]) -> bytes:
+        """`register(string,bytes32,(bytes32,address,uint96)[])`"""
+        return cls.REGISTER.encode(url, encryption_key, offers)
+
+    STAKES: ClassVar[Function] = Function("stakes", "ad09c7ce", (), ("address",))
+
+    @classmethod
+    def encode_stakes(cls) -> bytes:
+        """`stakes()`"""
+        return cls.STAKES.encode()
+
+    @classmethod
+    def decode_stakes(cls, data: bytes) -> Address:
+        """Returned by `stakes`."""
+        values: tuple[Address] = cls.STAKES.decode(data)
+        return values[0]
 
     UNREGISTER: ClassVar[Function] = Function("unregister", "e79a198f", (), ())
 
@@ -1368,9 +2477,604 @@ class NodeRegistry:
         return cls.UNREGISTER.encode()
 
     @classmethod
-    def deploy_data(cls, model_registry: Address) -> bytes:
+    def deploy_data(cls, model_registry: Address, stakes: Address) -> bytes:
         """Creation code with its arguments."""
-        return artifacts.load(cls.CONTRACT).bytecode + encode_arguments(("address",), (model_registry,))
+        return artifacts.load(cls.CONTRACT).bytecode + encode_arguments(
+            (
+                "address",
+                "address",
+            ),
+            (
+                model_registry,
+                stakes,
+            ),
+        )
+
+
+class PromptBoard:
+    """`contracts/src`: PromptBoard."""
+
+    CONTRACT: ClassVar[str] = "PromptBoard"
+    EVENTS: ClassVar[Mapping[bytes, EventCodec[Any]]] = {
+        BudgetSpent.TOPIC: EventCodec(
+            BudgetSpent,
+            "b638362432884d296f1509448de8a5c25a1376554fd54e328037ebb7605ec486",
+            (
+                Field("renter", "address", True),
+                Field("delegate", "address", True),
+                Field("token", "address", True),
+                Field("amount", "uint96", False),
+                Field("left", "uint96", False),
+            ),
+        ),
+        ClaimDelegateSet.TOPIC: EventCodec(
+            ClaimDelegateSet,
+            "cb1e4d469c7ae3dde78acc16b90fbfc440e202d031695f9094d94a22aa0805d9",
+            (
+                Field("host", "address", True),
+                Field("delegate", "address", True),
+                Field("until", "uint40", False),
+            ),
+        ),
+        DelegateSet.TOPIC: EventCodec(
+            DelegateSet,
+            "eab4c49ed0b7d58daf742af657d9a0a990b5fb843145eed47d732a3130bc991a",
+            (
+                Field("renter", "address", True),
+                Field("delegate", "address", True),
+                Field("token", "address", True),
+                Field("budget", "uint96", False),
+                Field("until", "uint40", False),
+            ),
+        ),
+        PromptAssigned.TOPIC: EventCodec(
+            PromptAssigned,
+            "698122c64e6d9ae731ad125c113989bbc73bea976ad1658390abacfb36262992",
+            (
+                Field("id", "bytes32", True),
+                Field("host", "address", True),
+                Field("until", "uint40", False),
+            ),
+        ),
+        PromptCancelled.TOPIC: EventCodec(
+            PromptCancelled,
+            "21ef23083532b72db9deca3bc433f57270a5aa16906c7ab1971e2b6369edd044",
+            (
+                Field("id", "bytes32", True),
+                Field("refund", "uint88", False),
+            ),
+        ),
+        PromptClaimed.TOPIC: EventCodec(
+            PromptClaimed,
+            "2b771b18e4846d8c0052ceca322433570d6ce7e452309125360580f38818fb04",
+            (
+                Field("id", "bytes32", True),
+                Field("host", "address", True),
+                Field("price", "uint96", False),
+                Field("until", "uint40", False),
+            ),
+        ),
+        PromptCompleted.TOPIC: EventCodec(
+            PromptCompleted,
+            "77bf49619af0bd77437ddf4329c6f669ff9f04548cab7419479dd1404158c17e",
+            (
+                Field("id", "bytes32", True),
+                Field("job_id", "bytes32", True),
+                Field("host", "address", True),
+                Field("tokens", "uint32", False),
+                Field("price", "uint96", False),
+                Field("result_cid", "bytes32", False),
+                Field("result_hash", "bytes32", False),
+                Field("expires_at", "uint40", False),
+            ),
+        ),
+        PromptPosted.TOPIC: EventCodec(
+            PromptPosted,
+            "84cf48d48ded060c386663a26e1a2e46af8281dc716f50f323030078bf522dfa",
+            (
+                Field("id", "bytes32", True),
+                Field("renter", "address", True),
+                Field("model_id", "bytes32", True),
+                Field(
+                    "terms",
+                    "(address,address,address,address,address,uint96,uint96,uint32,uint40,uint32,uint32,uint8,bytes32,bytes32,bytes32)",
+                    False,
+                    PromptTerms._make,
+                ),
+                Field("escrow", "uint88", False),
+            ),
+        ),
+        PromptRefunded.TOPIC: EventCodec(
+            PromptRefunded,
+            "bc046601d067c194aeacc95d3e944b7db469d135731bc88d205fa2757ea1d420",
+            (
+                Field("id", "bytes32", True),
+                Field("refund", "uint88", False),
+            ),
+        ),
+        PromptReleased.TOPIC: EventCodec(
+            PromptReleased,
+            "b6b2d2f770f97430afd08c177a418bad4fbd02d4702562c9c01d92cd114a1a90",
+            (
+                Field("id", "bytes32", True),
+                Field("host", "address", True),
+            ),
+        ),
+        RefundCollected.TOPIC: EventCodec(
+            RefundCollected,
+            "682bdb74cbcd9f63db0140587fc0e7c8f7e03eeb03c66a82a096a20e8d4dc3b5",
+            (
+                Field("account", "address", True),
+                Field("token", "address", True),
+                Field("to", "address", False),
+                Field("amount", "uint256", False),
+            ),
+        ),
+        RefundHeld.TOPIC: EventCodec(
+            RefundHeld,
+            "fe562b897ff93d3ea6c0136b13091dcd66cb0685b790ff6a285f213ba1a07ec8",
+            (
+                Field("account", "address", True),
+                Field("token", "address", True),
+                Field("amount", "uint256", False),
+            ),
+        ),
+    }
+
+    MAX_CHALLENGE: ClassVar[Function] = Function("MAX_CHALLENGE", "3bf92360", (), ("uint256",))
+
+    @classmethod
+    def encode_max_challenge(cls) -> bytes:
+        """`MAX_CHALLENGE()`"""
+        return cls.MAX_CHALLENGE.encode()
+
+    @classmethod
+    def decode_max_challenge(cls, data: bytes) -> int:
+        """Returned by `MAX_CHALLENGE`."""
+        values: tuple[int] = cls.MAX_CHALLENGE.decode(data)
+        return values[0]
+
+    MAX_DURATION: ClassVar[Function] = Function("MAX_DURATION", "b1724b46", (), ("uint256",))
+
+    @classmethod
+    def encode_max_duration(cls) -> bytes:
+        """`MAX_DURATION()`"""
+        return cls.MAX_DURATION.encode()
+
+    @classmethod
+    def decode_max_duration(cls, data: bytes) -> int:
+        """Returned by `MAX_DURATION`."""
+        values: tuple[int] = cls.MAX_DURATION.decode(data)
+        return values[0]
+
+    MAX_TOKENS: ClassVar[Function] = Function("MAX_TOKENS", "f47c84c5", (), ("uint256",))
+
+    @classmethod
+    def encode_max_tokens(cls) -> bytes:
+        """`MAX_TOKENS()`"""
+        return cls.MAX_TOKENS.encode()
+
+    @classmethod
+    def decode_max_tokens(cls, data: bytes) -> int:
+        """Returned by `MAX_TOKENS`."""
+        values: tuple[int] = cls.MAX_TOKENS.decode(data)
+        return values[0]
+
+    MIN_CHALLENGE: ClassVar[Function] = Function("MIN_CHALLENGE", "0a0e3627", (), ("uint256",))
+
+    @classmethod
+    def encode_min_challenge(cls) -> bytes:
+        """`MIN_CHALLENGE()`"""
+        return cls.MIN_CHALLENGE.encode()
+
+    @classmethod
+    def decode_min_challenge(cls, data: bytes) -> int:
+        """Returned by `MIN_CHALLENGE`."""
+        values: tuple[int] = cls.MIN_CHALLENGE.decode(data)
+        return values[0]
+
+    MIN_EXECUTE_SECONDS: ClassVar[Function] = Function("MIN_EXECUTE_SECONDS", "9cc9faf7", (), ("uint256",))
+
+    @classmethod
+    def encode_min_execute_seconds(cls) -> bytes:
+        """`MIN_EXECUTE_SECONDS()`"""
+        return cls.MIN_EXECUTE_SECONDS.encode()
+
+    @classmethod
+    def decode_min_execute_seconds(cls, data: bytes) -> int:
+        """Returned by `MIN_EXECUTE_SECONDS`."""
+        values: tuple[int] = cls.MIN_EXECUTE_SECONDS.decode(data)
+        return values[0]
+
+    SETTLE_SECONDS: ClassVar[Function] = Function("SETTLE_SECONDS", "73be189f", (), ("uint256",))
+
+    @classmethod
+    def encode_settle_seconds(cls) -> bytes:
+        """`SETTLE_SECONDS()`"""
+        return cls.SETTLE_SECONDS.encode()
+
+    @classmethod
+    def decode_settle_seconds(cls, data: bytes) -> int:
+        """Returned by `SETTLE_SECONDS`."""
+        values: tuple[int] = cls.SETTLE_SECONDS.decode(data)
+        return values[0]
+
+    ASSIGN_JOB_TO_HOST: ClassVar[Function] = Function(
+        "assignJobToHost",
+        "0be5e466",
+        (
+            "(address,address,address,address,address,uint96,uint96,uint32,uint40,uint32,uint32,uint8,bytes32,bytes32,bytes32)",
+            "address",
+        ),
+        (),
+    )
+
+    @classmethod
+    def encode_assign_job_to_host(cls, t: PromptTerms, host: Address) -> bytes:
+        """`assignJobToHost((address,address,address,address,address,uint96,uint96,uint32,uint40,uint32,uint32,uint8,bytes32,bytes32,bytes32),address)`"""
+        return cls.ASSIGN_JOB_TO_HOST.encode(t, host)
+
+    ASSIGN_JOBS_TO_HOSTS: ClassVar[Function] = Function(
+        "assignJobsToHosts",
+        "dad5a7d4",
+        (
+            "(address,address,address,address,address,uint96,uint96,uint32,uint40,uint32,uint32,uint8,bytes32,bytes32,bytes32)[]",
+            "address[]",
+        ),
+        (),
+    )
+
+    @classmethod
+    def encode_assign_jobs_to_hosts(cls, ts: Sequence[PromptTerms], hosts: Sequence[Address]) -> bytes:
+        """`assignJobsToHosts((address,address,address,address,address,uint96,uint96,uint32,uint40,uint32,uint32,uint8,bytes32,bytes32,bytes32)[],address[])`"""
+        return cls.ASSIGN_JOBS_TO_HOSTS.encode(ts, hosts)
+
+    BUDGET_OF: ClassVar[Function] = Function(
+        "budgetOf",
+        "410c898f",
+        (
+            "address",
+            "address",
+            "address",
+        ),
+        (
+            "uint96",
+            "uint40",
+        ),
+    )
+
+    @classmethod
+    def encode_budget_of(cls, renter: Address, delegate: Address, token: Address) -> bytes:
+        """`budgetOf(address,address,address)`"""
+        return cls.BUDGET_OF.encode(renter, delegate, token)
+
+    @classmethod
+    def decode_budget_of(cls, data: bytes) -> BudgetOfResult:
+        """Returned by `budgetOf`."""
+        return BudgetOfResult._make(cls.BUDGET_OF.decode(data))
+
+    CANCEL: ClassVar[Function] = Function(
+        "cancel",
+        "d79d8e05",
+        (
+            "(address,address,address,address,address,uint96,uint96,uint32,uint40,uint32,uint32,uint8,bytes32,bytes32,bytes32)",
+        ),
+        (),
+    )
+
+    @classmethod
+    def encode_cancel(cls, t: PromptTerms) -> bytes:
+        """`cancel((address,address,address,address,address,uint96,uint96,uint32,uint40,uint32,uint32,uint8,bytes32,bytes32,bytes32))`"""
+        return cls.CANCEL.encode(t)
+
+    CLAIM: ClassVar[Function] = Function(
+        "claim",
+        "a747dd9e",
+        (
+            "(address,address,address,address,address,uint96,uint96,uint32,uint40,uint32,uint32,uint8,bytes32,bytes32,bytes32)",
+            "address",
+        ),
+        (),
+    )
+
+    @classmethod
+    def encode_claim(cls, t: PromptTerms, host: Address) -> bytes:
+        """`claim((address,address,address,address,address,uint96,uint96,uint32,uint40,uint32,uint32,uint8,bytes32,bytes32,bytes32),address)`"""
+        return cls.CLAIM.encode(t, host)
+
+    CLAIM_DELEGATES: ClassVar[Function] = Function(
+        "claimDelegates",
+        "796061fd",
+        (
+            "address",
+            "address",
+        ),
+        ("uint40",),
+    )
+
+    @classmethod
+    def encode_claim_delegates(cls, host: Address, delegate: Address) -> bytes:
+        """`claimDelegates(address,address)`"""
+        return cls.CLAIM_DELEGATES.encode(host, delegate)
+
+    @classmethod
+    def decode_claim_delegates(cls, data: bytes) -> int:
+        """Returned by `claimDelegates`."""
+        values: tuple[int] = cls.CLAIM_DELEGATES.decode(data)
+        return values[0]
+
+    COLLECT: ClassVar[Function] = Function(
+        "collect",
+        "a12ef25e",
+        (
+            "address",
+            "address",
+        ),
+        ("uint256",),
+    )
+
+    @classmethod
+    def encode_collect(cls, token: Address, to: Address) -> bytes:
+        """`collect(address,address)`"""
+        return cls.COLLECT.encode(token, to)
+
+    @classmethod
+    def decode_collect(cls, data: bytes) -> int:
+        """Returned by `collect`."""
+        values: tuple[int] = cls.COLLECT.decode(data)
+        return values[0]
+
+    COMPLETE: ClassVar[Function] = Function(
+        "complete",
+        "e840aa16",
+        (
+            "(address,address,address,address,address,uint96,uint96,uint32,uint40,uint32,uint32,uint8,bytes32,bytes32,bytes32)",
+            "(uint32,bytes32,bytes32)",
+        ),
+        ("bytes32",),
+    )
+
+    @classmethod
+    def encode_complete(cls, t: PromptTerms, c: Completion) -> bytes:
+        """`complete((address,address,address,address,address,uint96,uint96,uint32,uint40,uint32,uint32,uint8,bytes32,bytes32,bytes32),(uint32,bytes32,bytes32))`"""
+        return cls.COMPLETE.encode(t, c)
+
+    @classmethod
+    def decode_complete(cls, data: bytes) -> bytes:
+        """Returned by `complete`."""
+        values: tuple[bytes] = cls.COMPLETE.decode(data)
+        return values[0]
+
+    ID_OF: ClassVar[Function] = Function(
+        "idOf",
+        "bfa601d3",
+        (
+            "(address,address,address,address,address,uint96,uint96,uint32,uint40,uint32,uint32,uint8,bytes32,bytes32,bytes32)",
+        ),
+        ("bytes32",),
+    )
+
+    @classmethod
+    def encode_id_of(cls, t: PromptTerms) -> bytes:
+        """`idOf((address,address,address,address,address,uint96,uint96,uint32,uint40,uint32,uint32,uint8,bytes32,bytes32,bytes32))`"""
+        return cls.ID_OF.encode(t)
+
+    @classmethod
+    def decode_id_of(cls, data: bytes) -> bytes:
+        """Returned by `idOf`."""
+        values: tuple[bytes] = cls.ID_OF.decode(data)
+        return values[0]
+
+    MARKET: ClassVar[Function] = Function("market", "80f55605", (), ("address",))
+
+    @classmethod
+    def encode_market(cls) -> bytes:
+        """`market()`"""
+        return cls.MARKET.encode()
+
+    @classmethod
+    def decode_market(cls, data: bytes) -> Address:
+        """Returned by `market`."""
+        values: tuple[Address] = cls.MARKET.decode(data)
+        return values[0]
+
+    OWED: ClassVar[Function] = Function(
+        "owed",
+        "28079e4a",
+        (
+            "address",
+            "address",
+        ),
+        ("uint256",),
+    )
+
+    @classmethod
+    def encode_owed(cls, account: Address, token: Address) -> bytes:
+        """`owed(address,address)`"""
+        return cls.OWED.encode(account, token)
+
+    @classmethod
+    def decode_owed(cls, data: bytes) -> int:
+        """Returned by `owed`."""
+        values: tuple[int] = cls.OWED.decode(data)
+        return values[0]
+
+    POST: ClassVar[Function] = Function(
+        "post",
+        "6a7812ca",
+        (
+            "(address,address,address,address,address,uint96,uint96,uint32,uint40,uint32,uint32,uint8,bytes32,bytes32,bytes32)",
+        ),
+        ("bytes32",),
+    )
+
+    @classmethod
+    def encode_post(cls, t: PromptTerms) -> bytes:
+        """`post((address,address,address,address,address,uint96,uint96,uint32,uint40,uint32,uint32,uint8,bytes32,bytes32,bytes32))` payable"""
+        return cls.POST.encode(t)
+
+    @classmethod
+    def decode_post(cls, data: bytes) -> bytes:
+        """Returned by `post`."""
+        values: tuple[bytes] = cls.POST.decode(data)
+        return values[0]
+
+    POST_AS_DELEGATE: ClassVar[Function] = Function(
+        "postAsDelegate",
+        "b27da61c",
+        (
+            "(address,address,address,address,address,uint96,uint96,uint32,uint40,uint32,uint32,uint8,bytes32,bytes32,bytes32)",
+        ),
+        ("bytes32",),
+    )
+
+    @classmethod
+    def encode_post_as_delegate(cls, t: PromptTerms) -> bytes:
+        """`postAsDelegate((address,address,address,address,address,uint96,uint96,uint32,uint40,uint32,uint32,uint8,bytes32,bytes32,bytes32))`"""
+        return cls.POST_AS_DELEGATE.encode(t)
+
+    @classmethod
+    def decode_post_as_delegate(cls, data: bytes) -> bytes:
+        """Returned by `postAsDelegate`."""
+        values: tuple[bytes] = cls.POST_AS_DELEGATE.decode(data)
+        return values[0]
+
+    POST_WITH_AUTHORIZATION: ClassVar[Function] = Function(
+        "postWithAuthorization",
+        "e54be874",
+        (
+            "(address,address,address,address,address,uint96,uint96,uint32,uint40,uint32,uint32,uint8,bytes32,bytes32,bytes32)",
+            "uint256",
+            "bytes",
+        ),
+        ("bytes32",),
+    )
+
+    @classmethod
+    def encode_post_with_authorization(cls, t: PromptTerms, valid_before: int, sig: bytes) -> bytes:
+        """`postWithAuthorization((address,address,address,address,address,uint96,uint96,uint32,uint40,uint32,uint32,uint8,bytes32,bytes32,bytes32),uint256,bytes)`"""
+        return cls.POST_WITH_AUTHORIZATION.encode(t, valid_before, sig)
+
+    @classmethod
+    def decode_post_with_authorization(cls, data: bytes) -> bytes:
+        """Returned by `postWithAuthorization`."""
+        values: tuple[bytes] = cls.POST_WITH_AUTHORIZATION.decode(data)
+        return values[0]
+
+    PROMPTS: ClassVar[Function] = Function(
+        "prompts", "7813214a", ("bytes32",), ("(uint8,address,uint40,uint96,uint88)",)
+    )
+
+    @classmethod
+    def encode_prompts(cls, id: bytes) -> bytes:
+        """`prompts(bytes32)`"""
+        return cls.PROMPTS.encode(id)
+
+    @classmethod
+    def decode_prompts(cls, data: bytes) -> PromptView:
+        """Returned by `prompts`."""
+        values: tuple[PromptView] = cls.PROMPTS.decode(data)
+        return PromptView._make(values[0])
+
+    REFUND: ClassVar[Function] = Function(
+        "refund",
+        "02f1a445",
+        (
+            "(address,address,address,address,address,uint96,uint96,uint32,uint40,uint32,uint32,uint8,bytes32,bytes32,bytes32)",
+        ),
+        (),
+    )
+
+    @classmethod
+    def encode_refund(cls, t: PromptTerms) -> bytes:
+        """`refund((address,address,address,address,address,uint96,uint96,uint32,uint40,uint32,uint32,uint8,bytes32,bytes32,bytes32))`"""
+        return cls.REFUND.encode(t)
+
+    REGISTRY: ClassVar[Function] = Function("registry", "7b103999", (), ("address",))
+
+    @classmethod
+    def encode_registry(cls) -> bytes:
+        """`registry()`"""
+        return cls.REGISTRY.encode()
+
+    @classmethod
+    def decode_registry(cls, data: bytes) -> Address:
+        """Returned by `registry`."""
+        values: tuple[Address] = cls.REGISTRY.decode(data)
+        return values[0]
+
+    RELEASE: ClassVar[Function] = Function(
+        "release",
+        "0fc441c6",
+        (
+            "(address,address,address,address,address,uint96,uint96,uint32,uint40,uint32,uint32,uint8,bytes32,bytes32,bytes32)",
+        ),
+        (),
+    )
+
+    @classmethod
+    def encode_release(cls, t: PromptTerms) -> bytes:
+        """`release((address,address,address,address,address,uint96,uint96,uint32,uint40,uint32,uint32,uint8,bytes32,bytes32,bytes32))`"""
+        return cls.RELEASE.encode(t)
+
+    SALT_OF: ClassVar[Function] = Function("saltOf", "1e691d45", ("bytes32",), ("bytes32",))
+
+    @classmethod
+    def encode_salt_of(cls, id: bytes) -> bytes:
+        """`saltOf(bytes32)`"""
+        return cls.SALT_OF.encode(id)
+
+    @classmethod
+    def decode_salt_of(cls, data: bytes) -> bytes:
+        """Returned by `saltOf`."""
+        values: tuple[bytes] = cls.SALT_OF.decode(data)
+        return values[0]
+
+    SET_CLAIM_DELEGATE: ClassVar[Function] = Function(
+        "setClaimDelegate",
+        "83283ae3",
+        (
+            "address",
+            "uint40",
+        ),
+        (),
+    )
+
+    @classmethod
+    def encode_set_claim_delegate(cls, delegate: Address, until: int) -> bytes:
+        """`setClaimDelegate(address,uint40)`"""
+        return cls.SET_CLAIM_DELEGATE.encode(delegate, until)
+
+    SET_DELEGATE: ClassVar[Function] = Function(
+        "setDelegate",
+        "181d57d1",
+        (
+            "address",
+            "address",
+            "uint96",
+            "uint40",
+        ),
+        (),
+    )
+
+    @classmethod
+    def encode_set_delegate(cls, delegate: Address, token: Address, budget: int, until: int) -> bytes:
+        """`setDelegate(address,address,uint96,uint40)`"""
+        return cls.SET_DELEGATE.encode(delegate, token, budget, until)
+
+    @classmethod
+    def deploy_data(cls, market: Address, registry: Address) -> bytes:
+        """Creation code with its arguments."""
+        return artifacts.load(cls.CONTRACT).bytecode + encode_arguments(
+            (
+                "address",
+                "address",
+            ),
+            (
+                market,
+                registry,
+            ),
+        )
 
 
 class ProofSystem:
@@ -1939,6 +3643,14 @@ ERRORS: Final[Mapping[bytes, ErrorCodec]] = {
             "uint256",
         ),
     ),
+    bytes.fromhex("a6751d61"): ErrorCodec("AlreadyAnnounced", ()),
+    bytes.fromhex("29778b1d"): ErrorCodec(
+        "AlreadyClaimed",
+        (
+            "address",
+            "uint40",
+        ),
+    ),
     bytes.fromhex("20b15ee0"): ErrorCodec("AlreadyClosing", ()),
     bytes.fromhex("ce6b173b"): ErrorCodec(
         "AmountMismatch",
@@ -1950,9 +3662,12 @@ ERRORS: Final[Mapping[bytes, ErrorCodec]] = {
     bytes.fromhex("0f05f5bf"): ErrorCodec("AuthorizationExpired", ()),
     bytes.fromhex("df8e4372"): ErrorCodec("AuthorizationNotYetValid", ()),
     bytes.fromhex("61230684"): ErrorCodec("AuthorizationUsedBefore", ()),
+    bytes.fromhex("c6fd4464"): ErrorCodec("BadAmounts", ()),
+    bytes.fromhex("76c3f2d7"): ErrorCodec("BadDelegate", ()),
     bytes.fromhex("e30b9cb0"): ErrorCodec("BadHash", ()),
-    bytes.fromhex("dc611fa9"): ErrorCodec("BadModelCount", ()),
     bytes.fromhex("153736cd"): ErrorCodec("BadName", ()),
+    bytes.fromhex("171a0c5c"): ErrorCodec("BadOfferCount", ()),
+    bytes.fromhex("82efe891"): ErrorCodec("BadPrompt", ("uint8",)),
     bytes.fromhex("67a2cc26"): ErrorCodec("BadRecipient", ()),
     bytes.fromhex("5cd5d233"): ErrorCodec("BadSignature", ()),
     bytes.fromhex("18d589cc"): ErrorCodec("BadTerms", ("uint8",)),
@@ -1966,9 +3681,17 @@ ERRORS: Final[Mapping[bytes, ErrorCodec]] = {
     ),
     bytes.fromhex("93f2d2aa"): ErrorCodec("CallerNotReceiver", ()),
     bytes.fromhex("1760831c"): ErrorCodec("CircuitTaken", ()),
+    bytes.fromhex("f400f281"): ErrorCodec("ClaimPending", ("uint8",)),
     bytes.fromhex("bb5ae3ca"): ErrorCodec("CommitmentPending", ("uint256",)),
+    bytes.fromhex("bf20b7be"): ErrorCodec("DelegationExpired", ("uint40",)),
     bytes.fromhex("0751c808"): ErrorCodec("DevnetOnly", ()),
-    bytes.fromhex("c7182019"): ErrorCodec("DuplicateModel", ("bytes32",)),
+    bytes.fromhex("bd8ad8c7"): ErrorCodec(
+        "DuplicateOffer",
+        (
+            "bytes32",
+            "address",
+        ),
+    ),
     bytes.fromhex("fb8f41b2"): ErrorCodec(
         "ERC20InsufficientAllowance",
         (
@@ -1990,6 +3713,8 @@ ERRORS: Final[Mapping[bytes, ErrorCodec]] = {
     bytes.fromhex("96c6fd1e"): ErrorCodec("ERC20InvalidSender", ("address",)),
     bytes.fromhex("94280d62"): ErrorCodec("ERC20InvalidSpender", ("address",)),
     bytes.fromhex("08c379a0"): ErrorCodec("Error", ("string",)),
+    bytes.fromhex("c9371c6c"): ErrorCodec("HostIsArbiter", ()),
+    bytes.fromhex("69b40955"): ErrorCodec("HostNotActive", ("address",)),
     bytes.fromhex("752d88c0"): ErrorCodec(
         "InvalidAccountNonce",
         (
@@ -2002,19 +3727,48 @@ ERRORS: Final[Mapping[bytes, ErrorCodec]] = {
     bytes.fromhex("ff633a38"): ErrorCodec("LengthMismatch", ()),
     bytes.fromhex("2a5f113a"): ErrorCodec("ModelKnown", ()),
     bytes.fromhex("65c67659"): ErrorCodec("ModelNotApproved", ("bytes32",)),
+    bytes.fromhex("ec9f9ae7"): ErrorCodec("ModelNotOffered", ("address",)),
     bytes.fromhex("62e4fe49"): ErrorCodec("ModelUnknown", ()),
     bytes.fromhex("f046a714"): ErrorCodec("NoCode", ()),
     bytes.fromhex("5b07c989"): ErrorCodec("NoCommitment", ()),
+    bytes.fromhex("ae591c87"): ErrorCodec("NoContradiction", ()),
+    bytes.fromhex("ec8e663c"): ErrorCodec("NoMarketYet", ()),
+    bytes.fromhex("f0509923"): ErrorCodec("NotAMarket", ()),
+    bytes.fromhex("8b39405b"): ErrorCodec("NotAssigner", ()),
+    bytes.fromhex("b72a2522"): ErrorCodec("NotClaimed", ()),
+    bytes.fromhex("5614fa77"): ErrorCodec("NotHost", ("address",)),
     bytes.fromhex("ddafad98"): ErrorCodec("NotOpen", ()),
     bytes.fromhex("c8ee2d1d"): ErrorCodec("NotParty", ()),
+    bytes.fromhex("b4f45de3"): ErrorCodec("NotPosted", ()),
     bytes.fromhex("aba47339"): ErrorCodec("NotRegistered", ()),
+    bytes.fromhex("31abab61"): ErrorCodec("NotRenter", ()),
     bytes.fromhex("969bf728"): ErrorCodec("NothingToClaim", ()),
+    bytes.fromhex("7b2c2fef"): ErrorCodec("NothingToCollect", ()),
+    bytes.fromhex("4d63c252"): ErrorCodec("NothingToPay", ()),
     bytes.fromhex("50ad628b"): ErrorCodec("NothingToProve", ()),
+    bytes.fromhex("efac1b0f"): ErrorCodec("OpeningMalformed", ()),
+    bytes.fromhex("bb59959a"): ErrorCodec("OpeningMismatch", ()),
+    bytes.fromhex("56c3acc2"): ErrorCodec(
+        "OverBudget",
+        (
+            "uint96",
+            "uint96",
+        ),
+    ),
     bytes.fromhex("1e4fbdf7"): ErrorCodec("OwnableInvalidOwner", ("address",)),
     bytes.fromhex("118cdaa7"): ErrorCodec("OwnableUnauthorizedAccount", ("address",)),
     bytes.fromhex("4e487b71"): ErrorCodec("Panic", ("uint256",)),
+    bytes.fromhex("81efbd8d"): ErrorCodec("PastDeadline", ()),
     bytes.fromhex("b3750d6c"): ErrorCodec("PathMalformed", ()),
     bytes.fromhex("6c60e42e"): ErrorCodec("PathMismatch", ()),
+    bytes.fromhex("32ed8436"): ErrorCodec(
+        "PriceAboveCeiling",
+        (
+            "uint96",
+            "uint96",
+        ),
+    ),
+    bytes.fromhex("dbda7965"): ErrorCodec("PromptExists", ()),
     bytes.fromhex("7fcdd1f4"): ErrorCodec("ProofInvalid", ()),
     bytes.fromhex("4e11d231"): ErrorCodec(
         "ProofMissing",
@@ -2023,16 +3777,33 @@ ERRORS: Final[Mapping[bytes, ErrorCodec]] = {
             "uint256",
         ),
     ),
+    bytes.fromhex("0dfd2385"): ErrorCodec("ProofPending", ()),
     bytes.fromhex("b5dfd9e5"): ErrorCodec("Reentered", ()),
+    bytes.fromhex("09c4e77e"): ErrorCodec("Reserved", ("address",)),
     bytes.fromhex("5274afe7"): ErrorCodec("SafeERC20FailedOperation", ("address",)),
     bytes.fromhex("9412ecc0"): ErrorCodec("SeedExpired", ()),
     bytes.fromhex("018ad223"): ErrorCodec("SeedNotReady", ("uint256",)),
     bytes.fromhex("37e8456b"): ErrorCodec("SignatureInvalid", ()),
+    bytes.fromhex("8ba46bee"): ErrorCodec("StageRuns", ("uint256",)),
+    bytes.fromhex("829f1163"): ErrorCodec(
+        "StakeTooLow",
+        (
+            "uint256",
+            "uint256",
+        ),
+    ),
     bytes.fromhex("e9805376"): ErrorCodec("StaleVoucher", ()),
     bytes.fromhex("cd4a82bf"): ErrorCodec("StatusUnchanged", ()),
     bytes.fromhex("305a27a9"): ErrorCodec("StringTooLong", ("string",)),
-    bytes.fromhex("237cec2a"): ErrorCodec("TokensOutOfRange", ()),
+    bytes.fromhex("a8270766"): ErrorCodec(
+        "TokensOutOfRange",
+        (
+            "uint32",
+            "uint32",
+        ),
+    ),
     bytes.fromhex("2a35a324"): ErrorCodec("TooEarly", ("uint256",)),
+    bytes.fromhex("691e5682"): ErrorCodec("TooLate", ("uint256",)),
     bytes.fromhex("90b8ec18"): ErrorCodec("TransferFailed", ()),
     bytes.fromhex("522f2c0a"): ErrorCodec(
         "WrongCheckpoint",
@@ -2041,8 +3812,16 @@ ERRORS: Final[Mapping[bytes, ErrorCodec]] = {
             "uint256",
         ),
     ),
+    bytes.fromhex("bb27deba"): ErrorCodec("WrongStage", ("uint8",)),
+    bytes.fromhex("1f2a2005"): ErrorCodec("ZeroAmount", ()),
     bytes.fromhex("96cb8a7f"): ErrorCodec("ZeroLimit", ()),
-    bytes.fromhex("69136d8a"): ErrorCodec("ZeroPrice", ("bytes32",)),
+    bytes.fromhex("9751a007"): ErrorCodec(
+        "ZeroPrice",
+        (
+            "bytes32",
+            "address",
+        ),
+    ),
 }
 
 

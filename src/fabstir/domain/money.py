@@ -20,6 +20,8 @@ Tokens = NewType("Tokens", int)
 
 TOKENS_PER_PRICE: Final = 1_000_000
 MAX_AMOUNT: Final = 2**96 - 1
+MAX_DEPOSIT: Final = 2**88 - 1
+"""The contract keeps deposits in 88 bits: 309 million ETH in wei."""
 MAX_TOKENS: Final = 2**32 - 2
 FEE_BASIS_POINTS: Final = 500
 """The marketplace's fee: 5 %, fixed per contract version (JobMarketplace.FEE_BPS)."""

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from fabstir.domain.ids import Address, Hash32, ModelId
+from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, ModelId
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
 
 DEFAULT_EXPOSURE: Final = Tokens(64)
@@ -18,6 +18,12 @@ DEFAULT_EXPOSURE: Final = Tokens(64)
 
 MIN_CHALLENGE_SECONDS: Final = 900
 """The contract refuses a shorter challenge window (x402 batch-settlement uses the same minimum)."""
+
+MAX_CHALLENGE_SECONDS: Final = 3 * 86_400
+"""And a longer one: a host's stake stays locked for three of them."""
+
+DEFAULT_BOND: Final = BaseUnits(100_000)
+"""0.10 USDC: some fifty times what the answer to a dispute costs on Base, so that nobody disputes for fun."""
 
 
 class ProofPolicy(IntEnum):
@@ -27,6 +33,20 @@ class ProofPolicy(IntEnum):
     """Nothing is redeemed without a valid proof over at least as many tokens."""
     FALLBACK = 1
     """The renter's voucher pays alone; a proof is needed only for tokens that the renter did not sign for."""
+
+
+class ClaimStage(IntEnum):
+    """Where a claim of proven tokens that the renter did not sign stands (`MarketTypes.Stage`)."""
+
+    NONE = 0
+    CLAIMED = 1
+    """Held back; the renter may dispute."""
+    DISPUTED = 2
+    """The host must open its records."""
+    ANSWERED = 3
+    """The arbiter may rule."""
+    LOST = 4
+    """The host lost a claim; it has no other one in this job."""
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,17 +60,21 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """Who serves and is paid; also signs receipts."""
     token: Address
     """ERC-20 contract, or ZERO_ADDRESS for the native coin."""
+    arbiter: Address = ZERO_ADDRESS
+    """Who rules where an answered dispute needs judgement; ZERO_ADDRESS: nobody, the answer decides for the host."""
     price: PricePerMTok
+    bond: BaseUnits = DEFAULT_BOND
+    """What a dispute costs whoever was wrong to raise it, in base units of `token`; above 0."""
     expires_at: int
     """Unix seconds. After `expires_at + challenge` anyone may finalize."""
     challenge: int
-    """Seconds between the renter's requestClose and finalize."""
+    """Seconds between the renter's requestClose and finalize, and of each stage of a claim."""
     exposure: Tokens
     """W of this job."""
     policy: ProofPolicy
     model_id: ModelId
     salt: Hash32
-    """Random; makes the job id unique."""
+    """Random; makes the job id unique. Where its first 20 bytes are an address, that address may open the job for the renter."""
 
 
 class JobState(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +82,7 @@ class JobState(msgspec.Struct, frozen=True, kw_only=True):
 
     deposit: BaseUnits = BaseUnits(0)
     owed: BaseUnits = BaseUnits(0)
-    """Credited so far, host's part and fee together."""
+    """Credited so far and held back by a claim; host's part and fee together."""
     signed: Tokens = Tokens(0)
     """Tokens of the best redeemed voucher."""
     proven: Tokens = Tokens(0)
@@ -68,6 +92,13 @@ class JobState(msgspec.Struct, frozen=True, kw_only=True):
     """Unix seconds from which finalize is allowed after requestClose; 0 while not requested."""
     pending_block: int = 0
     """Block of the open proof commitment; 0 while there is none."""
+    held: BaseUnits = BaseUnits(0)
+    """Part of `owed` that a claim holds back until it is decided."""
+    held_tokens: Tokens = Tokens(0)
+    """Cumulative tokens of that claim."""
+    held_until: int = 0
+    """Unix seconds at which its stage ends."""
+    stage: ClaimStage = ClaimStage.NONE
 
     @property
     def is_open(self) -> bool:

@@ -46,7 +46,9 @@ class WireTerms(msgspec.Struct, frozen=True, kw_only=True):
     signer: Hex20
     host: Hex20
     token: Hex20
+    arbiter: Hex20
     price_per_mtok: Decimal
+    bond: Decimal
     expires_at: Annotated[int, Meta(ge=0, lt=2**40)]
     challenge: Annotated[int, Meta(ge=0, lt=2**32)]
     exposure: Annotated[int, Meta(ge=1, lt=2**32)]
@@ -62,7 +64,9 @@ class WireTerms(msgspec.Struct, frozen=True, kw_only=True):
             signer=to_hex(terms.signer),
             host=to_hex(terms.host),
             token=to_hex(terms.token),
+            arbiter=to_hex(terms.arbiter),
             price_per_mtok=str(terms.price),
+            bond=str(terms.bond),
             expires_at=terms.expires_at,
             challenge=terms.challenge,
             exposure=terms.exposure,
@@ -78,7 +82,9 @@ class WireTerms(msgspec.Struct, frozen=True, kw_only=True):
             signer=Address(from_hex(self.signer, 20)),
             host=Address(from_hex(self.host, 20)),
             token=Address(from_hex(self.token, 20)),
+            arbiter=Address(from_hex(self.arbiter, 20)),
             price=PricePerMTok(int(self.price_per_mtok)),
+            bond=BaseUnits(int(self.bond)),
             expires_at=self.expires_at,
             challenge=self.challenge,
             exposure=Tokens(self.exposure),

@@ -19,7 +19,7 @@ from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.domain.terms import Terms
 
 DOMAIN_NAME: Final = "FabstirMarket"
-DOMAIN_VERSION: Final = "1"
+DOMAIN_VERSION: Final = "2"
 SECP256K1_HALF_ORDER: Final = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 SIGNATURE_BYTES: Final = 65
 SECRET_BYTES: Final = 32
@@ -50,14 +50,16 @@ def _pad(address: Address) -> bytes:
 
 
 def job_id(terms: Terms) -> JobId:
-    """keccak-256 of abi.encode(terms): eleven words in the contract's field order."""
+    """keccak-256 of abi.encode(terms): thirteen words in the contract's field order."""
     return JobId(
         _keccak(
             _pad(terms.renter)
             + _pad(terms.signer)
             + _pad(terms.host)
             + _pad(terms.token)
+            + _pad(terms.arbiter)
             + _word(terms.price)
+            + _word(terms.bond)
             + _word(terms.expires_at)
             + _word(terms.challenge)
             + _word(terms.exposure)
