@@ -64,6 +64,9 @@ def chain_info(config: Config) -> ChainInfo:
         models=pick("models"),
         proofs=pick("proofs"),
         usdc=pick("usdc"),
+        stakes=pick("stakes"),
+        board=pick("board"),
+        delegation=pick("delegation"),
     )
 
 

@@ -1,6 +1,6 @@
 """The address book: where the contracts are, by chain id, in one JSON file that people may read and edit.
 
-`{"31337": {"market": "0x...", "registry": "0x...", "models": "0x...", "proofs": "0x...", "usdc": "0x..."}}`. Only reads
+`{"31337": {"market": "0x...", "registry": "0x...", "models": "0x...", "proofs": "0x...", "usdc": "0x...", ...}}`. Only reads
 and writes; whether code is at the addresses is checked on connecting (`market`).
 """
 
@@ -23,6 +23,9 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True):
     models: str
     proofs: str
     usdc: str
+    stakes: str
+    board: str
+    delegation: str
 
 
 _Book = dict[str, _Entry]
@@ -41,6 +44,9 @@ def load(path: Path, chain_id: int) -> ChainInfo | None:
             models=address(entry.models),
             proofs=address(entry.proofs),
             usdc=address(entry.usdc),
+            stakes=address(entry.stakes),
+            board=address(entry.board),
+            delegation=address(entry.delegation),
         )
     except ValueError as cause:
         raise error("config_invalid", detail=f"{path}, chain {chain_id}: {cause}") from cause
@@ -55,6 +61,9 @@ def save(path: Path, info: ChainInfo) -> None:
         models=to_hex(info.models),
         proofs=to_hex(info.proofs),
         usdc=to_hex(info.usdc),
+        stakes=to_hex(info.stakes),
+        board=to_hex(info.board),
+        delegation=to_hex(info.delegation),
     )
     _replace(path, msgspec.json.format(msgspec.json.encode(book), indent=2) + b"\n")
 

@@ -25,6 +25,9 @@ from fabstir.protocol.signing import SigningKey
 POLL_SECONDS: Final = 0.02
 """The devnet mines at once."""
 
+STAKE: Final = (BaseUnits(100_000_000), BaseUnits(10_000_000), BaseUnits(5_000_000))
+"""Of `HostStake`, in base units of USDC: what a host must stake, what a lost claim takes, and what the renter gets of that."""
+
 Progress = Callable[[str], None]
 
 
@@ -42,20 +45,35 @@ class Operator:
     async def deploy(
         self, circuit_id: Hash32, *, treasury: Address | None = None, progress: Progress = lambda _: None
     ) -> ChainInfo:
-        """All seven contracts, `circuit_id` registered with its verifier. `treasury` (default: this account) gets the fees."""
+        """All ten contracts, `circuit_id` registered with its verifier. `treasury` (default: this account) gets the fees."""
         chain_id = quantity(await self._rpc.request("eth_chainId"))
         if chain_id != CHAIN_ID:
             raise error("srs_development_only", detail=f"chain {chain_id}")
+        gets_fees = treasury or self.address
         usdc = await self._create("TestUSDC", progress)
         models = await self._create("ModelRegistry", progress, self.address)
-        registry = await self._create("NodeRegistry", progress, models)
+        stakes = await self._create("HostStake", progress, self.address, usdc, gets_fees, *STAKE)
+        registry = await self._create("NodeRegistry", progress, models, stakes)
         proofs = await self._create("ProofSystem", progress, self.address)
         halo2 = await self._create("Halo2BindVerifier", progress)
         adapter = await self._create("EzklBindVerifier", progress, halo2)
-        market = await self._create("JobMarketplace", progress, treasury or self.address, proofs)
+        market = await self._create("JobMarketplace", progress, gets_fees, proofs, stakes)
+        board = await self._create("PromptBoard", progress, market, registry)
+        delegation = await self._create("Delegation", progress, market)
+        await self._send(stakes, bindings.HostStake.encode_announce(market))
         await self._send(proofs, bindings.ProofSystem.encode_register(circuit_id, adapter))
         progress(f"circuit {to_hex(circuit_id)[:10]} is registered")
-        return ChainInfo(chain_id=chain_id, market=market, registry=registry, models=models, proofs=proofs, usdc=usdc)
+        return ChainInfo(
+            chain_id=chain_id,
+            market=market,
+            registry=registry,
+            models=models,
+            proofs=proofs,
+            usdc=usdc,
+            stakes=stakes,
+            board=board,
+            delegation=delegation,
+        )
 
     async def approve_model(self, info: ChainInfo, repository: str, file: str, sha256: Hash32) -> ModelId:
         """Propose where unknown, approve where not approved; doing it again costs nothing."""
@@ -75,11 +93,11 @@ class Operator:
         """Test USDC out of nothing; the contract itself refuses off chain id 31337."""
         await self._send(info.usdc, bindings.TestUSDC.encode_mint(to, amount))
 
-    async def _create(self, name: str, progress: Progress, *arguments: Address) -> Address:
+    async def _create(self, name: str, progress: Progress, *arguments: Address | int) -> Address:
         artifact = artifacts.load(name)
         factory = self._web3.eth.contract(abi=artifact.abi, bytecode=artifact.bytecode)
         transaction = await factory.constructor(
-            *(self._web3.to_checksum_address(a) for a in arguments)
+            *(a if isinstance(a, int) else self._web3.to_checksum_address(a) for a in arguments)
         ).build_transaction()
         receipt = await self._mined(transaction)
         created = Address(bytes.fromhex(receipt["contractAddress"][2:]))

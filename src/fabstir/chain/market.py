@@ -7,43 +7,40 @@ outbox. Decides nothing: what to open, redeem or prove is decided by its callers
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, Final, TypeVar
 
 from fabstir.chain import bindings
+from fabstir.chain.calls import ask
+from fabstir.chain.claim_calls import ClaimCalls
+from fabstir.chain.conversion import abi_claim, abi_proof, abi_terms
 from fabstir.chain.devnet import CHAIN_ID
-from fabstir.chain.faults import translate
 from fabstir.chain.follower import LogFollower
 from fabstir.chain.outbox import Outbox, OutboxSettings
-from fabstir.chain.rpc import JsonRpc, RpcError, quantity
+from fabstir.chain.registry_calls import RegistryCalls
+from fabstir.chain.rpc import JsonRpc, quantity
 from fabstir.domain.errors import error
-from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, JobId, ModelId, to_hex
-from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
-from fabstir.domain.terms import JobState, Terms
-from fabstir.ports.chain import ChainInfo, ClaimArgs, HostEntry, ProofArgs, TxResult
+from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, JobId, to_hex
+from fabstir.domain.money import BaseUnits, Tokens
+from fabstir.domain.terms import ClaimStage, JobState, Terms
+from fabstir.ports.chain import ChainInfo, ClaimArgs, ProofArgs, TxResult
 from fabstir.ports.clock import Clock
 from fabstir.ports.journal import OutboxStore
 from fabstir.protocol.signing import SigningKey
 
 T = TypeVar("T")
 _MARKET: Final = bindings.JobMarketplace
-_REGISTRY: Final = bindings.NodeRegistry
 
-PAGE: Final = 50
-"""Hosts in one call: about 300,000 gas of storage reads with one model each, far below any node's eth_call bound."""
 SUBMIT_PROOF_GAS: Final = 2_200_000
 """ProofSystem.VERIFY_GAS (1,500,000) has to be there at the adapter behind two 63/64 rules, plus calldata, path and bookkeeping."""
 
 
-class MarketClient:
+class MarketClient(ClaimCalls, RegistryCalls):
     """One account on one chain. `await MarketClient.connect(...)`, at the end `await client.close()`."""
 
     def __init__(self, rpc: JsonRpc, info: ChainInfo, outbox: Outbox, account: Address, clock: Clock) -> None:
         """Use `connect`, which checks what it is connected to."""
-        self._rpc = rpc
-        self._info = info
-        self._outbox = outbox
-        self._account = account
+        super().__init__(rpc, info, outbox, account)
         self._clock = clock
 
     def __repr__(self) -> str:
@@ -95,8 +92,10 @@ class MarketClient:
         """The events of market and registries from block `start` on, as structs of `bindings`."""
         emitters = {
             self._info.market: _MARKET.EVENTS,
-            self._info.registry: _REGISTRY.EVENTS,
+            self._info.registry: bindings.NodeRegistry.EVENTS,
             self._info.models: bindings.ModelRegistry.EVENTS,
+            self._info.stakes: bindings.HostStake.EVENTS,
+            self._info.board: bindings.PromptBoard.EVENTS,
         }
 
         def decode(log: dict[str, Any]) -> Any:
@@ -105,16 +104,6 @@ class MarketClient:
             return codec.decode(log) if codec is not None else None
 
         return LogFollower(self._rpc, self._clock, tuple(emitters), decode, start=start, poll=poll)
-
-    @property
-    def info(self) -> ChainInfo:
-        """Checked against the endpoint at connect."""
-        return self._info
-
-    @property
-    def account(self) -> Address:
-        """Whose key signs."""
-        return self._account
 
     # -- reads
     async def job(self, job_id: JobId) -> JobState:
@@ -128,25 +117,29 @@ class MarketClient:
             closed=found.closed,
             closing_at=found.closing_at,
             pending_block=found.pending_block,
+            held=BaseUnits(found.held),
+            held_tokens=Tokens(found.held_tokens),
+            held_until=found.held_until,
+            stage=ClaimStage(found.stage),
         )
 
     async def block_number(self) -> int:
         """Of the newest block."""
-        return quantity(await _ask(self._rpc, "eth_blockNumber"))
+        return quantity(await ask(self._rpc, "eth_blockNumber"))
 
     async def block_hash(self, number: int) -> Hash32 | None:
         """None where the block does not exist yet."""
-        block = await _ask(self._rpc, "eth_getBlockByNumber", hex(number), False)
+        block = await ask(self._rpc, "eth_getBlockByNumber", hex(number), False)
         return None if block is None else Hash32(bytes.fromhex(block["hash"][2:]))
 
     async def timestamp(self) -> int:
         """Of the newest block, Unix seconds."""
-        return quantity((await _ask(self._rpc, "eth_getBlockByNumber", "latest", False))["timestamp"])
+        return quantity((await ask(self._rpc, "eth_getBlockByNumber", "latest", False))["timestamp"])
 
     async def balance(self, token: Address, owner: Address) -> BaseUnits:
         """What `owner` holds."""
         if token == ZERO_ADDRESS:
-            return BaseUnits(quantity(await _ask(self._rpc, "eth_getBalance", to_hex(owner), "latest")))
+            return BaseUnits(quantity(await ask(self._rpc, "eth_getBalance", to_hex(owner), "latest")))
         usdc = bindings.TestUSDC
         return BaseUnits(await self._call(token, usdc.encode_balance_of(owner), usdc.decode_balance_of))
 
@@ -154,29 +147,6 @@ class MarketClient:
         """What `withdraw` would pay."""
         data = _MARKET.encode_earnings(owner, token)
         return BaseUnits(await self._call(self._info.market, data, _MARKET.decode_earnings))
-
-    async def hosts(self, model_id: ModelId | None = None) -> list[HostEntry]:
-        """Active hosts, of one model where given."""
-        entries: dict[Address, HostEntry] = {}
-        cursor = 0
-        while True:
-            page, cursor = await self._hosts_page(model_id, cursor)
-            entries |= {node.account: _host_entry(node) for node in page if node.active}
-            if cursor == 0:
-                return list(entries.values())
-
-    async def _hosts_page(self, model_id: ModelId | None, cursor: int) -> tuple[Sequence[bindings.Node], int]:
-        if model_id is None:
-            every = await self._call(self._info.registry, _REGISTRY.encode_nodes(cursor, PAGE), _REGISTRY.decode_nodes)
-            return every.page, every.next
-        data = _REGISTRY.encode_nodes_for_model(model_id, cursor, PAGE)
-        serving = await self._call(self._info.registry, data, _REGISTRY.decode_nodes_for_model)
-        return serving.page, serving.next
-
-    async def model_approved(self, model_id: ModelId) -> bool:
-        """Whether hosts may offer it."""
-        models = bindings.ModelRegistry
-        return await self._call(self._info.models, models.encode_is_approved(model_id), models.decode_is_approved)
 
     # -- writes
     async def approve(self, key: str, token: Address, amount: BaseUnits) -> TxResult:
@@ -186,73 +156,58 @@ class MarketClient:
     async def open(self, key: str, terms: Terms, deposit: BaseUnits) -> TxResult:
         """Pay the deposit."""
         value = deposit if terms.token == ZERO_ADDRESS else 0
-        return await self._market(key, _MARKET.encode_open(_terms(terms), deposit), value)
+        return await self._market(key, _MARKET.encode_open(abi_terms(terms), deposit), value)
 
     async def open_with_authorization(
         self, key: str, terms: Terms, deposit: BaseUnits, valid_before: int, signature: bytes
     ) -> TxResult:
         """Relay a renter's signed deposit (EIP-3009)."""
-        data = _MARKET.encode_open_with_authorization(_terms(terms), deposit, valid_before, signature)
+        data = _MARKET.encode_open_with_authorization(abi_terms(terms), deposit, valid_before, signature)
+        return await self._market(key, data)
+
+    async def top_up(self, key: str, terms: Terms, amount: BaseUnits) -> TxResult:
+        """Add to the deposit."""
+        value = amount if terms.token == ZERO_ADDRESS else 0
+        return await self._market(key, _MARKET.encode_top_up(abi_terms(terms), amount), value)
+
+    async def top_up_with_authorization(
+        self, key: str, terms: Terms, amount: BaseUnits, valid_before: int, signature: bytes
+    ) -> TxResult:
+        """Relay a renter's signed top-up (EIP-3009)."""
+        data = _MARKET.encode_top_up_with_authorization(abi_terms(terms), amount, valid_before, signature)
         return await self._market(key, data)
 
     async def commit_proof(self, key: str, terms: Terms, tokens: Tokens, root: Hash32) -> TxResult:
         """Fix what will be proven, before the challenge is known."""
-        return await self._market(key, _MARKET.encode_commit_proof(_terms(terms), tokens, root))
+        return await self._market(key, _MARKET.encode_commit_proof(abi_terms(terms), tokens, root))
 
     async def submit_proof(self, key: str, terms: Terms, proof: ProofArgs) -> TxResult:
         """Answer the challenge."""
-        return await self._market(key, _MARKET.encode_submit_proof(_terms(terms), _proof(proof)))
+        return await self._market(key, _MARKET.encode_submit_proof(abi_terms(terms), abi_proof(proof)))
 
     async def redeem(self, key: str, claims: tuple[ClaimArgs, ...]) -> TxResult:
         """Vouchers of any number of jobs."""
-        return await self._market(key, _MARKET.encode_redeem([_claim(claim) for claim in claims]))
-
-    async def claim_proven(self, key: str, terms: Terms) -> TxResult:
-        """Be paid for proven tokens that the renter did not sign, at most W."""
-        return await self._market(key, _MARKET.encode_claim_proven(_terms(terms)))
+        return await self._market(key, _MARKET.encode_redeem([abi_claim(claim) for claim in claims]))
 
     async def close_by_host(self, key: str, claim: ClaimArgs) -> TxResult:
         """Redeem the last voucher, if one is given, and refund the rest."""
-        return await self._market(key, _MARKET.encode_close_by_host(_claim(claim)))
+        return await self._market(key, _MARKET.encode_close_by_host(abi_claim(claim)))
 
     async def close_cooperative(self, key: str, claim: ClaimArgs, host_signature: bytes) -> TxResult:
         """Close at once with the host's signature."""
-        return await self._market(key, _MARKET.encode_close_cooperative(_claim(claim), host_signature))
+        return await self._market(key, _MARKET.encode_close_cooperative(abi_claim(claim), host_signature))
 
     async def request_close(self, key: str, terms: Terms) -> TxResult:
         """Start the challenge window."""
-        return await self._market(key, _MARKET.encode_request_close(_terms(terms)))
+        return await self._market(key, _MARKET.encode_request_close(abi_terms(terms)))
 
     async def finalize(self, key: str, terms: Terms) -> TxResult:
         """Close after the window."""
-        return await self._market(key, _MARKET.encode_finalize(_terms(terms)))
+        return await self._market(key, _MARKET.encode_finalize(abi_terms(terms)))
 
     async def withdraw(self, key: str, token: Address, to: Address) -> TxResult:
         """Pay out this account's earnings."""
         return await self._market(key, _MARKET.encode_withdraw(token, to))
-
-    async def register_host(self, key: str, url: str, models: tuple[tuple[ModelId, PricePerMTok], ...]) -> TxResult:
-        """Appear in the registry, or replace the entry."""
-        data = _REGISTRY.encode_register(url, [model for model, _ in models], [price for _, price in models])
-        return await self._outbox.send(key, self._info.registry, data)
-
-    async def unregister_host(self, key: str) -> TxResult:
-        """Leave the registry."""
-        return await self._outbox.send(key, self._info.registry, _REGISTRY.encode_unregister())
-
-    async def _market(self, key: str, data: bytes, value: int = 0) -> TxResult:
-        return await self._outbox.send(key, self._info.market, data, value)
-
-    async def _call(self, to: Address, data: bytes, decode: Callable[[bytes], T]) -> T:
-        answer = await _ask(self._rpc, "eth_call", {"to": to_hex(to), "data": to_hex(data)}, "latest")
-        return decode(bytes.fromhex(answer[2:]))
-
-
-async def _ask(rpc: JsonRpc, method: str, *params: object) -> Any:
-    try:
-        return await rpc.request(method, *params)
-    except RpcError as fault:
-        raise translate(fault) from fault
 
 
 async def _chain_name(rpc: JsonRpc, chain_id: int) -> str:
@@ -260,12 +215,12 @@ async def _chain_name(rpc: JsonRpc, chain_id: int) -> str:
     empty; of other chains not every endpoint keeps block 0, and a name that changes would send again."""
     if chain_id != CHAIN_ID:
         return str(chain_id)
-    genesis = await _ask(rpc, "eth_getBlockByNumber", "0x0", False)
+    genesis = await ask(rpc, "eth_getBlockByNumber", "0x0", False)
     return f"{chain_id}-{genesis['hash'][2:18]}"
 
 
 async def _check(rpc: JsonRpc, info: ChainInfo) -> None:
-    served = quantity(await _ask(rpc, "eth_chainId"))
+    served = quantity(await ask(rpc, "eth_chainId"))
     every = {served, *map(quantity, await rpc.everywhere("eth_chainId"))}
     if every != {info.chain_id}:
         raise error("chain_mismatch", detail=f"wanted chain {info.chain_id}, the endpoints serve {sorted(every)}")
@@ -274,9 +229,12 @@ async def _check(rpc: JsonRpc, info: ChainInfo) -> None:
         "NodeRegistry": info.registry,
         "ModelRegistry": info.models,
         "ProofSystem": info.proofs,
+        "HostStake": info.stakes,
+        "PromptBoard": info.board,
+        "Delegation": info.delegation,
         "USDC": info.usdc,
     }
-    codes: list[Awaitable[Any]] = [_ask(rpc, "eth_getCode", to_hex(place), "latest") for place in contracts.values()]
+    codes: list[Awaitable[Any]] = [ask(rpc, "eth_getCode", to_hex(place), "latest") for place in contracts.values()]
     missing = [
         f"{name} at {to_hex(place)}"
         for (name, place), code in zip(contracts.items(), await asyncio.gather(*codes), strict=True)
@@ -284,41 +242,3 @@ async def _check(rpc: JsonRpc, info: ChainInfo) -> None:
     ]
     if missing:
         raise error("chain_mismatch", detail=f"no code on chain {info.chain_id}: {', '.join(missing)}")
-
-
-def _terms(terms: Terms) -> bindings.Terms:
-    return bindings.Terms(
-        renter=terms.renter,
-        signer=terms.signer,
-        host=terms.host,
-        token=terms.token,
-        price_per_m_tok=terms.price,
-        expires_at=terms.expires_at,
-        challenge=terms.challenge,
-        exposure=terms.exposure,
-        policy=terms.policy,
-        model_id=terms.model_id,
-        salt=terms.salt,
-    )
-
-
-def _claim(claim: ClaimArgs) -> bindings.Claim:
-    return bindings.Claim(_terms(claim.terms), claim.amount, claim.tokens, claim.transcript, claim.signature)
-
-
-def _proof(proof: ProofArgs) -> bindings.Proof:
-    return bindings.Proof(
-        circuit_id=proof.circuit_id,
-        tree_root=proof.tree_root,
-        head=proof.head,
-        tokens=proof.tokens,
-        checkpoint_tokens=proof.checkpoint_tokens,
-        commitment=proof.commitment,
-        path=[bindings.SumNode(node.hash, node.tokens, node.left) for node in proof.path],
-        proof=proof.proof,
-    )
-
-
-def _host_entry(node: bindings.Node) -> HostEntry:
-    models = tuple((ModelId(m), PricePerMTok(p)) for m, p in zip(node.models, node.prices, strict=True))
-    return HostEntry(address=node.account, url=node.url, models=models, active=node.active)

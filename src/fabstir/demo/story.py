@@ -141,7 +141,7 @@ async def _both_registered(market: Market, audience: Audience) -> None:
         found = [candidate for candidate in await market.hosts(refresh=True) if candidate.offer is not None]
         if len(found) == len(HOST_KEYS):
             for candidate in found:
-                price = dict(candidate.entry.models).popitem()[1]
+                price = candidate.entry.offers[0].price
                 audience.say(
                     f"registry: {candidate.entry.url} as {to_hex(candidate.address)[:10]}, {price} per 1M tokens"
                 )

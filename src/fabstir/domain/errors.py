@@ -74,6 +74,7 @@ def _rows() -> tuple[ErrorSpec, ...]:
         ErrorSpec("session_busy", Refused, True, 409, "An answer is being generated in this session", "Wait for `response`, or send `cancel` first."),
         ErrorSpec("session_in_use", Refused, True, 409, "Another connection serves this job", "Close the other connection, then connect again."),
         ErrorSpec("session_unauthorized", Refused, False, 401, "The session key did not sign this request, or the signature is too old or was used before", "Sign SessionAuth with the key named `signer` in the terms; check the clock."),
+        ErrorSpec("stake_missing", LocalFault, False, 500, "The host has not staked what the registry asks for", "Stake with `fabstir host stake AMOUNT`, or set host.stake, so that the node does it at its start."),
         ErrorSpec("job_unknown", Refused, True, 404, "No such job is on chain", "Open the job and wait for its transaction, then try again."),
         ErrorSpec("job_terms_mismatch", Refused, False, 400, "The terms do not hash to this job id", "Send the terms exactly as they were given to the contract."),
         ErrorSpec("job_foreign", Refused, False, 403, "The job names another host, model, token or price", "Open a job with this host's address, model and price; see GET /v1/offer."),

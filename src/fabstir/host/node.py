@@ -24,7 +24,7 @@ from fabstir.host.registration import Registration
 from fabstir.host.session_actor import Services
 from fabstir.host.settings import HostSettings
 from fabstir.ops.metrics import Metrics
-from fabstir.ports.chain import MarketChain
+from fabstir.ports.chain import MarketChain, RegisteredOffer
 from fabstir.ports.clock import Clock
 from fabstir.ports.engine import Engine
 from fabstir.ports.journal import Journal
@@ -195,7 +195,8 @@ class HostNode:
         settings = self.settings
         if settings.url is None:
             return None
-        return Registration(self._chain, self._clock, settings.url, ((settings.model_id, settings.price),))
+        offers = (RegisteredOffer(settings.model_id, self._chain.info.usdc, settings.price),)
+        return Registration(self._chain, self._clock, settings.url, offers, stake=settings.stake)
 
     def _core(self, ledger: HostLedger) -> HostSession:
         info = self._engine.info

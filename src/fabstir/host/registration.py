@@ -1,5 +1,5 @@
-"""Keeps the host's entry in `NodeRegistry` what it should be: reads it first, and sends a transaction only where it
-differs.
+"""Keeps the host's stake and its entry in `NodeRegistry` what they should be: reads first, and sends a transaction only
+where something differs. Without the minimum staked nothing can be registered (`stake_missing`).
 
 The intent's key names both the entry that is there and the one that is wanted, so that a restart in the middle sends
 nothing twice, and going back to earlier values still sends. Never gives up while the node runs: what is wrong is in
@@ -15,9 +15,9 @@ import msgspec
 import structlog
 
 from fabstir.domain.errors import FabstirError, error
-from fabstir.domain.ids import ModelId, to_hex
-from fabstir.domain.money import PricePerMTok
-from fabstir.ports.chain import HostEntry, MarketChain
+from fabstir.domain.ids import Hash32, to_hex
+from fabstir.domain.money import BaseUnits
+from fabstir.ports.chain import NO_KEY, HostEntry, MarketChain, RegisteredOffer
 from fabstir.ports.clock import Clock
 
 RETRY_SECONDS: Final = (1.0, 2.0, 5.0, 15.0, 60.0)
@@ -25,7 +25,7 @@ RETRY_SECONDS: Final = (1.0, 2.0, 5.0, 15.0, 60.0)
 MAX_ROUNDS: Final = 16
 """Times that the same change of the entry was made before (each is skipped by its key at no cost)."""
 
-Models = tuple[tuple[ModelId, PricePerMTok], ...]
+Offers = tuple[RegisteredOffer, ...]
 
 log = structlog.get_logger()
 
@@ -33,23 +33,34 @@ log = structlog.get_logger()
 class Registration:
     """Of one host, under one URL."""
 
-    def __init__(self, chain: MarketChain, clock: Clock, url: str, models: Models) -> None:
+    def __init__(
+        self,
+        chain: MarketChain,
+        clock: Clock,
+        url: str,
+        offers: Offers,
+        *,
+        stake: BaseUnits = BaseUnits(0),  # noqa: B008 - an integer
+        encryption_key: Hash32 = NO_KEY,
+    ) -> None:
+        """`stake`: topped up to so much at the start; 0 leaves the stake alone."""
         self._chain = chain
         self._clock = clock
-        self._url = url
-        self._models = models
+        self._wanted = (url, encryption_key, offers)
+        self._stake = stake
         self.state = "not registered yet"
         """`ok`, or what is wrong."""
 
     def __repr__(self) -> str:
-        return f"<Registration {self._url}: {self.state}>"
+        return f"<Registration {self._wanted[0]}: {self.state}>"
 
     async def run(self) -> None:
         """Return once the registry says what it should. Faults are waited out."""
         failures = 0
         while True:
             try:
-                await self._once()
+                await self._keep_stake()
+                await self._keep_entry()
             except FabstirError as fault:
                 self.state = str(fault)
                 pause = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
@@ -60,20 +71,46 @@ class Registration:
                 self.state = "ok"
                 return
 
-    async def _once(self) -> None:
+    async def _keep_stake(self) -> None:
+        rules, kept = await self._chain.stake_rules(), await self._kept_stake()
         for round_ in range(MAX_ROUNDS):
-            present = await self._entry()
-            if present is not None and present.active and (present.url, present.models) == (self._url, self._models):
+            missing = BaseUnits(self._stake - kept)
+            if missing <= 0:
+                break
+            key = f"stake:{kept}:{missing}:{round_}"
+            await self._chain.approve_stake(f"{key}:approve", missing)
+            sent = await self._chain.add_stake(key, missing)
+            log.info("host_staked", amount=missing, tx_hash=sent.hash, block=sent.block)
+            kept = await self._kept_stake()
+        if kept < rules.minimum:
+            raise error("stake_missing", f"{kept} base units are staked, the registry asks for {rules.minimum}")
+
+    async def _kept_stake(self) -> int:
+        """Staked and not asked back."""
+        held = await self._chain.stake(self._chain.account)
+        return held.staked - held.unstaking
+
+    async def _keep_entry(self) -> None:
+        url, encryption_key, offers = self._wanted
+        for round_ in range(MAX_ROUNDS):
+            present = _said(await self._entry())
+            if present == self._wanted:
                 return
-            sent = await self._chain.register_host(self._key(present, round_), self._url, self._models)
-            log.info("host_registered", url=self._url, tx_hash=sent.hash, block=sent.block)
+            sent = await self._chain.register_host(self._key(present, round_), url, encryption_key, offers)
+            log.info("host_registered", url=url, tx_hash=sent.hash, block=sent.block)
         raise error("chain_failed", "the registry does not show what was registered")
 
     async def _entry(self) -> HostEntry | None:
         account = self._chain.account
         return next((entry for entry in await self._chain.hosts() if entry.address == account), None)
 
-    def _key(self, present: HostEntry | None, round_: int) -> str:
-        before = (present.url, present.models) if present is not None and present.active else None
-        change = msgspec.msgpack.encode((before, (self._url, self._models)))
+    def _key(self, present: _Said | None, round_: int) -> str:
+        change = msgspec.msgpack.encode((present, self._wanted))
         return f"register:{to_hex(sha256(change).digest()[:16])}:{round_}"
+
+
+_Said = tuple[str, Hash32, Offers]
+
+
+def _said(entry: HostEntry | None) -> _Said | None:
+    return None if entry is None or not entry.active else (entry.url, entry.encryption_key, entry.offers)

@@ -25,6 +25,8 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     price: PricePerMTok
     url: str | None = None
     """What is registered on chain; None: this node does not register itself."""
+    stake: BaseUnits = BaseUnits(0)
+    """Topped up to so much at the start."""
     min_deposit: BaseUnits = BaseUnits(10_000)
     exposure_max: Tokens = Tokens(256)
     challenge_min: int = 900
@@ -52,6 +54,7 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
             model_id=model_id,
             price=PricePerMTok(host.price_per_mtok),
             url=(host.advertise_url or url) if host.auto_register else None,
+            stake=BaseUnits(host.stake),
             min_deposit=BaseUnits(host.min_deposit),
             exposure_max=Tokens(host.exposure_max),
             challenge_min=host.challenge_min_s,

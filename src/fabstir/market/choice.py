@@ -134,9 +134,11 @@ def _objection(candidate: Candidate, order: Order, excluded: Container[Address])
 
 
 def _objection_to_terms(candidate: Candidate, offer: Offer, price: PricePerMTok, order: Order) -> str:
-    registered = dict(candidate.entry.models).get(order.model_id)
+    registered = candidate.entry.price_of(order.model_id, order.token)
     if registered is None:
-        return "is not registered on chain for the model"
+        return "is not registered on chain for the model in this currency"
+    if not candidate.entry.active:
+        return "has not staked enough"
     if price > registered:
         return f"asks {price}, registered on chain is {registered}"
     if order.max_price is not None and price > order.max_price:

@@ -45,6 +45,9 @@ class ChainSection(Section, frozen=True, kw_only=True):
     models: Annotated[ContractAddress | None, about("ModelRegistry. Unset: from this chain's address book.")] = None
     proofs: Annotated[ContractAddress | None, about("ProofSystem. Unset: from this chain's address book.")] = None
     usdc: Annotated[ContractAddress | None, about("The USDC token. Unset: from this chain's address book.")] = None
+    stakes: Annotated[ContractAddress | None, about("HostStake. Unset: from this chain's address book.")] = None
+    board: Annotated[ContractAddress | None, about("PromptBoard. Unset: from this chain's address book.")] = None
+    delegation: Annotated[ContractAddress | None, about("Delegation. Unset: from this chain's address book.")] = None
     max_fee_gwei: Annotated[Count, about("Never pay more for one unit of gas; transactions wait instead.")] = 10
 
 
@@ -58,6 +61,13 @@ class HostSection(Section, frozen=True, kw_only=True):
         default_factory=lambda: paths.config_dir() / "host.key"
     )
     price_per_mtok: Annotated[Count, about("Base units for 1,000,000 generated tokens. 200000 is 0.20 USDC.")] = 200_000
+    stake: Annotated[
+        int,
+        Meta(ge=0),
+        about(
+            "Stake that the node tops up to at its start, base units of USDC. 0: only what `fabstir host stake` put there."
+        ),
+    ] = 0
     min_deposit: Annotated[Count, about("Jobs with a smaller deposit are refused. 10000 is 0.01 USDC.")] = 10_000
     max_sessions: Annotated[Count, about("Sessions at the same time; more are refused with `capacity`.")] = 64
     ack_timeout_s: Annotated[Count, about("How long an answer waits at the exposure bound for a receipt_ack.")] = 30

@@ -6,13 +6,16 @@ before it is sent, is sent at most once per key also across restarts, and return
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from fabstir.domain.ids import Address, Hash32, JobId, ModelId
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
 from fabstir.domain.terms import JobState, Terms
+from fabstir.protocol.opening import Opening
+
+NO_KEY: Final = Hash32(bytes(32))
 
 
 class TxResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,14 +60,56 @@ class ProofArgs(msgspec.Struct, frozen=True, kw_only=True):
     proof: bytes
 
 
+class RegisteredOffer(msgspec.Struct, frozen=True):
+    """One model in one currency, as `NodeRegistry` shows it."""
+
+    model_id: ModelId
+    token: Address
+    price: PricePerMTok
+
+
 class HostEntry(msgspec.Struct, frozen=True, kw_only=True):
     """A host as `NodeRegistry` shows it."""
 
     address: Address
     url: str
     """Base URL of its API, http(s)://host:port."""
-    models: tuple[tuple[ModelId, PricePerMTok], ...]
+    encryption_key: Hash32 = NO_KEY
+    """X25519 public key to which prompts are sealed; zeros where it has none."""
+    offers: tuple[RegisteredOffer, ...]
     active: bool
+    """Registered, and staked enough."""
+
+    def price_of(self, model_id: ModelId, token: Address) -> PricePerMTok | None:
+        """What it registered; None where it does not offer that model for that token."""
+        wanted = (model_id, token)
+        return next((offer.price for offer in self.offers if (offer.model_id, offer.token) == wanted), None)
+
+    def serves(self, model_id: ModelId) -> bool:
+        """In any currency."""
+        return any(offer.model_id == model_id for offer in self.offers)
+
+
+class StakeState(msgspec.Struct, frozen=True, kw_only=True):
+    """What `HostStake` holds of one host, in units of the stake's token."""
+
+    staked: BaseUnits = BaseUnits(0)
+    unstaking: BaseUnits = BaseUnits(0)
+    """Part of `staked` that is asked back."""
+    available_at: int = 0
+    """Unix seconds from which it can be withdrawn; 0 where nothing is asked back."""
+    locked_until: int = 0
+    """Claims of this host can be disputed until then; nothing leaves before."""
+
+
+class StakeRules(msgspec.Struct, frozen=True, kw_only=True):
+    """The constants of `HostStake`."""
+
+    token: Address
+    minimum: BaseUnits
+    """What a registered host must have staked."""
+    slash: BaseUnits
+    """What one lost claim takes."""
 
 
 class ChainInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +121,10 @@ class ChainInfo(msgspec.Struct, frozen=True, kw_only=True):
     models: Address
     proofs: Address
     usdc: Address
+    stakes: Address
+    board: Address
+    """PromptBoard."""
+    delegation: Address
 
 
 class MarketChain(Protocol):
@@ -109,6 +158,8 @@ class MarketChain(Protocol):
         ...
 
     async def model_approved(self, model_id: ModelId) -> bool: ...
+    async def stake(self, host: Address) -> StakeState: ...
+    async def stake_rules(self) -> StakeRules: ...
 
     # -- writes
     async def approve(self, key: str, token: Address, amount: BaseUnits) -> TxResult: ...
@@ -116,14 +167,53 @@ class MarketChain(Protocol):
     async def open_with_authorization(
         self, key: str, terms: Terms, deposit: BaseUnits, valid_before: int, signature: bytes
     ) -> TxResult: ...
+    async def open_as_delegate(self, key: str, terms: Terms, deposit: BaseUnits) -> TxResult:
+        """Out of the budget that `terms.renter` set for this account. The salt begins with the address of `delegation`."""
+        ...
+
+    async def top_up(self, key: str, terms: Terms, amount: BaseUnits) -> TxResult: ...
+    async def top_up_with_authorization(
+        self, key: str, terms: Terms, amount: BaseUnits, valid_before: int, signature: bytes
+    ) -> TxResult: ...
     async def commit_proof(self, key: str, terms: Terms, tokens: Tokens, root: Hash32) -> TxResult: ...
     async def submit_proof(self, key: str, terms: Terms, proof: ProofArgs) -> TxResult: ...
     async def redeem(self, key: str, claims: tuple[ClaimArgs, ...]) -> TxResult: ...
     async def claim_proven(self, key: str, terms: Terms) -> TxResult: ...
+    async def settle_claim(self, key: str, terms: Terms) -> TxResult:
+        """Once a stage of a claim is over: the outcome of its silence."""
+        ...
+
+    async def dispute(self, key: str, terms: Terms) -> TxResult:
+        """Object to a claim, with the bond of the terms."""
+        ...
+
+    async def contradict(
+        self, key: str, terms: Terms, amount: BaseUnits, tokens: Tokens, host_signature: bytes
+    ) -> TxResult:
+        """Show a `Close` that the host signed for fewer tokens than it claims."""
+        ...
+
+    async def answer_dispute(self, key: str, terms: Terms, opening: Opening) -> TxResult: ...
+    async def rule(self, key: str, terms: Terms, for_host: bool) -> TxResult: ...
     async def close_by_host(self, key: str, claim: ClaimArgs) -> TxResult: ...
     async def close_cooperative(self, key: str, claim: ClaimArgs, host_signature: bytes) -> TxResult: ...
     async def request_close(self, key: str, terms: Terms) -> TxResult: ...
     async def finalize(self, key: str, terms: Terms) -> TxResult: ...
     async def withdraw(self, key: str, token: Address, to: Address) -> TxResult: ...
-    async def register_host(self, key: str, url: str, models: tuple[tuple[ModelId, PricePerMTok], ...]) -> TxResult: ...
+    async def register_host(
+        self, key: str, url: str, encryption_key: Hash32, offers: tuple[RegisteredOffer, ...]
+    ) -> TxResult:
+        """Appear in the registry, or replace the entry. The stake must be there."""
+        ...
+
     async def unregister_host(self, key: str) -> TxResult: ...
+    async def approve_stake(self, key: str, amount: BaseUnits) -> TxResult:
+        """Let `HostStake` take so much."""
+        ...
+
+    async def add_stake(self, key: str, amount: BaseUnits) -> TxResult: ...
+    async def request_unstake(self, key: str, amount: BaseUnits) -> TxResult: ...
+    async def withdraw_stake(self, key: str, to: Address) -> TxResult: ...
+    async def set_delegate(
+        self, key: str, delegate: Address, token: Address, budget: BaseUnits, until: int
+    ) -> TxResult: ...

@@ -105,6 +105,14 @@ class JobClosed(msgspec.Struct, frozen=True, tag="job_closed"):
     at: float
 
 
+class ServedTurn(msgspec.Struct, frozen=True):
+    """The beginning of an answer within the stream: `tokens` had been served in the job by then."""
+
+    tokens: Tokens
+    message_index: int
+    request: Hash32
+
+
 HostEvent = (
     JobAdmitted
     | TurnStarted
@@ -135,7 +143,8 @@ def decode_event(data: bytes) -> HostEvent:
 class HostLedger:
     """The fold of one job's log.
 
-    Memory: one 32-byte digest for each served token (needed to answer a challenge), one head for each token that is not acknowledged yet.
+    Memory: one 32-byte digest for each served token (needed to answer a challenge), one head for each token that is not acknowledged
+    yet, the vouchers since the last redeemed one.
     """
 
     def __init__(self, admitted: JobAdmitted) -> None:
@@ -148,7 +157,11 @@ class HostLedger:
         self.head = job_head(admitted.market, admitted.terms)
         self.heads: dict[int, Hash32] = {0: self.head}
         """Position -> head, from the acknowledged position to the served one; before a turn's mixing at a turn's start."""
+        self.turns: list[ServedTurn] = []
+        """Where answers began, in order; with the records they lead from any head to a later one."""
         self.voucher: VoucherAccepted | None = None
+        self.vouchers: dict[Tokens, VoucherAccepted] = {}
+        """By their tokens, from the last redeemed one on (`forget_vouchers`)."""
         self.message_index = 0
         """Index that the next prompt must have."""
         self.in_turn = False
@@ -209,10 +222,16 @@ class HostLedger:
         """The head after `tokens` tokens, for positions between the acknowledged and the served one."""
         return self.heads.get(tokens)
 
+    def forget_vouchers(self, redeemed: Tokens) -> None:
+        """The contract has redeemed so many tokens: older vouchers are worth nothing, and no dispute begins there."""
+        if self.vouchers and min(self.vouchers) < redeemed:
+            self.vouchers = {tokens: voucher for tokens, voucher in self.vouchers.items() if tokens >= redeemed}
+
     def apply(self, event: HostEvent) -> None:
         """Take one event in."""
         match event:
             case TurnStarted():
+                self.turns.append(ServedTurn(self.served, event.message_index, event.request))
                 self.head = turn_head(self.head, event.message_index, self.served, event.request)
                 self.message_index = event.message_index + 1
                 self.in_turn = True
@@ -220,12 +239,14 @@ class HostLedger:
                 self._serve(event.records)
             case VoucherAccepted():
                 self.voucher = event
+                self.vouchers[event.tokens] = event
                 self.heads = {n: h for n, h in self.heads.items() if n >= event.tokens}
                 self._beyond[event.tokens] = event
             case TurnEnded():
                 self.in_turn = False
             case Resynced():
                 del self.records[event.tokens :]
+                self.turns = [turn for turn in self.turns if turn.tokens < event.tokens]
                 self.head = event.head
                 self.heads = {n: h for n, h in self.heads.items() if n < event.tokens} | {event.tokens: event.head}
             case SessionFinished():

@@ -28,9 +28,12 @@ from fabstir.protocol.settlement_state import (
     credit,
     open_account,
     repay,
+    with_item,
 )
 
 UNDECIDED: Final = (ClaimStage.CLAIMED, ClaimStage.DISPUTED, ClaimStage.ANSWERED)
+STAGES: Final = 3
+"""That a claim can have; the stake is locked for so many challenge windows."""
 _NOTHING_HELD: Final = {"held": BaseUnits(0), "held_tokens": Tokens(0), "held_until": 0}
 
 
@@ -54,6 +57,8 @@ def claim_proven(state: MarketState, call: ClaimProven, now: int) -> MarketState
         raise Reverted("NothingToClaim")
     if state.stakes.get(terms.host, 0) < state.slash:
         raise Reverted("StakeTooLow")
+    until = max(state.locked.get(terms.host, 0), now + STAGES * terms.challenge)
+    state = msgspec.structs.replace(state, locked=with_item(state.locked, terms.host, until))
     return change(
         state,
         call.job,

@@ -55,6 +55,8 @@ class MarketState(msgspec.Struct, frozen=True):
     """(account, token) -> base units pushed to it, ever: refunds, lost claims, bonds."""
     stakes: MappingProxyType[Address, int] = MappingProxyType({})
     """Host -> its stake in `HostStake`, in units of the stake's own token."""
+    locked: MappingProxyType[Address, int] = MappingProxyType({})
+    """Host -> Unix seconds until which its stake cannot leave."""
     slash: int = 0
     """What a lost claim takes of it (`HostStake.slashAmount`)."""
     compensation: int = 0

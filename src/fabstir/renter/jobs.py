@@ -23,6 +23,7 @@ from fabstir.market.choice import Ranked
 from fabstir.ports.chain import ClaimArgs, MarketChain
 from fabstir.ports.clock import Clock
 from fabstir.ports.journal import Journal
+from fabstir.protocol.authorization import authorization_digest
 from fabstir.protocol.renter_log import (
     JobOpened,
     JobPlanned,
@@ -35,7 +36,6 @@ from fabstir.protocol.renter_log import (
 from fabstir.protocol.renter_session import RenterSession
 from fabstir.protocol.signing import Market as Contract
 from fabstir.protocol.signing import SigningKey
-from fabstir.renter.authorization import authorization_digest
 from fabstir.renter.purse import Purse
 from fabstir.renter.settings import RenterSettings
 from fabstir.renter.settling import Settlement, Stage, Step, reclaim_step, settlement_of
@@ -245,7 +245,7 @@ class Jobs:
     def _authorization(self, job: RenterJob, until: int) -> Hash32:
         terms, market = job.ledger.terms, job.ledger.market
         return authorization_digest(
-            market.chain_id, terms.token, terms.renter, market.address, job.ledger.deposit, until, job.id
+            market.chain_id, terms.token, terms.renter, market.address, job.ledger.deposit, until, Hash32(job.id)
         )
 
     # -- settling ----------------------------------------------------------------------------------------------------------

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Final, Literal
 import msgspec
 
 from fabstir.domain.errors import error
-from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, ModelId
-from fabstir.domain.money import BaseUnits
+from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, JobId, ModelId
+from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.ports.chain import ChainInfo, HostEntry, TxResult
 from fabstir.ports.clock import Clock
 from fabstir.ports.prover import Prover
 from fabstir.protocol.settlement import Call, MarketState, Reverted, apply
+from fabstir.protocol.settlement_state import add
 from fabstir.protocol.signing import keccak
 from fabstir.testing.clock import ManualClock
 
@@ -39,6 +40,9 @@ INFO: Final = ChainInfo(
     models=Address(b"\xc2" * 20),
     proofs=Address(b"\xc3" * 20),
     usdc=Address(b"\xc4" * 20),
+    stakes=Address(b"\xc5" * 20),
+    board=Address(b"\xc6" * 20),
+    delegation=Address(b"\xc7" * 20),
 )
 
 Phase = Literal["before", "after"]
@@ -51,15 +55,21 @@ class Ledger(msgspec.Struct, frozen=True):
 
     market: MarketState
     balances: Mapping[Holding, int] = {}
-    allowances: Mapping[Holding, int] = {}
-    """What the market may take."""
+    allowances: Mapping[tuple[Address, Address, Address], int] = {}
+    """(token, owner, spender) -> what the spender may take."""
     hosts: Mapping[Address, HostEntry] = {}
     models: frozenset[ModelId] = frozenset()
+    unstaking: Mapping[Address, tuple[int, int]] = {}
+    """Host -> (base units asked back, Unix seconds from which they can leave)."""
+    budgets: Mapping[tuple[Address, Address, Address], tuple[int, int]] = {}
+    """(renter, delegate, token) -> (base units left, Unix seconds until which)."""
 
     def balance(self, token: Address, owner: Address) -> int:
         """What `owner` holds; the market's part is what the model says that it holds."""
         if owner == INFO.market:
             return self.market.held.get(token, 0)
+        if owner == INFO.stakes:
+            return sum(self.market.stakes.values()) if token == INFO.usdc else 0
         return self.balances.get((token, owner), 0)
 
     def paid(self, token: Address, owner: Address, delta: int) -> Ledger:
@@ -69,6 +79,10 @@ class Ledger(msgspec.Struct, frozen=True):
             raise Reverted("ERC20InsufficientBalance")
         return msgspec.structs.replace(self, balances={**self.balances, (token, owner): new})
 
+
+MIN_STAKE: Final = BaseUnits(100_000_000)
+SLASH: Final = BaseUnits(10_000_000)
+COMPENSATION: Final = BaseUnits(5_000_000)
 
 Effect = Callable[[Ledger, int, int], Ledger]
 """(ledger, Unix time, block number) -> ledger. Raises Reverted."""
@@ -93,8 +107,10 @@ class MemoryChain:
         self.clock: Final[Clock] = clock or ManualClock()
         self.prover: Final = prover
         self.info: Final = INFO
-        self.ledger = Ledger(MarketState(treasury))
+        self.ledger = Ledger(MarketState(treasury, slash=SLASH, compensation=COMPENSATION))
         self.block = GENESIS_BLOCKS
+        self.committed: Final[dict[JobId, tuple[Tokens, Hash32]]] = {}
+        """Job -> (tokens, root) of its last proven commitment, which a dispute must open."""
         self.unreachable = False
         """Nobody answers: every read and write raises `chain_unreachable`."""
         self.lost_answers = 0
@@ -124,6 +140,12 @@ class MemoryChain:
         """Let hosts offer it."""
         self.ledger = msgspec.structs.replace(self.ledger, models=self.ledger.models | {model})
 
+    def give_stake(self, host: Address, amount: int = MIN_STAKE) -> None:
+        """Staked out of nothing."""
+        stakes = add(self.ledger.market.stakes, host, amount)
+        market = msgspec.structs.replace(self.ledger.market, stakes=stakes)
+        self.ledger = msgspec.structs.replace(self.ledger, market=market)
+
     def hold_blocks(self) -> None:
         """No block any more, but those that `mine` makes."""
         self._held = True
@@ -145,7 +167,7 @@ class MemoryChain:
     def supply(self, token: Address = INFO.usdc) -> int:
         """All there is of it: what accounts and market hold. Only `mint` changes it."""
         held = sum(amount for (kind, _), amount in self.ledger.balances.items() if kind == token)
-        return held + self.ledger.market.held.get(token, 0)
+        return held + sum(self.ledger.balance(token, place) for place in (INFO.market, INFO.stakes))
 
     # -- what an account does
     def check_reachable(self) -> None:
@@ -202,20 +224,23 @@ class MemoryChain:
 
 
 def settle(ledger: Ledger, call: Call, now: int, block: int) -> Ledger:
-    """The model's move, with the refunds that it pays out."""
+    """The model's move, with what it pays out: refunds, bonds, and the shares of a slashed stake."""
     market = apply(ledger.market, call, now, block)
-    for (renter, token), total in market.refunded.items():
-        refund = total - ledger.market.refunded.get((renter, token), 0)
-        if refund:
-            ledger = ledger.paid(token, renter, refund)
+    for (account, token), total in market.repaid.items():
+        ledger = ledger.paid(token, account, total - ledger.market.repaid.get((account, token), 0))
+    for renter, total in market.compensated.items():
+        ledger = ledger.paid(INFO.usdc, renter, total - ledger.market.compensated.get(renter, 0))
+    lost = sum(ledger.market.stakes.values()) - sum(market.stakes.values())
+    compensated = sum(market.compensated.values()) - sum(ledger.market.compensated.values())
+    ledger = ledger.paid(INFO.usdc, market.treasury, lost - compensated)
     return msgspec.structs.replace(ledger, market=market)
 
 
-def take_deposit(ledger: Ledger, payer: Address, token: Address, deposit: BaseUnits, *, authorized: bool) -> Ledger:
-    """What `open` takes from the renter. Raises Reverted."""
-    if token != ZERO_ADDRESS and not authorized:
-        left = ledger.allowances.get((token, payer), 0) - deposit
+def take(ledger: Ledger, payer: Address, token: Address, amount: int, spender: Address | None = INFO.market) -> Ledger:
+    """What a contract takes from an account; `spender` None: the account signed the transfer itself. Raises Reverted."""
+    if token != ZERO_ADDRESS and spender is not None:
+        left = ledger.allowances.get((token, payer, spender), 0) - amount
         if left < 0:
             raise Reverted("ERC20InsufficientAllowance")
-        ledger = msgspec.structs.replace(ledger, allowances={**ledger.allowances, (token, payer): left})
-    return ledger.paid(token, payer, -deposit)
+        ledger = msgspec.structs.replace(ledger, allowances={**ledger.allowances, (token, payer, spender): left})
+    return ledger.paid(token, payer, -amount)

@@ -6,18 +6,16 @@ signed, and whether a proof answers its challenge. Refusals carry the names of t
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Final
-
 import msgspec
 
 from fabstir.domain.errors import error
-from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, JobId, ModelId
-from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
+from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, JobId
+from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.domain.terms import JobState, Terms
-from fabstir.ports.chain import ChainInfo, ClaimArgs, HostEntry, ProofArgs, TxResult
+from fabstir.ports.chain import ClaimArgs, ProofArgs, TxResult
 from fabstir.ports.prover import ProofBundle, ProofStatement
 from fabstir.protocol import settlement
+from fabstir.protocol.authorization import authorization_digest, top_up_nonce
 from fabstir.protocol.commitments import (
     Checkpoint,
     SumNode,
@@ -28,43 +26,20 @@ from fabstir.protocol.commitments import (
     root_of_path,
     statement_hash,
 )
+from fabstir.protocol.opening import Opening, refusal_of
 from fabstir.protocol.settlement import SEED_DELAY, Reverted
-from fabstir.protocol.signing import EIP712_DOMAIN, Market, job_id, keccak, recover
-from fabstir.testing.chain import Effect, Ledger, MemoryChain, settle, take_deposit
-
-_RECEIVE: Final = keccak(
-    b"ReceiveWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)"
-)
-MAX_MODELS: Final = 32
-MAX_URL_BYTES: Final = 256
+from fabstir.protocol.signing import job_id, recover
+from fabstir.testing.chain import Effect, Ledger, settle, take
+from fabstir.testing.registry import MemoryRegistry, allow, spend_budget
 
 
-class MemoryMarket:
+class MemoryMarket(MemoryRegistry):
     """Made by `MemoryChain.connect`. Holds nothing: everything is in the chain."""
-
-    def __init__(self, chain: MemoryChain, account: Address) -> None:
-        self._chain = chain
-        self._account = account
-        self._contract = Market(chain.info.chain_id, chain.info.market)
-
-    def __repr__(self) -> str:
-        return f"<MemoryMarket 0x{self._account.hex()} on {self._chain!r}>"
-
-    @property
-    def info(self) -> ChainInfo:
-        return self._chain.info
-
-    @property
-    def account(self) -> Address:
-        return self._account
 
     # -- reads
     async def job(self, job_id: JobId) -> JobState:
         account = self._read().market.jobs.get(job_id)
-        if account is None:
-            return JobState()
-        # A closed job's slot holds a tombstone in the place of `signed`.
-        return msgspec.structs.replace(account.state, signed=Tokens(0)) if account.state.closed else account.state
+        return JobState() if account is None else account.state
 
     async def block_number(self) -> int:
         self._read()
@@ -84,17 +59,10 @@ class MemoryMarket:
     async def earnings(self, token: Address, owner: Address) -> BaseUnits:
         return BaseUnits(self._read().market.earnings.get((owner, token), 0))
 
-    async def hosts(self, model_id: ModelId | None = None) -> list[HostEntry]:
-        entries = self._read().hosts.values()
-        return [entry for entry in entries if model_id is None or model_id in dict(entry.models)]
-
-    async def model_approved(self, model_id: ModelId) -> bool:
-        return model_id in self._read().models
-
     # -- writes
     async def approve(self, key: str, token: Address, amount: BaseUnits) -> TxResult:
         def effect(ledger: Ledger, now: int, block: int) -> Ledger:
-            return msgspec.structs.replace(ledger, allowances={**ledger.allowances, (token, self._account): amount})
+            return allow(ledger, token, self._account, self._chain.info.market, amount)
 
         return await self._transact(key, effect)
 
@@ -103,20 +71,45 @@ class MemoryMarket:
             raise error("funds_insufficient", detail=f"{deposit} wei are needed")
         return await self._transact(key, self._opening(terms, deposit, authorized=False))
 
+    async def open_as_delegate(self, key: str, terms: Terms, deposit: BaseUnits) -> TxResult:
+        delegation = self._chain.info.delegation
+        call = settlement.Open(delegation, terms, deposit)
+
+        def effect(ledger: Ledger, now: int, block: int) -> Ledger:
+            ledger = spend_budget(ledger, (terms.renter, self._account, terms.token), deposit, now)
+            return take(settle(ledger, call, now, block), terms.renter, terms.token, deposit, delegation)
+
+        return await self._transact(key, effect)
+
+    async def top_up(self, key: str, terms: Terms, amount: BaseUnits) -> TxResult:
+        call = settlement.TopUp(job_id(terms), amount)
+
+        def effect(ledger: Ledger, now: int, block: int) -> Ledger:
+            return take(settle(ledger, call, now, block), self._account, terms.token, amount)
+
+        return await self._transact(key, effect)
+
+    async def top_up_with_authorization(
+        self, key: str, terms: Terms, amount: BaseUnits, valid_before: int, signature: bytes
+    ) -> TxResult:
+        call = settlement.TopUp(job_id(terms), amount)
+
+        def effect(ledger: Ledger, now: int, block: int) -> Ledger:
+            account = ledger.market.jobs.get(job_id(terms))
+            nonce = top_up_nonce(job_id(terms), account.state.deposit if account else BaseUnits(0))
+            self._check_authorization(terms, amount, valid_before, nonce, signature, now)
+            return take(settle(ledger, call, now, block), terms.renter, terms.token, amount, None)
+
+        return await self._transact(key, effect)
+
     async def open_with_authorization(
         self, key: str, terms: Terms, deposit: BaseUnits, valid_before: int, signature: bytes
     ) -> TxResult:
-        signer = recover(self._authorization_digest(terms, deposit, valid_before), signature)
         opening = self._opening(terms, deposit, authorized=True)
 
         def effect(ledger: Ledger, now: int, block: int) -> Ledger:
-            if terms.token == ZERO_ADDRESS:
-                raise Reverted("BadTerms")
             opened = opening(ledger, now, block)
-            if now >= valid_before:
-                raise Reverted("AuthorizationExpired")
-            if signer != terms.renter:
-                raise Reverted("SignatureInvalid")
+            self._check_authorization(terms, deposit, valid_before, job_id(terms), signature, now)
             return opened
 
         return await self._transact(key, effect)
@@ -133,6 +126,7 @@ class MemoryMarket:
             ledger = settle(ledger, call, now, block)  # refuses first what has nothing to do with the proof itself
             if refusal:
                 raise Reverted(refusal)
+            self._chain.committed[job_id(terms)] = (proof.tokens, root)
             return ledger
 
         return await self._transact(key, effect)
@@ -142,6 +136,35 @@ class MemoryMarket:
 
     async def claim_proven(self, key: str, terms: Terms) -> TxResult:
         return await self._settle(key, settlement.ClaimProven(self._account, job_id(terms)))
+
+    async def settle_claim(self, key: str, terms: Terms) -> TxResult:
+        return await self._settle(key, settlement.SettleClaim(job_id(terms)))
+
+    async def dispute(self, key: str, terms: Terms) -> TxResult:
+        call = settlement.Dispute(self._account, job_id(terms))
+
+        def effect(ledger: Ledger, now: int, block: int) -> Ledger:
+            return take(settle(ledger, call, now, block), self._account, terms.token, terms.bond)
+
+        return await self._transact(key, effect)
+
+    async def contradict(
+        self, key: str, terms: Terms, amount: BaseUnits, tokens: Tokens, host_signature: bytes
+    ) -> TxResult:
+        host = recover(self._contract.close_digest(job_id(terms), amount, tokens), host_signature)
+        return await self._settle(key, settlement.Contradict(job_id(terms), tokens, host))
+
+    async def answer_dispute(self, key: str, terms: Terms, opening: Opening) -> TxResult:
+        job = job_id(terms)
+        state = self._read().market.jobs[job].state
+        refusal = refusal_of(self._contract, terms, state.signed, opening)
+        committed = self._chain.committed.get(job)
+        if committed != (opening.tokens, commitment_root(opening.tree_root, opening.head)):
+            refusal = "NoCommitment"
+        return await self._settle(key, settlement.AnswerDispute(self._account, job, refusal))
+
+    async def rule(self, key: str, terms: Terms, for_host: bool) -> TxResult:
+        return await self._settle(key, settlement.Rule(self._account, job_id(terms), for_host))
 
     async def close_by_host(self, key: str, claim: ClaimArgs) -> TxResult:
         voucher = self._voucher(claim) if claim.signature else None
@@ -170,46 +193,11 @@ class MemoryMarket:
 
         return await self._transact(key, effect)
 
-    async def register_host(self, key: str, url: str, models: tuple[tuple[ModelId, PricePerMTok], ...]) -> TxResult:
-        entry = HostEntry(address=self._account, url=url, models=models, active=True)
-
-        def effect(ledger: Ledger, now: int, block: int) -> Ledger:
-            _check_entry(entry, ledger)
-            return msgspec.structs.replace(ledger, hosts={**ledger.hosts, self._account: entry})
-
-        return await self._transact(key, effect)
-
-    async def unregister_host(self, key: str) -> TxResult:
-        def effect(ledger: Ledger, now: int, block: int) -> Ledger:
-            if self._account not in ledger.hosts:
-                raise Reverted("NotRegistered")
-            left = {owner: entry for owner, entry in ledger.hosts.items() if owner != self._account}
-            return msgspec.structs.replace(ledger, hosts=left)
-
-        return await self._transact(key, effect)
-
     # -- how a call becomes a move
-    def _read(self) -> Ledger:
-        self._chain.check_reachable()
-        return self._chain.ledger
-
-    async def _transact(self, key: str, effect: Effect) -> TxResult:
-        return await self._chain.transact(self._account, key, effect)
-
-    async def _settle(self, key: str, *calls: settlement.Call) -> TxResult:
-        """All calls or none, in one transaction."""
-
-        def effect(ledger: Ledger, now: int, block: int) -> Ledger:
-            for call in calls:
-                ledger = settle(ledger, call, now, block)
-            return ledger
-
-        return await self._transact(key, effect)
-
     def _opening(self, terms: Terms, deposit: BaseUnits, *, authorized: bool) -> Effect:
         call = settlement.Open(self._account, terms, deposit, authorized=authorized)
-        take = partial(take_deposit, payer=terms.renter, token=terms.token, deposit=deposit, authorized=authorized)
-        return lambda ledger, now, block: take(settle(ledger, call, now, block))
+        payer, spender = (terms.renter, None) if authorized else (self._account, self._chain.info.market)
+        return lambda ledger, now, block: take(settle(ledger, call, now, block), payer, terms.token, deposit, spender)
 
     def _voucher(self, claim: ClaimArgs) -> settlement.Redeem:
         job = job_id(claim.terms)
@@ -237,32 +225,22 @@ class MemoryMarket:
         public = ProofStatement(statement, seed, proof.commitment)
         return "" if await prover.verify(public, ProofBundle(proof.circuit_id, proof.proof)) else "ProofInvalid"
 
-    def _authorization_digest(self, terms: Terms, deposit: BaseUnits, valid_before: int) -> Hash32:
-        """EIP-3009 for the test USDC (EIP-712 name "USD Coin", version "2"), the job id as nonce."""
-        words = (terms.renter, self._chain.info.market)
-        numbers = (deposit, 0, valid_before)
-        struct = b"".join(bytes(12) + word for word in words) + b"".join(n.to_bytes(32, "big") for n in numbers)
-        domain = EIP712_DOMAIN + keccak(b"USD Coin") + keccak(b"2") + self._chain.info.chain_id.to_bytes(32, "big")
-        separator = keccak(domain + bytes(12) + terms.token)
-        return keccak(b"\x19\x01" + separator + keccak(_RECEIVE + struct + job_id(terms)))
+    def _check_authorization(
+        self, terms: Terms, amount: BaseUnits, valid_before: int, nonce: bytes, signature: bytes, now: int
+    ) -> None:
+        """As the test USDC does for EIP-3009. Raises Reverted."""
+        info = self._chain.info
+        digest = authorization_digest(
+            info.chain_id, terms.token, terms.renter, info.market, amount, valid_before, Hash32(nonce)
+        )
+        if terms.token == ZERO_ADDRESS:
+            raise Reverted("BadTerms")
+        if now >= valid_before:
+            raise Reverted("AuthorizationExpired")
+        if recover(digest, signature) != terms.renter:
+            raise Reverted("SignatureInvalid")
 
 
 def _path(proof: ProofArgs) -> SumPath:
     siblings = tuple(SumNode(node.hash, node.tokens, node.left) for node in proof.path)
     return SumPath(0, Checkpoint(proof.commitment, proof.checkpoint_tokens), Tokens(0), siblings)
-
-
-def _check_entry(entry: HostEntry, ledger: Ledger) -> None:
-    """As NodeRegistry.register does. Raises Reverted."""
-    ids = [model for model, _ in entry.models]
-    if not 1 <= len(entry.url.encode()) <= MAX_URL_BYTES:
-        raise Reverted("BadUrl")
-    if not 1 <= len(ids) <= MAX_MODELS:
-        raise Reverted("BadModelCount")
-    if len(set(ids)) != len(ids):
-        raise Reverted("DuplicateModel")
-    for model, price in entry.models:
-        if price == 0:
-            raise Reverted("ZeroPrice")
-        if model not in ledger.models:
-            raise Reverted("ModelNotApproved")

@@ -1,6 +1,7 @@
-"""A signed transfer of USDC for exactly one job (EIP-3009 `receiveWithAuthorization`, nonce = job id).
+"""A signed transfer of USDC for exactly one deposit (EIP-3009 `receiveWithAuthorization`): its nonce is the job id, or for a
+top-up the hash of the job id and the deposit that is topped up.
 
-With it `openWithAuthorization` needs no approval and no allowance ever stands open; anyone may relay it, and it can pay
+With it nobody needs an approval and no allowance ever stands open; anyone may relay it, and it can pay
 for nothing else. Pure.
 """
 
@@ -20,14 +21,19 @@ _RECEIVE: Final = keccak(
 
 
 def authorization_digest(
-    chain_id: int, token: Address, renter: Address, market: Address, deposit: BaseUnits, valid_before: int, job: JobId
+    chain_id: int, token: Address, renter: Address, market: Address, amount: BaseUnits, valid_before: int, nonce: Hash32
 ) -> Hash32:
-    """What the renter's wallet signs: `market` may take `deposit` for `job` until `valid_before`."""
+    """What the renter's wallet signs: `market` may take `amount` once, for what `nonce` stands for, until `valid_before`."""
     domain = keccak(
         EIP712_DOMAIN + keccak(TOKEN_NAME.encode()) + keccak(TOKEN_VERSION.encode()) + _word(chain_id) + _pad(token)
     )
-    struct = keccak(_RECEIVE + _pad(renter) + _pad(market) + _word(deposit) + _word(0) + _word(valid_before) + job)
+    struct = keccak(_RECEIVE + _pad(renter) + _pad(market) + _word(amount) + _word(0) + _word(valid_before) + nonce)
     return keccak(b"\x19\x01" + domain + struct)
+
+
+def top_up_nonce(job: JobId, deposit: BaseUnits) -> Hash32:
+    """`JobMarketplace.topUpNonce`: this job, at this deposit."""
+    return keccak(job + _word(deposit))
 
 
 def _word(value: int) -> bytes:

@@ -1,0 +1,68 @@
+"""Domain types as the generated bindings take them, and back. Decides nothing."""
+
+from __future__ import annotations
+
+from fabstir.chain import bindings
+from fabstir.domain.ids import Hash32, ModelId
+from fabstir.domain.money import PricePerMTok
+from fabstir.domain.terms import Terms
+from fabstir.ports.chain import ClaimArgs, HostEntry, ProofArgs, RegisteredOffer
+from fabstir.protocol.opening import Opening
+
+
+def abi_terms(terms: Terms) -> bindings.Terms:
+    return bindings.Terms(
+        renter=terms.renter,
+        signer=terms.signer,
+        host=terms.host,
+        token=terms.token,
+        arbiter=terms.arbiter,
+        price_per_m_tok=terms.price,
+        bond=terms.bond,
+        expires_at=terms.expires_at,
+        challenge=terms.challenge,
+        exposure=terms.exposure,
+        policy=terms.policy,
+        model_id=terms.model_id,
+        salt=terms.salt,
+    )
+
+
+def abi_claim(claim: ClaimArgs) -> bindings.Claim:
+    return bindings.Claim(abi_terms(claim.terms), claim.amount, claim.tokens, claim.transcript, claim.signature)
+
+
+def abi_proof(proof: ProofArgs) -> bindings.Proof:
+    return bindings.Proof(
+        circuit_id=proof.circuit_id,
+        tree_root=proof.tree_root,
+        head=proof.head,
+        tokens=proof.tokens,
+        checkpoint_tokens=proof.checkpoint_tokens,
+        commitment=proof.commitment,
+        path=[bindings.SumNode(node.hash, node.tokens, node.left) for node in proof.path],
+        proof=proof.proof,
+    )
+
+
+def abi_opening(opening: Opening) -> bindings.Opening:
+    return bindings.Opening(
+        tree_root=opening.tree_root,
+        head=opening.head,
+        tokens=opening.tokens,
+        from_=opening.first,
+        transcript=opening.transcript,
+        voucher=opening.voucher,
+        records=opening.records,
+        turns=[bindings.Turn(turn.tokens, turn.message_index, turn.request) for turn in opening.turns],
+    )
+
+
+def abi_offer(offer: RegisteredOffer) -> bindings.Offer:
+    return bindings.Offer(offer.model_id, offer.token, offer.price)
+
+
+def host_entry(node: bindings.Node) -> HostEntry:
+    offers = tuple(RegisteredOffer(ModelId(o.model_id), o.token, PricePerMTok(o.price)) for o in node.offers)
+    key = Hash32(node.encryption_key)
+    return HostEntry(address=node.account, url=node.url, encryption_key=key, offers=offers, active=node.active)
