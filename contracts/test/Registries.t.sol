@@ -2,9 +2,12 @@
 pragma solidity 0.8.37;
 
 import {Ownable} from "@openzeppelin/contracts/access/Ownable.sol";
+import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+import {HostStake} from "../src/HostStake.sol";
 import {ModelRegistry} from "../src/ModelRegistry.sol";
 import {NodeRegistry} from "../src/NodeRegistry.sol";
 import {TestBase} from "./Base.sol";
+import {MoodyToken} from "./Doubles.sol";
 
 contract ModelRegistryTest is TestBase {
     ModelRegistry private _models = new ModelRegistry(address(this));
@@ -99,66 +102,149 @@ contract ModelRegistryTest is TestBase {
 }
 
 contract NodeRegistryTest is TestBase {
+    uint96 private constant MINIMUM = 1000;
+    address private constant NATIVE = address(0);
+    address private constant USDC = address(0xDC);
+    bytes32 private constant KEY = "x25519";
+
     ModelRegistry private _models = new ModelRegistry(address(this));
-    NodeRegistry private _nodes = new NodeRegistry(_models);
+    MoodyToken private _token = new MoodyToken();
+    HostStake private _stakes =
+        new HostStake(address(this), IERC20(address(_token)), address(0x7EA), MINIMUM, MINIMUM, MINIMUM);
+    NodeRegistry private _nodes = new NodeRegistry(_models, _stakes);
     bytes32[] private _ids;
-    uint96[] private _prices;
 
     function setUp() public {
+        _stakes.announce(address(_token)); // any contract: these tests slash in its name
         for (uint96 i; i < 3; ++i) {
             bytes32 id = _models.propose("org/model", string(abi.encodePacked(bytes1(uint8(65 + i)))), "sha256");
             _models.approve(id);
             _ids.push(id);
-            _prices.push(100 + i);
         }
     }
 
-    function some(uint256 count) internal view returns (bytes32[] memory ids, uint96[] memory prices) {
-        (ids, prices) = (new bytes32[](count), new uint96[](count));
-        for (uint256 i; i < count; ++i) {
-            (ids[i], prices[i]) = (_ids[i], _prices[i]);
-        }
-    }
-
-    function register(address account, string memory url, uint256 count) internal {
-        (bytes32[] memory ids, uint96[] memory prices) = some(count);
+    function stake(address account) internal {
+        _token.mint(account, MINIMUM);
         vm.prank(account);
-        _nodes.register(url, ids, prices);
+        _stakes.stake(MINIMUM);
     }
 
-    function refused(bytes memory reason, string memory url, bytes32[] memory ids, uint96[] memory prices) internal {
+    /// The first `count` models, for the native coin at 100, 101, ..
+    function some(uint96 count) internal view returns (NodeRegistry.Offer[] memory offers) {
+        offers = new NodeRegistry.Offer[](count);
+        for (uint96 i; i < count; ++i) {
+            offers[i] = NodeRegistry.Offer(_ids[i], NATIVE, 100 + i);
+        }
+    }
+
+    /// One model in two currencies.
+    function twoCurrencies(bytes32 id) internal pure returns (NodeRegistry.Offer[] memory offers) {
+        offers = new NodeRegistry.Offer[](2);
+        offers[0] = NodeRegistry.Offer(id, NATIVE, 7);
+        offers[1] = NodeRegistry.Offer(id, USDC, 8);
+    }
+
+    function register(address account, string memory url, uint96 count) internal {
+        if (!_stakes.isStaked(account)) stake(account);
+        NodeRegistry.Offer[] memory offers = some(count);
+        vm.prank(account);
+        _nodes.register(url, KEY, offers);
+    }
+
+    function refused(bytes memory reason, string memory url, NodeRegistry.Offer[] memory offers) internal {
         vm.expectRevert(reason);
-        _nodes.register(url, ids, prices);
+        _nodes.register(url, KEY, offers);
+    }
+
+    function serving(bytes32 id) internal view returns (uint256) {
+        (NodeRegistry.Node[] memory page,) = _nodes.nodesForModel(id, 0, 10);
+        return page.length;
     }
 
     function test_registeredNodeIsFound() public {
-        (bytes32[] memory ids, uint96[] memory prices) = some(2);
+        stake(address(0xA));
         vm.expectEmit(true, true, true, true);
-        emit NodeRegistry.NodeRegistered(address(0xA), "http://a", ids, prices);
+        emit NodeRegistry.NodeRegistered(address(0xA), "http://a", KEY, some(2));
         register(address(0xA), "http://a", 2);
         ok(_nodes.isActive(address(0xA)), "active");
-        eq(100, _nodes.priceOf(address(0xA), _ids[0]), "price");
-        eq(0, _nodes.priceOf(address(0xA), _ids[2]), "not offered");
+        eq(100, _nodes.priceOf(address(0xA), _ids[0], NATIVE), "price");
+        eq(0, _nodes.priceOf(address(0xA), _ids[0], USDC), "not for that currency");
+        eq(0, _nodes.priceOf(address(0xA), _ids[2], NATIVE), "not offered");
         NodeRegistry.Node memory n = _nodes.node(address(0xA));
         ok(n.active && n.account == address(0xA) && keccak256(bytes(n.url)) == keccak256("http://a"), "node");
-        ok(n.models.length == 2 && n.models[1] == _ids[1] && n.prices[1] == 101, "offer");
+        ok(n.encryptionKey == KEY, "key");
+        ok(keccak256(abi.encode(n.offers)) == keccak256(abi.encode(some(2))), "offers");
     }
 
     function test_registeringAgainReplacesAll() public {
         register(address(0xA), "http://a", 3);
-        bytes32[] memory ids = new bytes32[](1);
-        uint96[] memory prices = new uint96[](1);
-        (ids[0], prices[0]) = (_ids[2], 7);
+        NodeRegistry.Offer[] memory offers = twoCurrencies(_ids[2]);
         vm.expectEmit(true, true, true, true);
-        emit NodeRegistry.NodeUpdated(address(0xA), "http://b", ids, prices);
+        emit NodeRegistry.NodeUpdated(address(0xA), "http://b", "new key", offers);
         vm.prank(address(0xA));
-        _nodes.register("http://b", ids, prices);
-        eq(0, _nodes.priceOf(address(0xA), _ids[0]), "gone");
-        eq(7, _nodes.priceOf(address(0xA), _ids[2]), "new price");
-        (NodeRegistry.Node[] memory page,) = _nodes.nodesForModel(_ids[0], 0, 10);
-        eq(0, page.length, "not listed where it does not serve");
-        (page,) = _nodes.nodes(0, 10);
+        _nodes.register("http://b", "new key", offers);
+        eq(0, _nodes.priceOf(address(0xA), _ids[0], NATIVE), "gone");
+        eq(7, _nodes.priceOf(address(0xA), _ids[2], NATIVE), "new price");
+        eq(0, serving(_ids[0]), "not listed where it does not serve");
+        (NodeRegistry.Node[] memory page,) = _nodes.nodes(0, 10);
         eq(1, page.length, "listed once");
+        ok(page[0].encryptionKey == "new key", "new key");
+        ok(keccak256(abi.encode(page[0].offers)) == keccak256(abi.encode(offers)), "only the new offers");
+    }
+
+    /// A model in two currencies has two prices and one place in its list, and leaves both.
+    function test_oneModelInTwoCurrencies() public {
+        register(address(0xB), "http://b", 1);
+        stake(address(0xA));
+        NodeRegistry.Offer[] memory offers = twoCurrencies(_ids[0]);
+        vm.prank(address(0xA));
+        _nodes.register("http://a", KEY, offers);
+        register(address(0xC), "http://c", 1);
+        eq(7, _nodes.priceOf(address(0xA), _ids[0], NATIVE), "native");
+        eq(8, _nodes.priceOf(address(0xA), _ids[0], USDC), "token");
+        eq(3, serving(_ids[0]), "each listed once");
+        vm.prank(address(0xA));
+        _nodes.register("http://a", KEY, offers);
+        eq(3, serving(_ids[0]), "still once");
+        vm.prank(address(0xA));
+        _nodes.unregister();
+        eq(0, _nodes.priceOf(address(0xA), _ids[0], NATIVE), "no native price");
+        eq(0, _nodes.priceOf(address(0xA), _ids[0], USDC), "no token price");
+        (NodeRegistry.Node[] memory page,) = _nodes.nodesForModel(_ids[0], 0, 10);
+        ok(page.length == 2 && page[0].account == address(0xB) && page[1].account == address(0xC), "the others stay");
+    }
+
+    /// Who has less than the minimum, or takes it away, neither registers nor changes anything; it can leave.
+    function test_registrationNeedsTheStake() public {
+        bytes memory reason = abi.encodeWithSelector(NodeRegistry.StakeTooLow.selector, MINIMUM, 0);
+        refused(reason, "u", some(1));
+        _token.mint(address(this), MINIMUM);
+        _stakes.stake(MINIMUM);
+        _nodes.register("u", KEY, some(1));
+        _stakes.requestUnstake(1);
+        refused(abi.encodeWithSelector(NodeRegistry.StakeTooLow.selector, MINIMUM, MINIMUM - 1), "u", some(1));
+        _nodes.unregister();
+        _stakes.requestUnstake(0);
+        _nodes.register("u", KEY, some(1));
+    }
+
+    /// Active is who is staked now: a request or a slash ends it, a new stake brings it back.
+    function test_activeWhileStaked() public {
+        register(address(0xA), "http://a", 1);
+        vm.prank(address(0xA));
+        _stakes.requestUnstake(1);
+        ok(!_nodes.isActive(address(0xA)) && !_nodes.node(address(0xA)).active, "leaving");
+        vm.prank(address(0xA));
+        _stakes.requestUnstake(0);
+        ok(_nodes.isActive(address(0xA)), "staying");
+        vm.prank(address(_token));
+        _stakes.slash(address(0xA), address(0xB));
+        (NodeRegistry.Node[] memory page,) = _nodes.nodes(0, 10);
+        ok(page.length == 1 && !page[0].active, "slashed: listed, not active");
+        stake(address(0xA));
+        ok(_nodes.node(address(0xA)).active, "staked again");
+        stake(address(0xB));
+        ok(!_nodes.isActive(address(0xB)), "a stake alone is no registration");
     }
 
     function test_leavingRemovesOneOfMany() public {
@@ -170,11 +256,12 @@ contract NodeRegistryTest is TestBase {
         vm.prank(address(0xA));
         _nodes.unregister();
         ok(!_nodes.isActive(address(0xA)) && _nodes.isActive(address(0xC)), "active");
-        eq(0, _nodes.priceOf(address(0xA), _ids[0]), "no price");
+        eq(0, _nodes.priceOf(address(0xA), _ids[0], NATIVE), "no price");
+        NodeRegistry.Node memory gone = _nodes.node(address(0xA));
+        ok(gone.encryptionKey == 0 && gone.offers.length == 0 && bytes(gone.url).length == 0, "nothing is left");
         (NodeRegistry.Node[] memory page,) = _nodes.nodes(0, 10);
         ok(page.length == 2 && page[0].account == address(0xC) && page[1].account == address(0xB), "the others stay");
-        (page,) = _nodes.nodesForModel(_ids[2], 0, 10);
-        eq(0, page.length, "nobody serves it");
+        eq(0, serving(_ids[2]), "nobody serves it");
         vm.prank(address(0xC));
         _nodes.unregister();
         vm.prank(address(0xB));
@@ -207,20 +294,34 @@ contract NodeRegistryTest is TestBase {
     }
 
     function test_badOffersAreRefused() public {
-        (bytes32[] memory ids, uint96[] memory prices) = some(2);
-        refused(abi.encodePacked(NodeRegistry.BadUrl.selector), "", ids, prices);
-        refused(abi.encodePacked(NodeRegistry.BadUrl.selector), string(new bytes(257)), ids, prices);
-        refused(abi.encodePacked(NodeRegistry.LengthMismatch.selector), "u", ids, new uint96[](1));
-        refused(abi.encodePacked(NodeRegistry.BadModelCount.selector), "u", new bytes32[](0), new uint96[](0));
-        refused(abi.encodePacked(NodeRegistry.BadModelCount.selector), "u", new bytes32[](33), new uint96[](33));
-        prices[1] = 0;
-        refused(abi.encodeWithSelector(NodeRegistry.ZeroPrice.selector, ids[1]), "u", ids, prices);
-        (ids[1], prices[1]) = (ids[0], 5);
-        refused(abi.encodeWithSelector(NodeRegistry.DuplicateModel.selector, ids[0]), "u", ids, prices);
-        ids[1] = "unknown";
-        refused(abi.encodeWithSelector(NodeRegistry.ModelNotApproved.selector, ids[1]), "u", ids, prices);
+        stake(address(this));
+        NodeRegistry.Offer[] memory offers = some(2);
+        refused(abi.encodePacked(NodeRegistry.BadUrl.selector), "", offers);
+        refused(abi.encodePacked(NodeRegistry.BadUrl.selector), string(new bytes(257)), offers);
+        refused(abi.encodePacked(NodeRegistry.BadOfferCount.selector), "u", new NodeRegistry.Offer[](0));
+        refused(abi.encodePacked(NodeRegistry.BadOfferCount.selector), "u", new NodeRegistry.Offer[](65));
+        offers[1].price = 0;
+        refused(abi.encodeWithSelector(NodeRegistry.ZeroPrice.selector, _ids[1], NATIVE), "u", offers);
+        (offers[1].modelId, offers[1].price) = (_ids[0], 5);
+        refused(abi.encodeWithSelector(NodeRegistry.DuplicateOffer.selector, _ids[0], NATIVE), "u", offers);
+        offers[1].modelId = "unknown";
+        refused(abi.encodeWithSelector(NodeRegistry.ModelNotApproved.selector, offers[1].modelId), "u", offers);
         _models.deprecate(_ids[1]);
-        ids[1] = _ids[1];
-        refused(abi.encodeWithSelector(NodeRegistry.ModelNotApproved.selector, ids[1]), "u", ids, prices);
+        offers[1].modelId = _ids[1];
+        refused(abi.encodeWithSelector(NodeRegistry.ModelNotApproved.selector, _ids[1]), "u", offers);
+    }
+
+    /// As many offers as may be: one model in 64 currencies.
+    function test_sixtyFourOffersFit() public {
+        stake(address(this));
+        NodeRegistry.Offer[] memory offers = new NodeRegistry.Offer[](64);
+        for (uint160 i; i < 64; ++i) {
+            offers[i] = NodeRegistry.Offer(_ids[0], address(i), uint96(i + 1));
+        }
+        _nodes.register(string(new bytes(256)), 0, offers);
+        eq(64, _nodes.priceOf(address(this), _ids[0], address(63)), "the last one");
+        eq(1, serving(_ids[0]), "listed once");
+        _nodes.unregister();
+        eq(0, serving(_ids[0]), "gone");
     }
 }
