@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fabstir.cli.settlement import INTRODUCTION, PAY_SHORT, PAY_WORDS, matrix_rows, rights_rows
+from fabstir.cli.settlement import INTRODUCTION, KIND_TITLES, PAY_SHORT, PAY_WORDS, matrix_rows, rights_rows
 from fabstir.domain.terms import ProofPolicy
-from fabstir.protocol.matrix import Pay, claims
+from fabstir.protocol.matrix import Kind, Pay, claims
 from reference.table import table
 
 OPENING = """\
@@ -24,14 +24,14 @@ def render() -> str:
         )
         for pay in Pay
     ]
-    endings = [(f"`{ending}`", *rest) for ending, *rest in matrix_rows()]
+    heads = ("Ending", "When", "Host gets (required)", "Host gets (fallback)", "Bond and stake", "The job ends by")
+    endings = {kind: [(f"`{ending}`", *rest) for ending, *rest in matrix_rows(kind)] for kind in Kind}
     rights = [(f"`{call}`", *rest) for call, *rest in rights_rows()]
     return "\n\n".join(
         [
             OPENING,
             INTRODUCTION,
-            "## Endings",
-            table(("Ending", "When", "Host gets (required)", "Host gets (fallback)", "The job ends by"), endings),
+            *(text for kind in Kind for text in (f"## {KIND_TITLES[kind]}", table(heads, endings[kind]))),
             "## How the host collects it",
             table(("Host gets", "That is", "Calls (required)", "Calls (fallback)"), pay),
             "## Who may call what",

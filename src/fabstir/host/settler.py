@@ -1,4 +1,4 @@
-"""Carries out the settlement plan of every job: checkpoints, commitments, proofs, redemption, close.
+"""Carries out the settlement plan of every job: checkpoints, commitments, proofs, redemption, claims, disputes, close.
 
 It decides nothing: `fabstir.protocol.settlement_plan.plan` says what comes next from the log and the contract, this
 asks again after each step. It writes an intent before each transaction, and each transaction has a key that names it,
@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from fabstir.domain.errors import FabstirError
+from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import JobId
 from fabstir.domain.money import Tokens
 from fabstir.host.jobs import JobBook
@@ -36,10 +36,13 @@ from fabstir.protocol.host_log import (
     ProofAccepted,
     VoucherAccepted,
 )
+from fabstir.protocol.opening import opening_of
 from fabstir.protocol.settlement_plan import (
     Action,
     AnswerChallenge,
+    AnswerDispute,
     AwaitBlock,
+    AwaitClaim,
     ClaimTail,
     CloseCheckpoint,
     CloseJob,
@@ -47,6 +50,7 @@ from fabstir.protocol.settlement_plan import (
     NoteClosed,
     RedeemVoucher,
     Rest,
+    SettleClaim,
     SettlementRules,
     Situation,
     plan,
@@ -89,6 +93,9 @@ class Settler:
         self._due = asyncio.Event()
         self.problems: dict[JobId, str] = {}
         """Why a job is not settled yet; shown in health."""
+        self.held: dict[JobId, int] = {}
+        """Job -> Unix seconds until which its claim is held; there is nothing else to do about it."""
+        self._staked = True
         self.passes = 0
 
     def __repr__(self) -> str:
@@ -115,16 +122,22 @@ class Settler:
     async def finish(self, within: float) -> None:
         """Before the host goes down: settle the jobs that are over, for at most `within` seconds. What is left waits for its return."""
         deadline = self._clock.monotonic() + within
-        while any(ledger.finished for ledger in self._book.ledgers()):
+        while self._unfinished:
             delay = await self.settle()
-            if self._clock.monotonic() >= deadline or not any(ledger.finished for ledger in self._book.ledgers()):
+            if self._clock.monotonic() >= deadline or not self._unfinished:
                 return
             await self._clock.sleep(min(delay, FINISH_POLL_SECONDS))
+
+    @property
+    def _unfinished(self) -> bool:
+        """Some job is over, and more can be done about it than to wait for the end of a claim."""
+        return any(ledger.finished and ledger.job not in self.held for ledger in self._book.ledgers())
 
     async def settle(self) -> float:
         """One pass over all open jobs; returns the seconds after which the next is due."""
         self.passes += 1
         delay = self._watch
+        await self._look_at_stake()
         vouchers: list[tuple[HostLedger, VoucherAccepted]] = []
         for ledger in self._book.ledgers():
             try:
@@ -134,13 +147,26 @@ class Settler:
                 delay = min(delay, RETRY_SECONDS)
                 continue
             self.problems.pop(ledger.job, None)
-            if isinstance(action, RedeemVoucher):
+            self.held.pop(ledger.job, None)
+            if isinstance(action, AwaitClaim):
+                self.held[ledger.job] = action.until
+            elif isinstance(action, RedeemVoucher):
                 vouchers.append((ledger, action.voucher))
             elif isinstance(action, AwaitBlock):
                 delay = min(delay, 1.0)
         if vouchers:
             delay = 0.0 if await self._redeem(vouchers) else min(delay, RETRY_SECONDS)
         return delay
+
+    async def _look_at_stake(self) -> None:
+        """Whether claims can be made at all. Where the chain cannot be asked, the last answer counts."""
+        try:
+            rules = await self._chain.stake_rules()
+            held = await self._chain.stake(self._chain.account)
+        except FabstirError as fault:
+            log.warning("stake_unknown", code=fault.code, detail=fault.detail)
+        else:
+            self._staked = held.staked >= rules.slash
 
     def _problem(self, ledger: HostLedger, fault: FabstirError) -> None:
         self.problems[ledger.job] = str(fault)
@@ -169,8 +195,9 @@ class Settler:
 
     async def _situation(self, ledger: HostLedger) -> Situation:
         job = await self._chain.job(ledger.job)
-        block = await self._chain.block_number()
-        return Situation(job, block, self._clock.now(), self._idle_for(ledger.job))
+        block, time = await self._chain.block_number(), await self._chain.timestamp()
+        ledger.forget_vouchers(job.signed)
+        return Situation(job, block, self._clock.now(), self._idle_for(ledger.job), time, self._staked)
 
     async def _step(self, ledger: HostLedger, action: Action) -> bool:
         """True where the plan is to be asked again at once."""
@@ -184,6 +211,12 @@ class Settler:
             case ClaimTail():
                 key = f"tail:{ledger.job.hex()}:{ledger.acknowledged}:{ledger.served}"
                 await self._chain.claim_proven(key, ledger.terms)
+                log.info("tail_claimed", job_id=ledger.job, tokens=ledger.served)
+            case AnswerDispute():
+                await self._answer(ledger, action)
+            case SettleClaim(until=until):
+                await self._chain.settle_claim(f"settle:{ledger.job.hex()}:{until}", ledger.terms)
+                log.info("claim_settled", job_id=ledger.job)
             case CloseJob(voucher=voucher):
                 await self._on_closing(ledger.job, "job_closed")
                 await self._chain.close_by_host(f"close:{ledger.job.hex()}", self._claim(ledger, voucher))
@@ -234,6 +267,14 @@ class Settler:
         result = await self._chain.submit_proof(key, ledger.terms, proof)
         async with self._book.exclusive(ledger):
             await self._book.record(ledger, ProofAccepted(made.tokens, seconds, result.gas_used))
+
+    async def _answer(self, ledger: HostLedger, action: AnswerDispute) -> None:
+        if action.signed and action.signed not in ledger.vouchers:
+            raise error("journal_failed", f"the voucher over {action.signed} tokens, which was redeemed, is not in it")
+        opening = opening_of(ledger, action.commitment, action.signed)
+        key = f"answer:{ledger.job.hex()}:{action.signed}"
+        await self._chain.answer_dispute(key, ledger.terms, opening)
+        log.warning("dispute_answered", job_id=ledger.job, tokens=action.commitment.tokens)
 
     async def _redeem(self, vouchers: list[tuple[HostLedger, VoucherAccepted]]) -> bool:
         """In batches; True where all of them were taken."""

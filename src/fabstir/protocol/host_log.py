@@ -70,6 +70,8 @@ class SessionFinished(msgspec.Struct, frozen=True, tag="session_finished"):
     """Nothing more will be served; the job is to be settled and closed."""
 
     reason: str
+    released: bool = False
+    """The host signed `Close` over what was acknowledged: nothing beyond it is ever claimed."""
 
 
 class CheckpointClosed(msgspec.Struct, frozen=True, tag="checkpoint_closed"):
@@ -172,6 +174,7 @@ class HostLedger:
         """Tokens -> voucher, from the end of the closed checkpoints on."""
         self.proofs: list[ProofAccepted] = []
         self.finished = ""
+        self.released = False
         self.closed: JobClosed | None = None
 
     @classmethod
@@ -250,7 +253,7 @@ class HostLedger:
                 self.head = event.head
                 self.heads = {n: h for n, h in self.heads.items() if n < event.tokens} | {event.tokens: event.head}
             case SessionFinished():
-                self.finished = event.reason
+                self.finished, self.released = event.reason, event.released
             case CheckpointClosed():
                 self.checkpoints.append(Checkpoint(event.commitment, event.tokens))
                 self.checkpointed = Tokens(self.checkpointed + event.tokens)

@@ -348,9 +348,12 @@ class HostSession:
     # -- endings -----------------------------------------------------------------------------------------------------------
 
     def _session_end(self, item: SessionEnd, now: float) -> None:
+        """`Close` is signed where everything served is signed for: it gives up the rest for ever."""
         self._check_session(item.session_id)
-        self._finish("ended by the renter")
         ledger = self.ledger
+        self._abandon("ended")
+        released = ledger.exposed == 0
+        self._finish("ended by the renter", released=released)
         close = ledger.market.close_digest(ledger.job, ledger.amount(ledger.acknowledged), ledger.acknowledged)
         self._send(
             SessionEnd(
@@ -358,14 +361,14 @@ class HostSession:
                 reason=ledger.finished,
                 tokens_served=ledger.served,
                 tokens_acknowledged=ledger.acknowledged,
-                close_signature=to_hex(self._key.sign(close)),
+                close_signature=to_hex(self._key.sign(close)) if released else None,
             )
         )
         self._out.append(Disconnect("ended"))
 
-    def _finish(self, reason: str) -> None:
+    def _finish(self, reason: str, *, released: bool = False) -> None:
         self._abandon("ended")
-        self._store(SessionFinished(reason))
+        self._store(SessionFinished(reason, released))
         self._conversation = Conversation()
         self.state = SessionState.FINISHED
         self._out.append(RequestSettlement(reason))

@@ -1,7 +1,8 @@
 """The settlement matrix: every way that a job can end, what each side gets, and who may call what, from when, until when.
 
-One table. The settlement planner takes its calls from `claims`, the scenario tests walk every cell on a real EVM, the
-reference page and `fabstir explain settlement` print it. Disputes are not part of contract version 1.
+One table for both kinds of job. The settlement planner takes its calls from `claims`, the scenario tests walk every cell on
+a real EVM, the reference page and `fabstir explain settlement` print it. Rules of the contracts: `RIGHTS`; disputes:
+docs/decisions/0005-disputes-stake-and-prompt-jobs.md.
 """
 
 from __future__ import annotations
@@ -12,6 +13,15 @@ from typing import Final
 import msgspec
 
 from fabstir.domain.terms import ProofPolicy
+
+
+class Kind(StrEnum):
+    """Of a job."""
+
+    SESSION = "session"
+    """A channel: the renter is there and signs as it receives."""
+    PROMPT = "prompt"
+    """One question, answered later by whoever takes it; its host is found by PromptBoard."""
 
 
 class Ending(StrEnum):
@@ -32,6 +42,17 @@ class Ending(StrEnum):
     PROOF_MISSING = "proof_missing"
     PROOF_INVALID = "proof_invalid"
     EXPIRED = "expired"
+    NEVER_CLAIMED = "never_claimed"
+    HOST_FAILED = "host_failed"
+    ACKNOWLEDGED = "acknowledged"
+    SIGNED_LATE = "signed_late"
+    AGREED_LATE = "agreed_late"
+    DISPUTE_ANSWERED = "dispute_answered"
+    DISPUTE_UNANSWERED = "dispute_unanswered"
+    RULED_FOR_HOST = "ruled_for_host"
+    RULED_FOR_RENTER = "ruled_for_renter"
+    ARBITER_SILENT = "arbiter_silent"
+    CLAIM_CONTRADICTED = "claim_contradicted"
 
 
 class Pay(StrEnum):
@@ -42,20 +63,41 @@ class Pay(StrEnum):
     SIGNED = "signed"
     """floor(signed tokens * price / 1e6): everything that the renter signed for."""
     SIGNED_AND_TAIL = "signed_and_tail"
-    """The same, and proven tokens that the renter did not sign for, at most W."""
+    """The same, and proven tokens that the renter did not sign for, at most W; of a prompt W is the whole answer."""
+
+
+class Bond(StrEnum):
+    """Where the renter's bond goes after a dispute."""
+
+    NONE = "none"
+    """Nothing was disputed."""
+    TO_RENTER = "to_renter"
+    TO_HOST = "to_host"
 
 
 class Call(StrEnum):
-    """Functions of JobMarketplace."""
+    """Functions of JobMarketplace, then those of PromptBoard."""
 
+    TOP_UP = "topUp"
     COMMIT_PROOF = "commitProof"
     SUBMIT_PROOF = "submitProof"
     REDEEM = "redeem"
     CLAIM_PROVEN = "claimProven"
+    DISPUTE = "dispute"
+    CONTRADICT = "contradict"
+    ANSWER_DISPUTE = "answerDispute"
+    RULE = "rule"
+    SETTLE_CLAIM = "settleClaim"
     CLOSE_BY_HOST = "closeByHost"
     CLOSE_COOPERATIVE = "closeCooperative"
     REQUEST_CLOSE = "requestClose"
     FINALIZE = "finalize"
+    CLAIM = "claim"
+    ASSIGN = "assignJobToHost"
+    RELEASE = "release"
+    COMPLETE = "complete"
+    CANCEL = "cancel"
+    REFUND = "refund"
 
 
 class Right(msgspec.Struct, frozen=True):
@@ -67,45 +109,55 @@ class Right(msgspec.Struct, frozen=True):
     end: str
 
 
+_CLOSED: Final = "the job is closed"
 RIGHTS: Final[tuple[Right, ...]] = (
-    Right(Call.COMMIT_PROOF, "host", "at once", "the job is closed"),
-    Right(
-        Call.SUBMIT_PROOF,
-        "anyone",
-        "3 blocks after the commitment",
-        "258 blocks after the commitment, or the job is closed",
-    ),
-    Right(Call.REDEEM, "host", "at once (policy required: once proven)", "the job is closed"),
-    Right(Call.CLAIM_PROVEN, "host", "once proven", "the job is closed"),
-    Right(Call.CLOSE_BY_HOST, "host", "at once", "the job is closed"),
-    Right(
-        Call.CLOSE_COOPERATIVE,
-        "renter, or anyone with the renter's voucher",
-        "with the host's Close signature",
-        "the job is closed",
-    ),
-    Right(Call.REQUEST_CLOSE, "renter", "at once", "the job is closed"),
-    Right(Call.FINALIZE, "anyone", "challenge seconds after requestClose, or after expiry", "the job is closed"),
-)
-"""The contract's rules about callers and times; the same for every ending."""
+    Right(Call.TOP_UP, "anyone", "at once", _CLOSED),
+    Right(Call.COMMIT_PROOF, "host", "at once, while no claim is undecided", _CLOSED),
+    Right(Call.SUBMIT_PROOF, "anyone", "3 blocks after the commitment", "258 blocks after the commitment, or the job is closed"),
+    Right(Call.REDEEM, "host", "at once (policy required: once proven)", _CLOSED),
+    Right(Call.CLAIM_PROVEN, "host with a stake", "once proven", "the job is closed, or the host lost a claim in it"),
+    Right(Call.DISPUTE, "renter, with the bond", "a claim is held", "challenge seconds after the claim"),
+    Right(Call.CONTRADICT, "anyone with the host's Close for fewer tokens", "a claim is held", "the claim is decided"),
+    Right(Call.ANSWER_DISPUTE, "host", "the claim is disputed", "challenge seconds after the dispute"),
+    Right(Call.RULE, "arbiter of the terms", "the dispute is answered", "challenge seconds after the answer"),
+    Right(Call.SETTLE_CLAIM, "anyone", "the stage of the claim is over", "the claim is decided"),
+    Right(Call.CLOSE_BY_HOST, "host", "at once", _CLOSED),
+    Right(Call.CLOSE_COOPERATIVE, "renter, or anyone with the renter's voucher", "with the host's Close signature", _CLOSED),
+    Right(Call.REQUEST_CLOSE, "renter", "at once", _CLOSED),
+    Right(Call.FINALIZE, "anyone", "challenge seconds after requestClose, or after expiry", _CLOSED),
+    Right(Call.CLAIM, "an active host within the price, or its delegate", 
+          "the prompt is posted, lapsed, or reserved for it", "the deadline"),
+    Right(Call.ASSIGN, "renter, or the assigner of the terms", "no claim runs", "the deadline"),
+    Right(Call.RELEASE, "the host that claimed, or its delegate", "it has claimed", "its claim is over"),
+    Right(Call.COMPLETE, "the host that claimed", "it has claimed", "its claim is over"),
+    Right(Call.CANCEL, "renter", "no claim runs", "the prompt has ended"),
+    Right(Call.REFUND, "anyone", "the deadline", "the prompt has ended"),
+)  # fmt: skip
+"""The contracts' rules about callers and times; the same for every ending."""
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
-    """One ending under one proof policy."""
+    """One ending of one kind of job under one proof policy."""
 
+    kind: Kind
     ending: Ending
     policy: ProofPolicy
     when: str
     host_gets: Pay
     host_calls: tuple[Call, ...]
     """What the host calls to get it, in order."""
+    other_calls: tuple[Call, ...] = ()
+    """What others did on the way."""
     closed_by: tuple[Call, ...]
     """Ways in which the job then ends; the first is the usual one."""
+    bond: Bond = Bond.NONE
+    slashed: bool = False
+    """The host loses a fixed slice of its stake, the renter is compensated first."""
 
 
 def claims(policy: ProofPolicy, pay: Pay) -> tuple[Call, ...]:
     """The calls, in order, with which a host collects `pay`. What needs no proof comes before it; a `redeem` at the end travels with
-    `closeByHost`."""
+    `closeByHost`. What is claimed is paid by `settleClaim`, once nobody has disputed it in time."""
     proof = (Call.COMMIT_PROOF, Call.SUBMIT_PROOF)
     match pay:
         case Pay.NOTHING:
@@ -114,37 +166,103 @@ def claims(policy: ProofPolicy, pay: Pay) -> tuple[Call, ...]:
             return (*(proof if policy is ProofPolicy.REQUIRED else ()), Call.REDEEM)
         case Pay.SIGNED_AND_TAIL:
             first = (*proof, Call.REDEEM) if policy is ProofPolicy.REQUIRED else (Call.REDEEM, *proof)
-            return (*first, Call.CLAIM_PROVEN)
+            return (*first, Call.CLAIM_PROVEN, Call.SETTLE_CLAIM)
 
 
-_HOST: Final = (Call.CLOSE_BY_HOST, Call.CLOSE_COOPERATIVE, Call.FINALIZE)
-_WINDOW: Final = (Call.FINALIZE, Call.CLOSE_BY_HOST)
-_E = Ending
-_P = Pay
+class _Row(msgspec.Struct, frozen=True):
+    """One ending: what it is, what the host gets under `required` and `fallback`, how the job closes."""
 
-_ROWS: Final[tuple[tuple[Ending, str, Pay, Pay, tuple[Call, ...]], ...]] = (
-    (_E.NEVER_STARTED, "the job was opened and never used", _P.NOTHING, _P.NOTHING, _HOST),
-    (_E.BEFORE_FIRST_TOKEN, "it ended during prefill, nothing was delivered", _P.NOTHING, _P.NOTHING, _HOST),
-    (_E.COMPLETED, "the renter ended the session", _P.SIGNED, _P.SIGNED, _HOST),
-    (_E.CANCELLED, "the renter cancelled an answer and left", _P.SIGNED, _P.SIGNED, _HOST),
-    (_E.DEPOSIT_EXHAUSTED, "the deposit pays for no further token", _P.SIGNED, _P.SIGNED, _HOST),
-    (_E.ENGINE_CRASHED, "the engine stopped in the middle of an answer", _P.SIGNED, _P.SIGNED, _HOST),
-    (_E.HOST_RESTARTED, "the host crashed, came back and settles from its journal", _P.SIGNED, _P.SIGNED, _HOST),
-    (_E.NETWORK_LOST, "the connection broke; nobody came back", _P.SIGNED_AND_TAIL, _P.SIGNED_AND_TAIL, _HOST),
-    (_E.RENTER_VANISHED, "the renter is gone; served tokens are not all signed", _P.SIGNED_AND_TAIL, _P.SIGNED_AND_TAIL, _HOST),
-    (_E.VOUCHER_GAP, "the renter received tokens and refuses to sign for the last W", _P.SIGNED_AND_TAIL, _P.SIGNED_AND_TAIL, _HOST),
-    (_E.HOST_VANISHED, "the host never comes back; vouchers are not redeemed", _P.NOTHING, _P.NOTHING, (Call.FINALIZE,)),
-    (_E.CLOSE_REQUESTED, "the renter requested the close; the host redeems inside the window", _P.SIGNED, _P.SIGNED, _WINDOW),
-    (_E.PROOF_MISSING, "the host cannot make a proof", _P.NOTHING, _P.SIGNED, _WINDOW),
-    (_E.PROOF_INVALID, "the proof does not verify", _P.NOTHING, _P.SIGNED, _WINDOW),
-    (_E.EXPIRED, "the job expired; the host redeems before anyone finalizes", _P.SIGNED, _P.SIGNED, _WINDOW),
+    ending: Ending
+    when: str
+    pays: tuple[Pay, Pay]
+    closed_by: tuple[Call, ...]
+    other_calls: tuple[Call, ...] = ()
+    bond: Bond = Bond.NONE
+    slashed: bool = False
+
+
+_E, _C = Ending, Call
+_NONE: Final = (Pay.NOTHING, Pay.NOTHING)
+_SIGNED: Final = (Pay.SIGNED, Pay.SIGNED)
+_PROVEN: Final = (Pay.NOTHING, Pay.SIGNED)
+_TAIL: Final = (Pay.SIGNED_AND_TAIL, Pay.SIGNED_AND_TAIL)
+_ANSWERED: Final = (_C.CLAIM_PROVEN, _C.DISPUTE, _C.ANSWER_DISPUTE)
+_THERE: Final = (_C.CLAIM, _C.COMPLETE)
+_HOST: Final = (_C.CLOSE_BY_HOST, _C.CLOSE_COOPERATIVE, _C.FINALIZE)
+_ALONE: Final = (_C.CLOSE_BY_HOST, _C.FINALIZE)
+_WINDOW: Final = (_C.FINALIZE, _C.CLOSE_BY_HOST)
+
+_DISPUTES: Final = (
+    _Row(_E.SIGNED_LATE, "the renter signs for the claimed tokens after all", _SIGNED, _ALONE, (_C.CLAIM_PROVEN,)),
+    _Row(_E.AGREED_LATE, "both agree on the amount while the claim is held", _SIGNED, (_C.CLOSE_COOPERATIVE,), (_C.CLAIM_PROVEN,)),
+    _Row(_E.DISPUTE_ANSWERED, "disputed; the host opens its records, and the terms name no arbiter",
+         _TAIL, _ALONE, _ANSWERED, Bond.TO_HOST),
+    _Row(_E.DISPUTE_UNANSWERED, "disputed; the host does not answer in time",
+         _SIGNED, _ALONE, (_C.CLAIM_PROVEN, _C.DISPUTE), Bond.TO_RENTER, slashed=True),
+    _Row(_E.RULED_FOR_HOST, "disputed and answered; the arbiter finds the host right",
+         _TAIL, _ALONE, (*_ANSWERED, _C.RULE), Bond.TO_HOST),
+    _Row(_E.RULED_FOR_RENTER, "disputed and answered; the arbiter finds the renter right",
+         _SIGNED, _ALONE, (*_ANSWERED, _C.RULE), Bond.TO_RENTER, slashed=True),
+    _Row(_E.ARBITER_SILENT, "disputed and answered; the arbiter does not rule in time", _TAIL, _ALONE, _ANSWERED, Bond.TO_RENTER),
+)  # fmt: skip
+"""Of a claim of tokens that the renter did not sign for; the same for both kinds of job."""
+
+_SESSIONS: Final = (
+    _Row(_E.NEVER_STARTED, "the job was opened and never used", _NONE, _HOST),
+    _Row(_E.BEFORE_FIRST_TOKEN, "it ended during prefill, nothing was delivered", _NONE, _HOST),
+    _Row(_E.COMPLETED, "the renter ended the session", _SIGNED, _HOST),
+    _Row(_E.CANCELLED, "the renter cancelled an answer and left", _SIGNED, _HOST),
+    _Row(_E.DEPOSIT_EXHAUSTED, "the deposit pays for no further token and is not topped up", _SIGNED, _HOST),
+    _Row(_E.ENGINE_CRASHED, "the engine stopped in the middle of an answer", _SIGNED, _HOST),
+    _Row(_E.HOST_RESTARTED, "the host crashed, came back and settles from its journal", _SIGNED, _HOST),
+    _Row(_E.NETWORK_LOST, "the connection broke; nobody came back", _TAIL, _HOST),
+    _Row(_E.RENTER_VANISHED, "the renter is gone; served tokens are not all signed", _TAIL, _HOST),
+    _Row(_E.VOUCHER_GAP, "the renter received tokens and refuses to sign for the last W", _TAIL, _HOST),
+    _Row(_E.HOST_VANISHED, "the host never comes back; vouchers are not redeemed", _NONE, (_C.FINALIZE,)),
+    _Row(_E.CLOSE_REQUESTED, "the renter requested the close; the host redeems inside the window", _SIGNED, _WINDOW),
+    _Row(_E.PROOF_MISSING, "the host cannot make a proof", _PROVEN, _WINDOW),
+    _Row(_E.PROOF_INVALID, "the proof does not verify", _PROVEN, _WINDOW),
+    _Row(_E.EXPIRED, "the job expired; the host redeems before anyone finalizes", _SIGNED, _WINDOW),
+    _Row(_E.CLAIM_CONTRADICTED, "the host signed the end at fewer tokens than it claims",
+         _SIGNED, _ALONE, (_C.CLAIM_PROVEN, _C.CONTRADICT), slashed=True),
+    *_DISPUTES,
 )  # fmt: skip
 
-MATRIX: Final[dict[tuple[Ending, ProofPolicy], Cell]] = {
-    (ending, policy): Cell(
-        ending=ending, policy=policy, when=when, host_gets=pay, host_calls=claims(policy, pay), closed_by=ways
-    )
-    for ending, when, required, fallback, ways in _ROWS
-    for policy, pay in ((ProofPolicy.REQUIRED, required), (ProofPolicy.FALLBACK, fallback))
+_PROMPTS: Final = (
+    _Row(_E.NEVER_CLAIMED, "no host claimed the prompt before its deadline", _NONE, (_C.REFUND,)),
+    _Row(_E.CANCELLED, "the renter took it back while no claim ran", _NONE, (_C.CANCEL,)),
+    _Row(_E.HOST_FAILED, "a host claimed it and did not answer; nobody else took it", _NONE, (_C.REFUND, _C.CANCEL), (_C.CLAIM,)),
+    _Row(_E.COMPLETED, "the answer is there, the renter says nothing", _TAIL, _ALONE, _THERE),
+    _Row(_E.ACKNOWLEDGED, "the renter fetched the answer and signed for it", _SIGNED, _HOST, _THERE),
+    _Row(_E.PROOF_MISSING, "the host answered and cannot make a proof, the renter signs nothing", _NONE, _WINDOW, _THERE),
+    _Row(_E.PROOF_INVALID, "the host answered and its proof does not verify, the renter signs nothing", _NONE, _WINDOW, _THERE),
+    _Row(_E.HOST_VANISHED, "the host answered and never settles", _NONE, (_C.FINALIZE,), _THERE),
+    *(msgspec.structs.replace(row, other_calls=(*_THERE, *row.other_calls)) for row in _DISPUTES),
+)  # fmt: skip
+
+
+def _cells(kind: Kind, row: _Row) -> list[Cell]:
+    return [
+        Cell(
+            kind=kind,
+            ending=row.ending,
+            policy=policy,
+            when=row.when,
+            host_gets=pay,
+            host_calls=claims(policy, pay),
+            other_calls=row.other_calls,
+            closed_by=row.closed_by,
+            bond=row.bond,
+            slashed=row.slashed,
+        )
+        for policy, pay in zip((ProofPolicy.REQUIRED, ProofPolicy.FALLBACK), row.pays, strict=True)
+    ]
+
+
+MATRIX: Final[dict[tuple[Kind, Ending, ProofPolicy], Cell]] = {
+    (cell.kind, cell.ending, cell.policy): cell
+    for kind, rows in ((Kind.SESSION, _SESSIONS), (Kind.PROMPT, _PROMPTS))
+    for row in rows
+    for cell in _cells(kind, row)
 }
-"""(ending, policy) -> cell. Complete by construction; a test walks all of it."""
+"""(kind, ending, policy) -> cell. A test walks all of it."""

@@ -1,9 +1,9 @@
 """What a host does next about the money of one job: a pure planner over its ledger and the contract's state.
 
 `plan` returns one action; the shell (`fabstir.host.settler`) carries it out and asks again. The order of the questions
-*is* the policy: see what is closed, answer the open challenge, commit, redeem, claim the tail, close. Calls follow
-`fabstir.protocol.matrix.claims`. Restart-safe, because nothing is remembered here: the contract says what is done, the
-log what is owed.
+*is* the policy: answer a dispute, see what is closed, answer the open challenge, commit, redeem, claim the tail, close, see
+the claim through. Calls follow `fabstir.protocol.matrix.claims`. Restart-safe, because nothing is remembered here: the
+contract says what is done, the log what is owed.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import Final
 import msgspec
 
 from fabstir.domain.money import BaseUnits, Tokens, cost
-from fabstir.domain.terms import JobState, ProofPolicy
+from fabstir.domain.terms import ClaimStage, JobState, ProofPolicy
 from fabstir.protocol.commitments import CHECKPOINT_TOKENS, tree_root
 from fabstir.protocol.host_log import CommitmentMade, HostLedger, VoucherAccepted
 from fabstir.protocol.settlement import BLOCKHASH_WINDOW, SEED_DELAY
+from fabstir.protocol.settlement_disputes import UNDECIDED
 
 
 class SettlementRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +41,10 @@ class Situation(msgspec.Struct, frozen=True):
     now: float
     idle_for: float = 0.0
     """Seconds since the renter's connection was lost; 0 while it stands."""
+    chain_time: int = 0
+    """Unix seconds of the newest block: what the contract's deadlines are measured by."""
+    staked: bool = True
+    """The host's stake covers what a lost claim takes; without it the contract takes no claim."""
 
 
 # -- actions ------------------------------------------------------------------------------------------------------------------
@@ -87,6 +92,25 @@ class ClaimTail(msgspec.Struct, frozen=True):
     """Claim proven tokens that the renter did not sign for."""
 
 
+class AnswerDispute(msgspec.Struct, frozen=True):
+    """Open the records from `signed` tokens to `commitment`."""
+
+    commitment: CommitmentMade
+    signed: Tokens
+
+
+class SettleClaim(msgspec.Struct, frozen=True):
+    """The stage of the claim is over: have its outcome."""
+
+    until: int
+
+
+class AwaitClaim(msgspec.Struct, frozen=True):
+    """The claim is held until then (Unix seconds, the chain's time)."""
+
+    until: int
+
+
 class CloseJob(msgspec.Struct, frozen=True):
     """Close, with the last voucher where it is not redeemed yet."""
 
@@ -108,6 +132,9 @@ Action = (
     | AnswerChallenge
     | RedeemVoucher
     | ClaimTail
+    | AnswerDispute
+    | SettleClaim
+    | AwaitClaim
     | CloseJob
     | NoteClosed
 )
@@ -130,7 +157,13 @@ def plan(ledger: HostLedger, situation: Situation, rules: SettlementRules) -> Ac
     job = situation.job
     if ledger.closed is not None:
         return Rest("closed")
+    if job.stage is ClaimStage.DISPUTED and ledger.commitment is not None and situation.chain_time < job.held_until:
+        return AnswerDispute(ledger.commitment, job.signed)
+    if job.stage in UNDECIDED and situation.chain_time >= job.held_until:
+        return SettleClaim(job.held_until)
     if job.closed:
+        if job.stage in UNDECIDED:
+            return AwaitClaim(job.held_until)
         return NoteClosed(job.owed, BaseUnits(job.deposit - job.owed))
     if is_finishing(ledger, situation, rules):
         return _finish(ledger, situation, rules)
@@ -142,7 +175,7 @@ def plan(ledger: HostLedger, situation: Situation, rules: SettlementRules) -> Ac
 def _finish(ledger: HostLedger, situation: Situation, rules: SettlementRules) -> Action:
     """Collect everything, then close; the last voucher travels with the close where nothing comes after it."""
     job = situation.job
-    tail = _tail_value(ledger, job) >= max(1, rules.claim_tail_above)
+    tail = _may_claim(ledger, situation) and _tail_value(ledger, job) >= max(1, rules.claim_tail_above)
     ready = _redeemable(ledger, job)
     if tail and ready is not None and ready is ledger.voucher:
         return RedeemVoucher(
@@ -170,6 +203,11 @@ def _redeem_running(ledger: HostLedger, situation: Situation, rules: SettlementR
     return _prove(ledger, situation, ledger.acknowledged)
 
 
+def _may_claim(ledger: HostLedger, situation: Situation) -> bool:
+    """Not without a stake, not where the end was signed, nor where a claim was lost or is under way."""
+    return situation.staked and not ledger.released and situation.job.stage is ClaimStage.NONE
+
+
 def _tail_value(ledger: HostLedger, job: JobState) -> BaseUnits:
     """What `claimProven` would add to the signed amount, were everything served proven."""
     signed = max(ledger.acknowledged, job.signed)
@@ -185,7 +223,10 @@ def _early_checkpoint(ledger: HostLedger) -> Action:
 
 
 def _prove(ledger: HostLedger, situation: Situation, needed: Tokens) -> Action:
-    """Towards a proof over at least `needed` tokens: answer the open challenge, close checkpoints, commit."""
+    """Towards a proof over at least `needed` tokens: answer the open challenge, close checkpoints, commit. Not while a claim is
+    undecided: a dispute must be able to open the last proven commitment."""
+    if situation.job.stage in UNDECIDED:
+        return AwaitClaim(situation.job.held_until)
     pending = situation.job.pending_block
     if pending:
         seed_block = pending + SEED_DELAY
