@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 from tests.api.served import Served, SocketWire, named, serving
-from tests.host.world import HOST, STRANGER, FailingDisk, Renter, World, eventually, some_terms
+from tests.host.table_chain import HOST
+from tests.host.world import STRANGER, FailingDisk, Renter, World, eventually, some_terms
 
 from fabstir.domain.ids import to_hex
 from fabstir.domain.money import PricePerMTok, Tokens

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 from tests.api.served import Served, serving
-from tests.host.world import HOST, INFO, MODEL, USDC, World, some_terms
+from tests.host.table_chain import HOST, INFO, USDC
+from tests.host.world import MODEL, World, some_terms
 
 from fabstir.domain.ids import to_hex
 from fabstir.protocol.admission import WireOffer

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.host.world import HOST, INFO, MARKET, MODEL, STRANGER, HeldJournal, Renter, World, eventually, some_terms
+from tests.host.table_chain import HOST, INFO
+from tests.host.world import MARKET, MODEL, STRANGER, HeldJournal, Renter, World, eventually, some_terms
 
 from fabstir.domain.errors import Interrupted, LocalFault, error
 from fabstir.domain.ids import JobId

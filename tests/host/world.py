@@ -1,6 +1,6 @@
 """A host with everything around it in memory, and a renter that can be as wrong as a test wants.
 
-The chain here is a table of job states; the whole contract in memory is `fabstir.testing.chain`.
+The chain here is a table of job states (`tests.host.table_chain`).
 """
 
 from __future__ import annotations
@@ -9,19 +9,20 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, Final, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import msgspec
+from tests.host.table_chain import HOST, INFO, USDC, TableChain
 
 from fabstir.domain.errors import error
-from fabstir.domain.ids import Address, Hash32, JobId, ModelId, SessionId, from_hex, to_hex
+from fabstir.domain.ids import Hash32, JobId, ModelId, SessionId, from_hex, to_hex
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens, cost
-from fabstir.domain.terms import JobState, ProofPolicy, Terms
+from fabstir.domain.terms import ProofPolicy, Terms
 from fabstir.host.node import HostNode
 from fabstir.host.session_actor import SessionActor
 from fabstir.host.settings import HostSettings
 from fabstir.ops.metrics import Metrics
-from fabstir.ports.chain import ChainInfo, HostEntry, MarketChain, TxResult
+from fabstir.ports.chain import MarketChain
 from fabstir.ports.journal import Journal
 from fabstir.protocol.host_log import HostLedger
 from fabstir.protocol.messages import (
@@ -50,19 +51,10 @@ from fabstir.testing.journal import MemoryJournal, WritePhase
 from fabstir.testing.prover import HashProver
 from fabstir.testing.transport import TransportEnd, transport_pair
 
-HOST, WALLET, SESSION, STRANGER = (SigningKey(bytes([n]) * 32) for n in (1, 2, 3, 4))
-USDC, MODEL = Address(b"\x0a" * 20), ModelId(b"\x0b" * 32)
-INFO = ChainInfo(
-    chain_id=31337,
-    market=Address(b"\x0c" * 20),
-    registry=Address(b"\x0d" * 20),
-    models=Address(b"\x0e" * 20),
-    proofs=Address(b"\x0f" * 20),
-    usdc=USDC,
-)
+WALLET, SESSION, STRANGER = (SigningKey(bytes([n]) * 32) for n in (2, 3, 4))
+MODEL = ModelId(b"\x0b" * 32)
 MARKET = Market(INFO.chain_id, INFO.market)
 PRICE = PricePerMTok(200_000)
-DEPOSIT = BaseUnits(1_000_000)
 _salts = itertools.count(1)
 T = TypeVar("T")
 
@@ -83,56 +75,6 @@ def some_terms(**changes: Any) -> Terms:
         salt=Hash32(next(_salts).to_bytes(32, "big")),
     )
     return msgspec.structs.replace(terms, **changes)
-
-
-class TableChain:
-    """Of `MarketChain` what the host's application needs: job states, a registry, and an endpoint that can be gone."""
-
-    def __init__(self) -> None:
-        self.info: Final = INFO
-        self.account: Final = HOST.address
-        self.states: dict[JobId, JobState] = {}
-        self.entries: dict[Address, HostEntry] = {}
-        self.sent: dict[str, TxResult] = {}
-        self.reachable = True
-        self.reads = 0
-
-    def open(self, terms: Terms, deposit: int = DEPOSIT) -> Terms:
-        """As if the renter had opened the job."""
-        self.states[job_id(terms)] = JobState(deposit=BaseUnits(deposit))
-        return terms
-
-    def change(self, terms: Terms, **changes: Any) -> None:
-        """Something happened to the job on chain."""
-        self.states[job_id(terms)] = msgspec.structs.replace(self.states[job_id(terms)], **changes)
-
-    async def job(self, job: JobId) -> JobState:
-        self.reads += 1
-        self._require()
-        return self.states.get(job, JobState())
-
-    async def block_number(self) -> int:
-        self._require()
-        return 7
-
-    async def timestamp(self) -> int:
-        self._require()
-        return 1_800_000_000
-
-    async def hosts(self, model_id: ModelId | None = None) -> list[HostEntry]:
-        self._require()
-        return list(self.entries.values())
-
-    async def register_host(self, key: str, url: str, models: tuple[tuple[ModelId, PricePerMTok], ...]) -> TxResult:
-        self._require()
-        if key not in self.sent:
-            self.sent[key] = TxResult(hash=Hash32(bytes(32)), block=7, gas_used=1)
-            self.entries[self.account] = HostEntry(address=self.account, url=url, models=models, active=True)
-        return self.sent[key]
-
-    def _require(self) -> None:
-        if not self.reachable:
-            raise error("chain_unreachable", "http://127.0.0.1:8545: connection refused")
 
 
 class Wire(Protocol):

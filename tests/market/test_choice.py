@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fabstir.domain.errors import error
-from fabstir.domain.ids import Address, ModelId
+from fabstir.domain.ids import ZERO_ADDRESS, Address, ModelId
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
 from fabstir.domain.terms import ProofPolicy
 from fabstir.market.choice import (
@@ -22,7 +22,7 @@ from fabstir.market.choice import (
     choose,
     rest_after,
 )
-from fabstir.ports.chain import HostEntry
+from fabstir.ports.chain import HostEntry, RegisteredOffer
 from fabstir.protocol.admission import ModelOffer, Offer
 from fabstir.protocol.signing import Market as Contract
 
@@ -43,6 +43,10 @@ def account(number: int) -> Address:
     return Address(number.to_bytes(20, "big"))
 
 
+def registered_for(model: ModelId, price: int, token: Address = USDC) -> tuple[RegisteredOffer, ...]:
+    return (RegisteredOffer(model, token, PricePerMTok(price)),)
+
+
 def candidate(
     number: int, price: int = 200_000, latency: float = 0.01, *, registered: int | None = None, **changes: Any
 ) -> Candidate:
@@ -60,8 +64,8 @@ def candidate(
         max_message_bytes=1 << 20,
         max_answer_tokens=4096,
     )
-    listed = PricePerMTok(price if registered is None else registered)
-    entry = HostEntry(address=account(number), url=f"http://{number}.example", models=((MODEL, listed),), active=True)
+    listed = registered_for(MODEL, price if registered is None else registered)
+    entry = HostEntry(address=account(number), url=f"http://{number}.example", offers=listed, active=True)
     return Candidate(entry=entry, offer=msgspec.structs.replace(offer, **changes), latency=latency)
 
 
@@ -129,8 +133,22 @@ def test_a_host_may_not_ask_more_than_it_registered() -> None:
 
 def test_a_host_that_is_not_registered_for_the_model_is_not_taken() -> None:
     """Whatever its offer says."""
-    entry = HostEntry(address=account(1), url="http://1.example", models=((OTHER, PricePerMTok(1)),), active=True)
+    offers = registered_for(OTHER, 1)
+    entry = HostEntry(address=account(1), url="http://1.example", offers=offers, active=True)
     assert "not registered" in why_not(msgspec.structs.replace(candidate(1), entry=entry))
+
+
+def test_a_price_in_another_currency_is_none() -> None:
+    """Registered for the model in coins only: nothing is known of its price in USDC."""
+    offers = registered_for(MODEL, 200_000, token=ZERO_ADDRESS)
+    entry = msgspec.structs.replace(candidate(1).entry, offers=offers)
+    assert "in this currency" in why_not(msgspec.structs.replace(candidate(1), entry=entry))
+
+
+def test_a_host_without_its_stake_is_not_taken() -> None:
+    """A lost claim would cost it nothing."""
+    entry = msgspec.structs.replace(candidate(1).entry, active=False)
+    assert why_not(msgspec.structs.replace(candidate(1), entry=entry)) == "has not staked enough"
 
 
 def test_a_price_above_the_limit_is_not_paid() -> None:

@@ -239,7 +239,7 @@ async def test_a_crash_at_any_write_loses_no_money(write: int, phase: Any) -> No
         state = world.chain.state
         assert sum(state.held.values()) == sum(state.earnings.values())
         owed = sum(account.state.owed for account in state.jobs.values())
-        assert sum(state.refunded.values()) + owed == sum(account.state.deposit for account in state.jobs.values())
+        assert sum(state.repaid.values()) + owed == sum(account.state.deposit for account in state.jobs.values())
 
 
 def _dying(world: World, write: int, phase: Any) -> WriteHook:

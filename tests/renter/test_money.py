@@ -16,10 +16,10 @@ from fabstir.domain.errors import FabstirError, Refused
 from fabstir.domain.ids import Address, Hash32, JobId, ModelId, to_hex
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
 from fabstir.domain.terms import JobState, ProofPolicy, Terms
+from fabstir.protocol.authorization import authorization_digest
 from fabstir.protocol.renter_log import HostReleased, JobOpened, JobPlanned, RenterLedger
 from fabstir.protocol.signing import Market as Contract
 from fabstir.protocol.signing import SigningKey, recover
-from fabstir.renter.authorization import authorization_digest
 from fabstir.renter.purse import Purse
 from fabstir.renter.settling import Stage, Step, reclaim_step, settlement_of
 
@@ -179,7 +179,9 @@ def test_the_authorisation_is_what_eip_3009_says() -> None:
             "nonce": job(77),
         },
     )
-    digest = authorization_digest(31337, token, wallet.address, market, BaseUnits(123_456), 1_900_000_000, job(77))
+    digest = authorization_digest(
+        31337, token, wallet.address, market, BaseUnits(123_456), 1_900_000_000, Hash32(job(77))
+    )
     signed = Account.sign_message(data, b"\x09" * 32)
     assert wallet.sign(digest) == signed.signature
     assert recover(digest, signed.signature) == wallet.address

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-from tests.renter.world import MODEL, WALLET, World, counting
+from tests.renter.world import WALLET, World, counting
 from websockets.asyncio.server import ServerConnection, serve
 
 from fabstir.api.app import host_app
@@ -200,7 +200,7 @@ async def served(world: World, price: int) -> AsyncIterator[None]:
     listener, stop = listen("127.0.0.1", 0), asyncio.Event()
     host = await world.host(price)
     host.url = url_of(listener)
-    await world.chain.view(host.key.address).register_host(f"at:{host.url}", host.url, ((MODEL, host.settings.price),))
+    await host.register()
     app = host_app(host.node, max_connections=16)
     running = asyncio.create_task(
         serve_host(app, listener, max_message_bytes=1 << 20, stop=stop, drain=host.node.drain)

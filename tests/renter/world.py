@@ -19,17 +19,27 @@ from fabstir.domain.terms import JobState, ProofPolicy, Terms
 from fabstir.host.node import HostNode
 from fabstir.host.settings import HostSettings
 from fabstir.ops.metrics import Metrics
-from fabstir.ports.chain import ChainInfo, ClaimArgs, HostEntry, MarketChain, TxResult
+from fabstir.ports.chain import (
+    NO_KEY,
+    ChainInfo,
+    ClaimArgs,
+    HostEntry,
+    MarketChain,
+    RegisteredOffer,
+    StakeRules,
+    StakeState,
+    TxResult,
+)
 from fabstir.ports.transport import Transport
 from fabstir.protocol import settlement
 from fabstir.protocol.admission import Offer
+from fabstir.protocol.authorization import authorization_digest
 from fabstir.protocol.host_log import HostLedger
 from fabstir.protocol.messages import FromHost, decode_from_host, encode
 from fabstir.protocol.renter_log import RenterEvent, decode_event
 from fabstir.protocol.settlement import Call, MarketState, Reverted
 from fabstir.protocol.signing import Market as Contract
 from fabstir.protocol.signing import SigningKey, job_id, recover
-from fabstir.renter.authorization import authorization_digest
 from fabstir.renter.market import Market
 from fabstir.renter.settings import RenterSettings
 from fabstir.testing.clock import ManualClock
@@ -48,6 +58,9 @@ INFO = ChainInfo(
     models=Address(b"\x0e" * 20),
     proofs=Address(b"\x0f" * 20),
     usdc=USDC,
+    stakes=Address(b"\x10" * 20),
+    board=Address(b"\x11" * 20),
+    delegation=Address(b"\x12" * 20),
 )
 CONTRACT = Contract(INFO.chain_id, INFO.market)
 BUDGET = 1_000_000
@@ -107,10 +120,18 @@ class _View:
 
     async def hosts(self, model_id: ModelId | None = None) -> list[HostEntry]:
         entries = self._chain.entries.values()
-        return [entry for entry in entries if model_id is None or model_id in dict(entry.models)]
+        return [entry for entry in entries if model_id is None or entry.serves(model_id)]
 
-    async def register_host(self, key: str, url: str, models: tuple[tuple[ModelId, PricePerMTok], ...]) -> TxResult:
-        entry = HostEntry(address=self.account, url=url, models=models, active=True)
+    async def stake(self, host: Address) -> StakeState:
+        return StakeState()
+
+    async def stake_rules(self) -> StakeRules:
+        return StakeRules(token=USDC, minimum=BaseUnits(0), slash=BaseUnits(0))
+
+    async def register_host(
+        self, key: str, url: str, encryption_key: Hash32, offers: tuple[RegisteredOffer, ...]
+    ) -> TxResult:
+        entry = HostEntry(address=self.account, url=url, encryption_key=encryption_key, offers=offers, active=True)
         return self._chain.send(key, None, lambda: self._chain.entries.__setitem__(self.account, entry))
 
     async def approve(self, key: str, token: Address, amount: BaseUnits) -> TxResult:
@@ -129,7 +150,7 @@ class _View:
         self, key: str, terms: Terms, deposit: BaseUnits, valid_before: int, signature: bytes
     ) -> TxResult:
         digest = authorization_digest(
-            INFO.chain_id, USDC, terms.renter, INFO.market, deposit, valid_before, job_id(terms)
+            INFO.chain_id, USDC, terms.renter, INFO.market, deposit, valid_before, Hash32(job_id(terms))
         )
         if recover(digest, signature) != terms.renter:
             raise error("chain_reverted", "InvalidSignature")
@@ -222,8 +243,12 @@ class Host:
 
     async def start(self) -> None:
         await self.node.start()
-        models = ((self.settings.model_id, self.settings.price),)
-        await self.world.chain.view(self.key.address).register_host(f"register:{self.url}", self.url, models)
+        await self.register()
+
+    async def register(self) -> None:
+        """Where it is now, for what it takes."""
+        offers = (RegisteredOffer(self.settings.model_id, USDC, self.settings.price),)
+        await self.world.chain.view(self.key.address).register_host(f"register:{self.url}", self.url, NO_KEY, offers)
 
     async def dial(self) -> Transport:
         self.dialled += 1
