@@ -25,6 +25,7 @@ from random_model import write_random_model
 
 from fabstir.bootstrap.devnet import devnet
 from fabstir.bootstrap.renter import renter_market
+from fabstir.chain.deploy import MINIMUM_STAKE
 from fabstir.chain.devnet import DEV_KEYS
 from fabstir.demo.host_process import HostProcess
 from fabstir.demo.places import Places
@@ -107,6 +108,7 @@ async def _measure(model: Path | None, rounds: int, tokens: int) -> Figures:
             places = Places(Path(root), net.url, net.info)
             renter = places.renter(DEV_KEYS[5])
             await net.fund(SigningKey(DEV_KEYS[5]).address, BaseUnits(10**10))
+            await net.fund(SigningKey(DEV_KEYS[1]).address, MINIMUM_STAKE)
             host = HostProcess("a", places.host("a", DEV_KEYS[1], parallel=SESSIONS, engine=engine_section))
             await host.start()
             engine = LlamaEngine(model or default_model(), threads=1, parallel=SESSIONS, top_logprobs=5)

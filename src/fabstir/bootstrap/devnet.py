@@ -51,6 +51,10 @@ class RunningDevnet:
         if usdc:
             await self._operator.mint(self.info, account, usdc)
 
+    async def advance(self, seconds: int) -> None:
+        """Move the chain's time on."""
+        await DevnetControl(self._rpc).advance(seconds)
+
     async def approve_model(self, config: Config) -> None:
         """Let hosts offer the model that `config` serves."""
         _, repository, file, digest = await served_model(config)

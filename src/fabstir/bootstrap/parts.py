@@ -57,17 +57,8 @@ def chain_info(config: Config) -> ChainInfo:
         found: Address = getattr(known, name)
         return found
 
-    return ChainInfo(
-        chain_id=chain.chain_id,
-        market=pick("market"),
-        registry=pick("registry"),
-        models=pick("models"),
-        proofs=pick("proofs"),
-        usdc=pick("usdc"),
-        stakes=pick("stakes"),
-        board=pick("board"),
-        delegation=pick("delegation"),
-    )
+    names = [name for name in ChainInfo.__struct_fields__ if name != "chain_id"]
+    return ChainInfo(chain_id=chain.chain_id, **{name: pick(name) for name in names})
 
 
 def _no_address(chain_id: int, name: str) -> FabstirError:

@@ -25,8 +25,12 @@ from fabstir.protocol.signing import SigningKey
 POLL_SECONDS: Final = 0.02
 """The devnet mines at once."""
 
-STAKE: Final = (BaseUnits(100_000_000), BaseUnits(10_000_000), BaseUnits(5_000_000))
-"""Of `HostStake`, in base units of USDC: what a host must stake, what a lost claim takes, and what the renter gets of that."""
+MINIMUM_STAKE: Final = BaseUnits(100_000_000)
+"""What a host must have staked to be in the registry: 100 USDC."""
+SLASH: Final = BaseUnits(10_000_000)
+"""What a lost claim takes of it."""
+COMPENSATION: Final = BaseUnits(5_000_000)
+"""What the renter gets of that, first."""
 
 Progress = Callable[[str], None]
 
@@ -52,7 +56,9 @@ class Operator:
         gets_fees = treasury or self.address
         usdc = await self._create("TestUSDC", progress)
         models = await self._create("ModelRegistry", progress, self.address)
-        stakes = await self._create("HostStake", progress, self.address, usdc, gets_fees, *STAKE)
+        stakes = await self._create(
+            "HostStake", progress, self.address, usdc, gets_fees, MINIMUM_STAKE, SLASH, COMPENSATION
+        )
         registry = await self._create("NodeRegistry", progress, models, stakes)
         proofs = await self._create("ProofSystem", progress, self.address)
         halo2 = await self._create("Halo2BindVerifier", progress)

@@ -89,9 +89,9 @@ async def _unless_stopped(work: Coroutine[Any, Any, Report], stop: asyncio.Event
 
 
 def _kept(market: Stage, url: str) -> str:
-    info = market.net.info
-    names = ("market", "registry", "models", "proofs", "usdc")
-    lines = [f"  {name:9} 0x{getattr(info, name).hex()}" for name in names]
+    from fabstir.ports.chain import contract_addresses
+
+    lines = [f"  {name:10} {place}" for name, place in contract_addresses(market.net.info).items()]
     lines += [f"  host {name}    {host.url}" for name, host in market.hosts.items()]
     lines += [f"  chain     {market.net.url}", f"  renter    0x{market.renter_account.hex()}", f"  gateway   {url}/v1"]
     return "the market runs on, Ctrl-C ends it\n" + "\n".join(lines) + "\n\n" + examples(f"{url}/v1")

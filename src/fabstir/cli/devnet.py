@@ -48,11 +48,11 @@ def _progress(line: str) -> None:
 
 
 def _facts(running: Any) -> dict[str, Any]:
-    info = running.info
-    names = ("market", "registry", "models", "proofs", "usdc")
-    return {"url": running.url, "chain_id": info.chain_id} | {name: f"0x{getattr(info, name).hex()}" for name in names}
+    from fabstir.ports.chain import contract_addresses
+
+    return {"url": running.url, "chain_id": running.info.chain_id, **contract_addresses(running.info)}
 
 
 def _for_people(running: Any) -> str:
-    facts = "\n".join(f"  {name:9} {value}" for name, value in _facts(running).items())
+    facts = "\n".join(f"  {name:10} {value}" for name, value in _facts(running).items())
     return f"The devnet runs. Ctrl-C ends it.\n{facts}\nNext, in another terminal: fabstir host init"

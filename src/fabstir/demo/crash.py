@@ -21,6 +21,7 @@ import msgspec
 from fabstir.bootstrap.devnet import RunningDevnet, devnet
 from fabstir.bootstrap.parts import FAULT_VARIABLE
 from fabstir.bootstrap.renter import renter_market
+from fabstir.chain.deploy import MINIMUM_STAKE
 from fabstir.chain.devnet import CHAIN_ID, DEV_KEYS
 from fabstir.chain.keys import load_key
 from fabstir.demo.host_process import HostProcess
@@ -116,6 +117,7 @@ class CrashMarket:
         renter = places.renter(os.urandom(32))
         account = SigningKey(load_key(renter.renter.key_file, chain_id=CHAIN_ID)).address
         await self._net.fund(account)
+        await self._net.fund(SigningKey(DEV_KEYS[1]).address, MINIMUM_STAKE)
         supervisor = Supervisor(HostProcess("a", places.host("a", DEV_KEYS[1], idle_close=2)))
         await supervisor.start(f"{write}:{phase}")
         watch = asyncio.create_task(supervisor.run())

@@ -12,11 +12,12 @@ from typing import Any, Final
 
 import msgspec
 
+from fabstir.chain.deploy import MINIMUM_STAKE
 from fabstir.chain.devnet import CHAIN_ID
 from fabstir.chain.keys import save_key
 from fabstir.ops.config import Config
 from fabstir.ops.settings import from_tree
-from fabstir.ports.chain import ChainInfo
+from fabstir.ports.chain import ChainInfo, contract_addresses
 
 PRICES: Final = {"a": 200_000_000, "b": 250_000_000}
 """Base units for 1,000,000 tokens: 200 and 250 USDC. A thousand times the market's, so that a short talk shows in the table."""
@@ -54,6 +55,7 @@ class Places:
                 "data_dir": str(home),
                 "key_file": str(home / "key"),
                 "price_per_mtok": PRICES[name],
+                "stake": MINIMUM_STAKE,
                 "settle_interval_s": SETTLE_SECONDS,
                 "idle_close_s": idle_close,
             },
@@ -75,9 +77,7 @@ class Places:
         return from_tree({"chain": self._chain(), "renter": renter})
 
     def _chain(self) -> dict[str, Any]:
-        info = self._info
-        names = ("market", "registry", "models", "proofs", "usdc")
-        return {"rpc_urls": [self._rpc_url]} | {name: f"0x{getattr(info, name).hex()}" for name in names}
+        return {"rpc_urls": [self._rpc_url], **contract_addresses(self._info)}
 
 
 def _toml(tree: dict[str, dict[str, Any]]) -> str:

@@ -19,6 +19,7 @@ import msgspec
 from fabstir.bootstrap.devnet import RunningDevnet, devnet
 from fabstir.bootstrap.gateway import run_gateway
 from fabstir.bootstrap.renter import renter_market
+from fabstir.chain.deploy import MINIMUM_STAKE
 from fabstir.chain.devnet import CHAIN_ID, DEV_KEYS
 from fabstir.chain.keys import load_key, save_key
 from fabstir.demo.accounts import Conservation, SessionRow, gas_of, host_ledgers, session_row, withdraw_all
@@ -96,6 +97,8 @@ async def stage(root: Path, audience: Audience) -> AsyncIterator[Stage]:
         try:
             now = Stage(net, places, hosts, renter)
             await net.fund(now.renter_account)
+            for key in HOST_KEYS.values():
+                await net.fund(SigningKey(key).address, MINIMUM_STAKE)
             audience.say("starting two hosts")
             await asyncio.gather(*(host.start() for host in hosts.values()))
             yield now

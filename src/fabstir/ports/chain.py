@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from fabstir.domain.ids import Address, Hash32, JobId, ModelId
+from fabstir.domain.ids import Address, Hash32, JobId, ModelId, to_hex
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
 from fabstir.domain.terms import JobState, Terms
 from fabstir.protocol.opening import Opening
@@ -125,6 +125,11 @@ class ChainInfo(msgspec.Struct, frozen=True, kw_only=True):
     board: Address
     """PromptBoard."""
     delegation: Address
+
+
+def contract_addresses(info: ChainInfo) -> dict[str, str]:
+    """Name of each contract -> its address in hexadecimal, as configuration and address book call them."""
+    return {name: to_hex(getattr(info, name)) for name in info.__struct_fields__ if name != "chain_id"}
 
 
 class MarketChain(Protocol):

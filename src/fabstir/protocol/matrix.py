@@ -125,7 +125,7 @@ RIGHTS: Final[tuple[Right, ...]] = (
     Right(Call.CLOSE_COOPERATIVE, "renter, or anyone with the renter's voucher", "with the host's Close signature", _CLOSED),
     Right(Call.REQUEST_CLOSE, "renter", "at once", _CLOSED),
     Right(Call.FINALIZE, "anyone", "challenge seconds after requestClose, or after expiry", _CLOSED),
-    Right(Call.CLAIM, "an active host within the price, or its delegate", 
+    Right(Call.CLAIM, "an active host within the price, or its delegate",
           "the prompt is posted, lapsed, or reserved for it", "the deadline"),
     Right(Call.ASSIGN, "renter, or the assigner of the terms", "no claim runs", "the deadline"),
     Right(Call.RELEASE, "the host that claimed, or its delegate", "it has claimed", "its claim is over"),
