@@ -199,6 +199,9 @@ async def test_a_credit_is_written_down_once_and_when_it_was_seen() -> None:
         Credited(ledger.amount(Tokens(30)), market.clock.now()),
     ]
     assert isinstance(events[-1], JobClosed)
+    at_once = await market.job(served=10, signed=10, salt=2, policy=ProofPolicy.FALLBACK)
+    await market.settle(5)
+    assert at_once.closed is not None and at_once.credited == 0
 
 
 async def test_before_going_down_what_is_over_is_settled() -> None:

@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 from hypothesis import given
 
-from fabstir.domain.ids import ZERO_ADDRESS, Address, ModelId
+from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, ModelId
 from fabstir.domain.money import BaseUnits
 from fabstir.protocol.earnings import (
     ETH,
@@ -25,7 +25,7 @@ from fabstir.protocol.earnings import (
     grouped,
     totals,
 )
-from fabstir.protocol.host_log import Credited, JobAdmitted
+from fabstir.protocol.host_log import Credited, JobAdmitted, TurnStarted
 from tests.protocol.earning import DEPOSIT, NOON, Log, agreed, logs
 from tests.protocol.market import MARKET
 
@@ -66,8 +66,8 @@ def tokens(entry: Figures) -> tuple[int, int, int]:
         (Log(agreed()).serve(30).sign().close(1, tokens=0), [(SECOND, "closed", 0, 0, 0, 0)]),
         (Log(agreed()).close(1), [(SECOND, "closed", 0, 0, 0, 0)]),
         (
-            Log(agreed()).serve(30).sign().credit(0).close(1, tokens=10),
-            [(FIRST, "credited", 60, 3, 57, 0), (SECOND, "closed", -40, -2, -38, 0)],
+            Log(agreed()).serve(30).sign().credit(0).close(1, tokens=15),
+            [(FIRST, "credited", 60, 3, 57, 0), (SECOND, "closed", -30, -1, -29, 0)],
         ),
     ],
     ids=[
@@ -108,7 +108,8 @@ def test_sessions_are_those_that_asked() -> None:
     """Once each, however often they asked or came back; a log that did not write them down has none."""
     log = Log(agreed()).ask("one").ask("one").serve(1).sign().credit(0).ask("one").ask("two").close(1)
     assert [entry.sessions for entry in lines(log)] == [1, 1]
-    assert [entry.sessions for entry in lines(Log(agreed(), model="").close(1))] == [0]
+    old = Log(agreed()).add(TurnStarted(0, Hash32(bytes(32)))).serve(1).close(1)
+    assert [entry.sessions for entry in lines(old)] == [0]
 
 
 def test_a_changed_deposit_changes_no_account() -> None:
@@ -255,6 +256,7 @@ def test_amounts_have_all_decimals(amount: int, coin: object, text: str) -> None
 def test_fiat_is_exact_and_rounded_half_to_even(amount: int, rate: str, text: str) -> None:
     """No float on the way."""
     assert fiat_text(BaseUnits(amount), USDC, Decimal(rate)) == text
+    assert fiat_text(BaseUnits(amount * 10**12), ETH, Decimal(rate)) == text
 
 
 def test_the_coin_of_a_contract_is_the_market_s() -> None:
