@@ -11,7 +11,17 @@ from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.domain.terms import JobState, ProofPolicy, Terms
 from fabstir.host.jobs import JobBook
 from fabstir.host.settler import RETRY_SECONDS, Settler
-from fabstir.protocol.host_log import HostLedger, JobAdmitted, SessionFinished, TokensServed, VoucherAccepted
+from fabstir.ports.journal import Journal
+from fabstir.protocol.host_log import (
+    Credited,
+    HostLedger,
+    JobAdmitted,
+    JobClosed,
+    SessionFinished,
+    TokensServed,
+    VoucherAccepted,
+    decode_event,
+)
 from fabstir.protocol.settlement_plan import SettlementRules
 from fabstir.protocol.signing import Market, SigningKey, job_id
 from fabstir.testing.chain import INFO, MemoryChain
@@ -28,14 +38,14 @@ PRICE = 2_000_000_000
 class World:
     """A host's book, a chain, a settler, and what the settler told the sessions."""
 
-    def __init__(self, **rules: object) -> None:
+    def __init__(self, journal: Journal | None = None, **rules: object) -> None:
         self.clock = ManualClock()
         self.prover = HashProver()
         self.chain = MemoryChain(self.clock, prover=self.prover)
         self.host: MemoryMarket = self.chain.connect(HOST_KEY.address)
         self.renter: MemoryMarket = self.chain.connect(RENTER.address)
         self.chain.mint(RENTER.address, 100 * DEPOSIT)
-        self.journal = MemoryJournal()
+        self.journal = journal or MemoryJournal()
         self.book = JobBook(self.journal)
         self.told: list[JobId] = []
         self.settler = Settler(
@@ -172,6 +182,26 @@ async def test_running_jobs_are_redeemed_together() -> None:
     for ledger in ledgers:
         state = await market.state(ledger)
         assert (state.closed, state.signed, state.owed) == (False, 30, ledger.amount(Tokens(30)))
+
+
+async def test_a_credit_is_written_down_once_and_when_it_was_seen() -> None:
+    """For the accounts: the cumulative amount of each credit, never twice; the close says its own."""
+    market = World(redeem_above=BaseUnits(1))
+    ledger = await market.job(served=30, signed=20, finished=False, policy=ProofPolicy.FALLBACK)
+    seen = market.clock.now()
+    await market.settle(5)
+    assert ledger.credited == ledger.amount(Tokens(20))
+    await market.clock.advance(86_400 - 3_000)  # into the last hour: the tail is claimed, the job closed
+    await market.settle(5)
+    events = [decode_event(data) for data in await market.journal.read("job:" + ledger.job.hex())]
+    assert [event for event in events if isinstance(event, Credited)] == [
+        Credited(ledger.amount(Tokens(20)), seen),
+        Credited(ledger.amount(Tokens(30)), market.clock.now()),
+    ]
+    assert isinstance(events[-1], JobClosed)
+    at_once = await market.job(served=10, signed=10, salt=2, policy=ProofPolicy.FALLBACK)
+    await market.settle(5)
+    assert at_once.closed is not None and at_once.credited == 0
 
 
 async def test_before_going_down_what_is_over_is_settled() -> None:

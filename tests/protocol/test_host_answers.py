@@ -19,6 +19,7 @@ from fabstir.protocol.host_log import (
     TokensServed,
     TurnEnded,
     TurnStarted,
+    session_tag,
 )
 from fabstir.protocol.messages import (
     Cancel,
@@ -49,7 +50,8 @@ def test_a_prompt_starts_one_generation() -> None:
     )  # fmt: skip
     store, run = world.host.receive(prompt, 0.0)
     messages = (*context, ChatMessage("user", "c"))
-    assert store == Store((TurnStarted(0, request_hash(salt, canonical((messages, prompt)))),))
+    tag = session_tag(world.host.ledger.job, SESSION)
+    assert store == Store((TurnStarted(0, request_hash(salt, canonical((messages, prompt))), tag),))
     assert isinstance(run, RunGeneration) and run.turn == 1
     request = run.request
     assert (request.messages, request.prefix, request.max_tokens) == (messages, "d", 9)

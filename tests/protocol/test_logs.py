@@ -7,13 +7,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from fabstir.domain.ids import Hash32
+from fabstir.domain.ids import Hash32, SessionId
 from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.protocol import host_log, renter_log
 from fabstir.protocol.commitments import Checkpoint
 from fabstir.protocol.host_log import (
     CheckpointClosed,
     CommitmentMade,
+    Credited,
     HostLedger,
     JobAdmitted,
     JobClosed,
@@ -52,6 +53,7 @@ HOST_EVENTS: list[Any] = [
     CheckpointClosed(ONE, b"opening", Tokens(2)),
     CommitmentMade(Tokens(2), ONE, TWO, 1),
     ProofAccepted(Tokens(2), 0.25, 300_000),
+    Credited(BaseUnits(2), 2.0),
     JobClosed(BaseUnits(3), BaseUnits(6), 2.5),
 ]
 PLANNED = JobPlanned(terms(), BaseUnits(9), MARKET, b"\2" * 32, "ws://host", 1.5)
@@ -78,6 +80,23 @@ def test_host_events_survive_the_journal(event: Any) -> None:
     assert host_log.decode_event(data) == event
     tag = msgspec.msgpack.decode(data)["type"]
     assert tag == "".join("_" + c.lower() if c.isupper() else c for c in type(event).__name__)[1:]
+
+
+def test_what_was_added_later_is_not_needed_to_read_an_old_log() -> None:
+    """Logs of before `model` and `session` were written are read; they say that nothing is known."""
+    for event, later in ((ADMITTED, "model"), (HOST_EVENTS[1], "session")):
+        old = msgspec.msgpack.decode(host_log.encode_event(event))
+        del old[later]
+        assert host_log.decode_event(msgspec.msgpack.encode(old)) == event
+        assert not getattr(event, later)
+
+
+def test_a_session_s_tag_tells_sessions_apart_and_not_their_names() -> None:
+    """Eight bytes, another for each session and each job."""
+    jobs = [job_id(terms()), job_id(terms(exposure=65))]
+    tags = {host_log.session_tag(job, SessionId(name)) for job in jobs for name in ("alpha", "beta")}
+    assert len(tags) == 4
+    assert all(len(tag) == 8 and b"alpha" not in tag for tag in tags)
 
 
 @pytest.mark.parametrize("event", RENTER_EVENTS, ids=lambda event: type(event).__name__)

@@ -26,7 +26,7 @@ from fabstir.ports.chain import ChainInfo
 from fabstir.ports.engine import Engine
 from fabstir.proofs.process import EzklProver
 from fabstir.protocol.model_identity import model_id
-from fabstir.storage.journal import SqliteJournal, WritePhase
+from fabstir.storage.journal import JOURNAL_FILE, SqliteJournal, WritePhase
 
 log = structlog.get_logger()
 
@@ -34,7 +34,6 @@ TINY_REPOSITORY: Final = "fabstir/tiny-chat"
 """Repository of the model that ships with the package."""
 FAULT_VARIABLE: Final = "FABSTIR_FAULT_JOURNAL"
 """`N:before` or `N:after`: the process kills itself at journal write N. On the devnet only; for the crash test."""
-JOURNAL_FILE: Final = "journal.db"
 ADDRESS_BOOK: Final = "addresses.json"
 
 

@@ -42,6 +42,7 @@ COMMANDS: Final = (
     Command("chat", "fabstir.cli.chat:chat", "Talk to a model of the market.", MARKET),
     Command("gateway", "fabstir.cli.gateway:gateway", "An OpenAI endpoint on this machine.", MARKET),
     Command("wallet", "fabstir.cli.wallet:app", "Keys and balances of a host or a renter.", MARKET),
+    Command("earnings", "fabstir.cli.earnings:earnings", "What the host on this machine earned.", MARKET),
     Command("explain", "fabstir.cli.explain:app", "What an error code or an ending of a session means.", LOOK_UP),
     Command("config", "fabstir.cli.config:app", "The settings in force.", LOOK_UP),
     Command("version", "fabstir.cli.version:version", "The version of this package.", LOOK_UP),

@@ -108,6 +108,8 @@ def _rows() -> tuple[ErrorSpec, ...]:
         ErrorSpec("model_invalid", LocalFault, False, 500, "The model file cannot be loaded", "Check path and file; the detail has the engine's words."),
         ErrorSpec("journal_failed", LocalFault, False, 507, "The journal cannot be written; nothing is served without it", "Free disk space or fix permissions, then start again."),
         ErrorSpec("journal_locked", LocalFault, False, 500, "Another process uses this journal", "Stop the other process; each data directory belongs to one."),
+        ErrorSpec("journal_missing", LocalFault, False, 500, "There is no journal here", "Run `fabstir host start` once, or name the host's configuration with --config."),
+        ErrorSpec("journal_unreadable", LocalFault, False, 500, "The journal cannot be read", "Read it with the version of fabstir that wrote it, as the user that the host runs as."),
         ErrorSpec("host_unreachable", Interrupted, True, 502, "The host cannot be reached or the connection broke", "Try again or use another host."),
         ErrorSpec("no_host", Refused, True, 503, "No registered host serves this", "Run `fabstir host start`, or choose another model or price."),
         ErrorSpec("hosts_exhausted", Interrupted, True, 502, "Every suitable host failed", "Try again later; the detail lists what each one said."),

@@ -31,6 +31,7 @@ from fabstir.protocol.commitments import (
 from fabstir.protocol.host_log import (
     CheckpointClosed,
     CommitmentMade,
+    Credited,
     HostLedger,
     JobClosed,
     ProofAccepted,
@@ -177,6 +178,7 @@ class Settler:
         for _ in range(STEPS_PER_PASS):
             situation = await self._situation(ledger)  # outside: a slow chain must not hold up a running answer
             async with self._book.exclusive(ledger):
+                await self._note_credit(ledger, situation)
                 action = plan(ledger, situation, self._rules)
                 if isinstance(action, CommitTree):
                     await self._book.record(ledger, action.commitment)
@@ -192,6 +194,11 @@ class Settler:
             if not await self._step(ledger, action):
                 return action
         return Rest("more next time")
+
+    async def _note_credit(self, ledger: HostLedger, situation: Situation) -> None:
+        """Write down what the contract credited since the last look, for the host's accounts; the close says it itself."""
+        if not situation.job.closed and situation.job.owed > ledger.credited:
+            await self._book.record(ledger, Credited(situation.job.owed, self._clock.now()))
 
     async def _situation(self, ledger: HostLedger) -> Situation:
         job = await self._chain.job(ledger.job)

@@ -53,6 +53,10 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
         """What `model` costs here; None where it is not offered."""
         return next((offer.price for offer in self.models if offer.model_id == model), None)
 
+    def name_of(self, model: ModelId) -> str:
+        """What this host calls `model`; "" where it is not offered."""
+        return next((offer.name for offer in self.models if offer.model_id == model), "")
+
 
 class WireModelOffer(msgspec.Struct, frozen=True, kw_only=True):
     """One model and its price, as text."""

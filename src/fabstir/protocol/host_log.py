@@ -11,14 +11,16 @@ from typing import Final
 
 import msgspec
 
-from fabstir.domain.ids import Hash32, JobId
+from fabstir.domain.ids import Hash32, JobId, SessionId
 from fabstir.domain.money import BaseUnits, Tokens, affordable, cost
 from fabstir.domain.terms import Terms
 from fabstir.protocol.commitments import Checkpoint
-from fabstir.protocol.signing import Market, job_id
+from fabstir.protocol.signing import Market, job_id, keccak
 from fabstir.protocol.transcript import extend, job_head, turn_head
 
 DIGEST: Final = 32
+SESSION_TAG: Final = 8
+"""Bytes that tell the sessions of one job apart."""
 
 
 class JobAdmitted(msgspec.Struct, frozen=True, tag="job_admitted"):
@@ -28,6 +30,8 @@ class JobAdmitted(msgspec.Struct, frozen=True, tag="job_admitted"):
     deposit: BaseUnits
     market: Market
     at: float
+    model: str = ""
+    """What this host called the model; "" in logs of before this was written."""
 
 
 class TurnStarted(msgspec.Struct, frozen=True, tag="turn_started"):
@@ -35,6 +39,8 @@ class TurnStarted(msgspec.Struct, frozen=True, tag="turn_started"):
 
     message_index: int
     request: Hash32
+    session: bytes = b""
+    """`session_tag` of who asked; empty in logs of before this was written."""
 
 
 class TokensServed(msgspec.Struct, frozen=True, tag="tokens_served"):
@@ -99,6 +105,13 @@ class ProofAccepted(msgspec.Struct, frozen=True, tag="proof_accepted"):
     gas_used: int
 
 
+class Credited(msgspec.Struct, frozen=True, tag="credited"):
+    """Seen on chain while the job is open: `owed` is credited so far, host's part and fee together."""
+
+    owed: BaseUnits
+    at: float
+
+
 class JobClosed(msgspec.Struct, frozen=True, tag="job_closed"):
     """Seen on chain; last event of the stream."""
 
@@ -126,10 +139,16 @@ HostEvent = (
     | CheckpointClosed
     | CommitmentMade
     | ProofAccepted
+    | Credited
     | JobClosed
 )
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final[msgspec.msgpack.Decoder[HostEvent]] = msgspec.msgpack.Decoder(HostEvent)
+
+
+def session_tag(job: JobId, session: SessionId) -> bytes:
+    """Counts sessions without keeping what a renter called them."""
+    return keccak(job + session.encode())[:SESSION_TAG]
 
 
 def encode_event(event: HostEvent) -> bytes:
@@ -173,6 +192,8 @@ class HostLedger:
         self._beyond: dict[int, VoucherAccepted] = {}
         """Tokens -> voucher, from the end of the closed checkpoints on."""
         self.proofs: list[ProofAccepted] = []
+        self.credited = BaseUnits(0)
+        """What the contract was last seen to have credited while the job is open."""
         self.finished = ""
         self.released = False
         self.closed: JobClosed | None = None
@@ -262,6 +283,8 @@ class HostLedger:
                 self.commitment = event
             case ProofAccepted():
                 self.proofs.append(event)
+            case Credited():
+                self.credited = event.owed
             case JobClosed():
                 self.closed = event
             case JobAdmitted():

@@ -37,7 +37,7 @@ from fabstir.protocol.host_inputs import (
     RenterLost,
     SessionState,
 )
-from fabstir.protocol.host_log import HostEvent, HostLedger, SessionFinished, TurnEnded, TurnStarted
+from fabstir.protocol.host_log import HostEvent, HostLedger, SessionFinished, TurnEnded, TurnStarted, session_tag
 from fabstir.protocol.messages import (
     PROTOCOL_VERSION,
     Cancel,
@@ -199,7 +199,7 @@ class HostSession:
         self._answer = answer
         messages = self._conversation.asked(item.content)
         request = request_hash(self._salt, canonical((messages, item)))
-        self._store(TurnStarted(item.message_index, request))
+        self._store(TurnStarted(item.message_index, request, session_tag(ledger.job, self._session)))
         self.state = SessionState.GENERATING
         generation = GenerationRequest(
             messages=messages,

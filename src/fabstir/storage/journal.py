@@ -28,6 +28,8 @@ WritePhase = Literal["before", "after"]
 WriteHook = Callable[[int, WritePhase], None]
 """Called in the writer thread with the number of the commit (1, 2, ...), before it and after it but before anybody is answered."""
 
+JOURNAL_FILE: Final = "journal.db"
+"""Its name in a data directory."""
 MAX_BATCH: Final = 512
 """Writes in one transaction: more would only make the first of them wait longer."""
 
