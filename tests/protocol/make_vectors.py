@@ -22,14 +22,16 @@ CHAIN_ID: Final = 31337
 MARKET: Final = bytes([0x0A]) * 20
 HOST: Final = bytes.fromhex("1a642f0e3c3af545e7acbd38b07251b3990914f1")
 MODEL: Final = bytes([5]) * 32
-JOB: Final = bytes.fromhex("e34d2a35c62ca751cf4306c924b04a4214f267c124e953507596a0b9a3c5df63")
+JOB: Final = bytes.fromhex("7d0f6754e67dec9704919405235517a7f282a8254b55e13b9ae134e9c2614ba8")
 SALT: Final = bytes(range(32))
 TERMS: Final = {
     "renter": "0x" + "03" * 20,
     "signer": "0x5050a4f4b3f9338c3472dcc01a87c76a144b3c9c",
     "host": "0x" + HOST.hex(),
     "token": "0x" + "04" * 20,
+    "arbiter": "0x" + "07" * 20,
     "price_per_mtok": "200000",
+    "bond": "100000",
     "expires_at": 2_000_000_000,
     "challenge": 900,
     "exposure": 64,

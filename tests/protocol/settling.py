@@ -128,7 +128,7 @@ class Settling:
         """What host, treasury and renter got."""
         token = self.terms.token
         earned = [self.chain.earnings.get((who, token), 0) for who in (self.terms.host, TREASURY)]
-        return earned[0], earned[1], self.chain.refunded.get((self.terms.renter, token), 0)
+        return earned[0], earned[1], self.chain.repaid.get((self.terms.renter, token), 0)
 
     def plan(self) -> Action:
         return plan(self.ledger, Situation(self.job, self.block, float(self.now), self.idle_for), self.rules)

@@ -186,7 +186,7 @@ def test_the_end_comes_with_a_close_signature() -> None:
     assert (end.reason, end.tokens_served, end.tokens_acknowledged) == ("ended by the renter", 10, 10)
     digest = MARKET.close_digest(ledger.job, BaseUnits(2), Tokens(10))
     assert recover(digest, bytes.fromhex(end.close_signature[2:])) == HOST_KEY.address
-    assert stored(effects) == [SessionFinished("ended by the renter")]
+    assert stored(effects) == [SessionFinished("ended by the renter", released=True)]
     assert repr(world.host._conversation) == "<Conversation 0 messages>"
     assert [e for e in effects if isinstance(e, RequestSettlement | Disconnect)] == [
         RequestSettlement("ended by the renter"),

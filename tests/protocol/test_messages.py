@@ -120,9 +120,9 @@ TEXT: list[object] = [7, None, ["x"]]
 BAD: Final[list[tuple[str, str, tuple[Any, ...], object]]] = [
     *(("renter", "session_init", ("job_id",), value) for value in HEX32),
     *(("renter", "session_init", ("session_id",), value) for value in SESSION),
-    *(("renter", "session_init", ("terms", name), v) for name in ("renter", "signer", "host", "token") for v in HEX20),
+    *(("renter", "session_init", ("terms", name), v) for name in ("renter", "signer", "host", "token", "arbiter") for v in HEX20),
     *(("renter", "session_init", ("terms", name), v) for name in ("model_id", "salt") for v in HEX32),
-    *(("renter", "session_init", ("terms", "price_per_mtok"), value) for value in DECIMAL),
+    *(("renter", "session_init", ("terms", name), v) for name in ("price_per_mtok", "bond") for v in DECIMAL),
     *(("renter", "session_init", ("terms", "expires_at"), value) for value in (-1, 2**40, "1")),
     *(("renter", "session_init", ("terms", "challenge"), value) for value in (-1, 2**32)),
     *(("renter", "session_init", ("terms", "exposure"), value) for value in (0, -1, 2**32)),

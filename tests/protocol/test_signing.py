@@ -40,7 +40,9 @@ all_terms = st.builds(
     signer=addresses,
     host=addresses,
     token=addresses,
+    arbiter=addresses,
     price=st.integers(0, 2**96 - 1).map(PricePerMTok),
+    bond=amounts.map(BaseUnits),
     expires_at=st.integers(0, 2**40 - 1),
     challenge=counts,
     exposure=counts.map(Tokens),
@@ -60,7 +62,7 @@ def reference(market: Market, name: str, fields: list[tuple[str, str]], message:
         "primaryType": name,
         "domain": {
             "name": "FabstirMarket",
-            "version": "1",
+            "version": "2",
             "chainId": market.chain_id,
             "verifyingContract": "0x" + market.address.hex(),
         },
@@ -102,14 +104,16 @@ def test_session_authorisations_are_typed_data(
 
 @given(terms=all_terms)
 def test_a_job_is_the_hash_of_its_terms(terms: Terms) -> None:
-    """keccak(abi.encode(terms)), eleven words in the contract's order."""
-    types = ["address"] * 4 + ["uint96", "uint40", "uint32", "uint32", "uint8", "bytes32", "bytes32"]
+    """keccak(abi.encode(terms)), thirteen words in the contract's order."""
+    types = ["address"] * 5 + ["uint96", "uint96", "uint40", "uint32", "uint32", "uint8", "bytes32", "bytes32"]
     values = [
         "0x" + terms.renter.hex(),
         "0x" + terms.signer.hex(),
         "0x" + terms.host.hex(),
         "0x" + terms.token.hex(),
+        "0x" + terms.arbiter.hex(),
         terms.price,
+        terms.bond,
         terms.expires_at,
         terms.challenge,
         terms.exposure,
