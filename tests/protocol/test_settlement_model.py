@@ -1,6 +1,6 @@
 """The contract's money as a pure function, rule by rule: each refusal by the contract's own name, at its bound.
 
-`tests/contracts` holds the same function against the real contract.
+Claims and their disputes are in test_settlement_disputes.py; `tests/contracts` holds the same function against the real contract.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, JobId
-from fabstir.domain.money import MAX_AMOUNT, MAX_TOKENS, BaseUnits, PricePerMTok, Tokens, cost
-from fabstir.domain.terms import JobState, ProofPolicy
+from fabstir.domain.ids import ZERO_ADDRESS, Hash32, JobId
+from fabstir.domain.money import MAX_AMOUNT, MAX_DEPOSIT, BaseUnits, PricePerMTok, Tokens, cost
+from fabstir.domain.terms import JobState
 from fabstir.protocol.settlement import (
-    Call,
     ClaimProven,
     CloseByHost,
     CloseCooperative,
@@ -24,56 +23,32 @@ from fabstir.protocol.settlement import (
     Open,
     Redeem,
     RequestClose,
-    Reverted,
     SubmitProof,
+    TopUp,
     Withdraw,
-    apply,
     claimable_by_proof,
     finalizable_at,
 )
 from fabstir.protocol.signing import job_id
-from tests.protocol.market import HOST_KEY, SESSION_KEY, terms
-
-NOW, BLOCK = 1_000_000, 500
-TREASURY, STRANGER = Address(b"\x7e" * 20), Address(b"\x99" * 20)
-TERMS: Final = terms(price=1_000_000, policy=ProofPolicy.REQUIRED)
-FALLBACK: Final = terms(price=1_000_000, policy=ProofPolicy.FALLBACK)
-RENTER, HOST, SIGNER = TERMS.renter, HOST_KEY.address, SESSION_KEY.address
-ROOT, OTHER = Hash32(b"\1" * 32), Hash32(b"\2" * 32)
-
-
-def opened(agreed: Any = TERMS, deposit: int = 1_000) -> MarketState:
-    return apply(MarketState(TREASURY), Open(agreed.renter, agreed, BaseUnits(deposit)), NOW, BLOCK)
-
-
-def after(state: MarketState, *calls: Call, now: int = NOW, block: int = BLOCK) -> MarketState:
-    for call in calls:
-        state = apply(state, call, now, block)
-    return state
-
-
-def refused(state: MarketState, call: Call, now: int = NOW, block: int = BLOCK) -> str | None:
-    try:
-        apply(state, call, now, block)
-    except Reverted as refusal:
-        return str(refusal)
-    return None
-
-
-def job_of(state: MarketState) -> JobState:
-    return next(iter(state.jobs.values())).state
-
-
-def redeem(tokens: int, agreed: Any = FALLBACK, **fields: Any) -> Redeem:
-    amount = cost(Tokens(tokens), agreed.price)
-    return msgspec.structs.replace(Redeem(HOST, job_id(agreed), amount, Tokens(tokens), SIGNER), **fields)
-
-
-def proven(tokens: int, agreed: Any = TERMS) -> MarketState:
-    """A job with an accepted proof."""
-    job = job_id(agreed)
-    state = after(opened(agreed), CommitProof(HOST, job, Tokens(tokens), ROOT))
-    return after(state, SubmitProof(job, Tokens(tokens), ROOT, True), block=BLOCK + 3)
+from tests.protocol.moves import (
+    BLOCK,
+    FALLBACK,
+    HOST,
+    NOW,
+    OTHER,
+    RENTER,
+    ROOT,
+    SIGNER,
+    STRANGER,
+    TERMS,
+    TREASURY,
+    after,
+    job_of,
+    opened,
+    proven,
+    redeem,
+    refused,
+)
 
 
 def changed(**fields: Any) -> Any:
@@ -93,6 +68,12 @@ def changed(**fields: Any) -> Any:
         (changed(expires_at=NOW), 1, "BadTerms"),
         (changed(challenge=900), 1, None),
         (changed(challenge=899), 1, "BadTerms"),
+        (changed(challenge=3 * 86_400), 1, None),
+        (changed(challenge=3 * 86_400 + 1), 1, "BadTerms"),
+        (changed(bond=BaseUnits(1)), 1, None),
+        (changed(bond=BaseUnits(0)), 1, "BadTerms"),
+        (TERMS, MAX_DEPOSIT, None),
+        (TERMS, MAX_DEPOSIT + 1, "BadTerms"),
         (changed(exposure=Tokens(1)), 1, None),
         (changed(exposure=Tokens(0)), 1, "BadTerms"),
         (changed(exposure=Tokens(4096)), 1, None),
@@ -107,9 +88,11 @@ def test_opening(agreed: Any, deposit: int, error: str | None) -> None:
 
 
 def test_who_opens() -> None:
-    """The renter, or anyone with its authorisation; an id once."""
+    """The renter, or anyone with its authorisation, or who stands in the salt; an id once."""
     nobody = Open(STRANGER, TERMS, BaseUnits(5))
     assert refused(MarketState(TREASURY), nobody) == "NotParty"
+    named = changed(salt=Hash32(STRANGER + bytes(12)))
+    assert refused(MarketState(TREASURY), Open(STRANGER, named, BaseUnits(5))) is None
     state = after(MarketState(TREASURY), msgspec.structs.replace(nobody, authorized=True))
     assert (state.held[TERMS.token], job_of(state)) == (5, JobState(deposit=BaseUnits(5)))
     assert refused(state, Open(RENTER, TERMS, BaseUnits(5))) == "JobExists"
@@ -139,10 +122,9 @@ def test_a_job_that_is_not_open(call: Any) -> None:
     assert refused(closed, msgspec.structs.replace(call, job=job_id(TERMS))) == "NotOpen"
 
 
-@pytest.mark.parametrize(("tokens", "error"), [(MAX_TOKENS, None), (MAX_TOKENS + 1, "TokensOutOfRange")])
-def test_the_count_that_marks_a_closed_job_is_no_voucher(tokens: int, error: str | None) -> None:
-    """2**32 - 1 tokens mean "closed" in the job's slot."""
-    assert refused(opened(FALLBACK, deposit=1 << 33), redeem(tokens)) == error
+def test_every_count_of_tokens_is_an_ordinary_one() -> None:
+    """Up to the last that fits into its 32 bits."""
+    assert refused(opened(FALLBACK, deposit=1 << 33), redeem(2**32 - 1)) is None
 
 
 @pytest.mark.parametrize(
@@ -170,8 +152,8 @@ def test_an_amount_beyond_96_bits_is_none() -> None:
     """The contract's type cannot hold it."""
     dear = msgspec.structs.replace(FALLBACK, price=PricePerMTok(MAX_AMOUNT))
     assert cost(Tokens(2_000_000), dear.price) > MAX_AMOUNT
-    assert refused(opened(dear, MAX_AMOUNT), redeem(2_000_000, dear)) == "AmountMismatch"
-    assert refused(opened(dear, MAX_AMOUNT), redeem(1_000_000, dear)) is None
+    assert refused(opened(dear, MAX_DEPOSIT), redeem(2_000_000, dear)) == "AmountMismatch"
+    assert refused(opened(dear, MAX_DEPOSIT), redeem(1_000_000, dear)) == "AboveDeposit"
 
 
 def test_redeemed_money_is_the_difference() -> None:
@@ -244,18 +226,6 @@ def test_the_bounded_tail(signed: int, proven_tokens: int, deposit: int, amount:
     assert claimable_by_proof(TERMS, state) == amount
 
 
-def test_claiming_the_tail() -> None:
-    """By the host, once; what the renter signs later is not paid twice."""
-    job, state = job_id(TERMS), proven(200)
-    assert refused(state, ClaimProven(RENTER, job)) == "NotParty"
-    state = after(state, ClaimProven(HOST, job))
-    assert (job_of(state).owed, job_of(state).signed) == (64, 0)
-    assert refused(state, ClaimProven(HOST, job)) == "NothingToClaim"
-    state = after(state, redeem(50, TERMS))
-    assert (job_of(state).owed, job_of(state).signed) == (64, 50)
-    assert job_of(after(state, ClaimProven(HOST, job))).owed == 114
-
-
 def test_closing_by_the_host() -> None:
     """With a better voucher it is redeemed, with an older one it is not looked at; the rest goes back."""
     job = job_id(FALLBACK)
@@ -264,7 +234,7 @@ def test_closing_by_the_host() -> None:
     assert job_of(after(state, CloseByHost(HOST, job, redeem(30)))).owed == 30
     old = after(state, CloseByHost(HOST, job, redeem(10, recovered=None)))
     assert (job_of(old).owed, job_of(old).closed) == (10, True)
-    assert (old.refunded[RENTER, TERMS.token], old.held[TERMS.token]) == (990, 10)
+    assert (old.repaid[RENTER, TERMS.token], old.held[TERMS.token]) == (990, 10)
     assert refused(state, CloseByHost(HOST, job, redeem(30, recovered=None))) == "BadSignature"
 
 
@@ -304,6 +274,20 @@ def test_closing_together_needs_a_proof_only_for_more_money() -> None:
     assert refused(proven(4), paid) == "ProofMissing"
 
 
+def test_topping_up() -> None:
+    """Any amount above nothing, to an open job, up to what its slot holds; it is refunded like the rest."""
+    job = job_id(TERMS)
+    assert refused(opened(), TopUp(ANY, BaseUnits(1))) == "NotOpen"
+    assert refused(opened(), TopUp(job, BaseUnits(0))) == "BadTerms"
+    assert refused(opened(), TopUp(job, BaseUnits(MAX_DEPOSIT - 1_000))) is None
+    assert refused(opened(), TopUp(job, BaseUnits(MAX_DEPOSIT - 999))) == "BadTerms"
+    state = after(opened(), TopUp(job, BaseUnits(500)))
+    assert (job_of(state).deposit, state.held[TERMS.token]) == (1_500, 1_500)
+    closed = after(state, CloseByHost(HOST, job))
+    assert closed.repaid[RENTER, TERMS.token] == 1_500
+    assert refused(closed, TopUp(job, BaseUnits(1))) == "NotOpen"
+
+
 def test_requesting_and_finalizing() -> None:
     """The renter, once; then anyone, not a second early; or one window after expiry, whichever comes first."""
     job = job_id(TERMS)
@@ -318,7 +302,7 @@ def test_requesting_and_finalizing() -> None:
     assert refused(state, RequestClose(RENTER, job)) == "AlreadyClosing"
     assert refused(state, Finalize(STRANGER, job), now=NOW + 899) == "TooEarly"
     state = after(state, Finalize(STRANGER, job), now=NOW + 900)
-    assert (job_of(state).closed, state.refunded[RENTER, TERMS.token], state.held[TERMS.token]) == (True, 1_000, 0)
+    assert (job_of(state).closed, state.repaid[RENTER, TERMS.token], state.held[TERMS.token]) == (True, 1_000, 0)
     late = after(opened(), RequestClose(RENTER, job), now=expiry - 10)
     assert finalizable_at(TERMS, job_of(late)) == expiry
 

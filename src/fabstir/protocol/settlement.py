@@ -126,6 +126,7 @@ def _open(state: MarketState, call: Open, now: int) -> MarketState:
         or terms.expires_at <= now
         or not MIN_CHALLENGE_SECONDS <= terms.challenge <= MAX_CHALLENGE_SECONDS
         or not 1 <= terms.exposure <= MAX_EXPOSURE
+        or terms.policy > ProofPolicy.FALLBACK
         or terms.bond == 0
     )
     if bad:
@@ -252,7 +253,8 @@ def _finalize(state: MarketState, call: Finalize, now: int) -> MarketState:
 def _close(state: MarketState, job: JobId) -> MarketState:
     account = state.jobs[job]
     terms = account.terms
-    state = change(state, job, closed=True, pending_block=0)
+    closed = msgspec.structs.replace(account.state, closed=True, pending_block=0)
+    state = store(state, job, Account(terms, closed))
     return repay(state, terms.renter, terms.token, account.state.deposit - account.state.owed)
 
 

@@ -71,7 +71,7 @@ def claim_proven(state: MarketState, call: ClaimProven, now: int) -> MarketState
 
 
 def dispute(state: MarketState, call: Dispute, now: int) -> MarketState:
-    account = state.jobs[call.job]
+    account = _claimed_account(state, call.job)
     if call.sender != account.terms.renter:
         raise Reverted("NotParty")
     state = _advance(state, call.job, ClaimStage.CLAIMED, ClaimStage.DISPUTED, now)
@@ -88,7 +88,7 @@ def contradict(state: MarketState, call: Contradict) -> MarketState:
 
 
 def answer_dispute(state: MarketState, call: AnswerDispute, now: int) -> MarketState:
-    account = state.jobs[call.job]
+    account = _claimed_account(state, call.job)
     if call.sender != account.terms.host:
         raise Reverted("NotParty")
     state = _advance(state, call.job, ClaimStage.DISPUTED, ClaimStage.ANSWERED, now)
@@ -98,7 +98,7 @@ def answer_dispute(state: MarketState, call: AnswerDispute, now: int) -> MarketS
 
 
 def rule(state: MarketState, call: Rule, now: int) -> MarketState:
-    account = state.jobs[call.job]
+    account = _claimed_account(state, call.job)
     if call.sender != account.terms.arbiter:
         raise Reverted("NotParty")
     if account.state.stage is not ClaimStage.ANSWERED:
@@ -147,8 +147,16 @@ def withdraw_claim(state: MarketState, job_id: JobId) -> MarketState:
     return _bond_back(state, account)
 
 
+def _claimed_account(state: MarketState, job: JobId) -> Account:
+    """Of a job, open or closed; there is no claim in one that was never opened."""
+    account = state.jobs.get(job)
+    if account is None:
+        raise Reverted("WrongStage")
+    return account
+
+
 def _undecided(state: MarketState, job: JobId) -> Account:
-    account = state.jobs[job]
+    account = _claimed_account(state, job)
     if account.state.stage not in UNDECIDED:
         raise Reverted("WrongStage")
     return account
