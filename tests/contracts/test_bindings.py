@@ -8,17 +8,22 @@ from hypothesis import strategies as st
 
 from fabstir.chain import artifacts
 from fabstir.chain.bindings import (
+    HostStake,
     JobMarketplace,
     JobOpened,
     ModelRegistry,
     NodeRegistry,
+    Offer,
+    Opening,
     ProofSystem,
+    TestUSDC,
     Transfer,
+    Turn,
     decode_revert,
 )
 from fabstir.chain.bindings import Terms as AbiTerms
 from fabstir.domain.errors import ChainFault, LocalFault
-from fabstir.domain.ids import Address, Hash32, JobId, ModelId
+from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, JobId, ModelId
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
 from fabstir.domain.terms import ProofPolicy, Terms
 from fabstir.protocol.signing import Market, job_id, keccak
@@ -27,8 +32,8 @@ from tests.contracts.evm import CHAIN_ID, DEPLOYER, CallReverted, Evm
 ADDRESSES = st.binary(min_size=20, max_size=20).map(Address)
 WORDS = st.binary(min_size=32, max_size=32)
 TERMS = st.builds(
-    AbiTerms, ADDRESSES, ADDRESSES, ADDRESSES, ADDRESSES, st.integers(0, 2**96 - 1), st.integers(0, 2**40 - 1),
-    st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.integers(0, 1), WORDS, WORDS,
+    AbiTerms, ADDRESSES, ADDRESSES, ADDRESSES, ADDRESSES, ADDRESSES, st.integers(0, 2**96 - 1), st.integers(0, 2**96 - 1),
+    st.integers(0, 2**40 - 1), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.integers(0, 1), WORDS, WORDS,
 )  # fmt: skip
 
 
@@ -40,9 +45,16 @@ def evm() -> Evm:
 
 @pytest.fixture(scope="module")
 def market(evm: Evm) -> Address:
-    """A market without proofs."""
+    """A market without proofs and stakes."""
     proofs = evm.deploy(ProofSystem.deploy_data(DEPLOYER))
-    return evm.deploy(JobMarketplace.deploy_data(Address(b"\x01" * 20), proofs))
+    return evm.deploy(
+        JobMarketplace.deploy_data(Address(b"\x01" * 20), proofs, stakes_of(evm, evm.deploy(TestUSDC.deploy_data())))
+    )
+
+
+def stakes_of(evm: Evm, usdc: Address) -> Address:
+    """A stake contract: 100 to be listed."""
+    return evm.deploy(HostStake.deploy_data(DEPLOYER, usdc, Address(b"\x01" * 20), 100, 10, 5))
 
 
 @given(terms=TERMS)
@@ -51,9 +63,9 @@ def test_terms_hash_as_in_the_contract(evm: Evm, market: Address, terms: AbiTerm
     ours = job_id(
         Terms(
             renter=terms.renter, signer=terms.signer, host=terms.host, token=terms.token,
-            price=PricePerMTok(terms.price_per_m_tok), expires_at=terms.expires_at, challenge=terms.challenge,
-            exposure=Tokens(terms.exposure), policy=ProofPolicy(terms.policy), model_id=ModelId(terms.model_id),
-            salt=Hash32(terms.salt),
+            arbiter=terms.arbiter, price=PricePerMTok(terms.price_per_m_tok), bond=BaseUnits(terms.bond),
+            expires_at=terms.expires_at, challenge=terms.challenge, exposure=Tokens(terms.exposure),
+            policy=ProofPolicy(terms.policy), model_id=ModelId(terms.model_id), salt=Hash32(terms.salt),
         )
     )  # fmt: skip
     assert JobMarketplace.decode_id_of(evm.view(market, JobMarketplace.encode_id_of(terms))) == ours
@@ -77,20 +89,41 @@ def test_calldata_reads_back(terms: AbiTerms, deposit: int) -> None:
     assert JobMarketplace.OPEN.arguments(JobMarketplace.encode_open(terms, deposit)) == (terms, deposit)
 
 
+@given(
+    terms=TERMS,
+    records=st.lists(WORDS, max_size=5),
+    turns=st.lists(st.builds(Turn, st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), WORDS), max_size=3),
+    voucher=st.binary(max_size=65),
+)
+def test_openings_read_back(terms: AbiTerms, records: list[bytes], turns: list[Turn], voucher: bytes) -> None:
+    """The one struct with lists of words and of structs in it."""
+    opening = Opening(b"t" * 32, b"h" * 32, 9, 4, b"v" * 32, voucher, tuple(records), tuple(turns))
+    data = JobMarketplace.encode_answer_dispute(terms, opening)
+    assert JobMarketplace.ANSWER_DISPUTE.arguments(data) == (terms, opening)
+
+
 def test_pages_of_structs_decode(evm: Evm) -> None:
     """A registry's page comes back as named structs, lists and all."""
+    usdc = evm.deploy(TestUSDC.deploy_data())
+    stakes = stakes_of(evm, usdc)
     models = evm.deploy(ModelRegistry.deploy_data(DEPLOYER))
-    nodes = evm.deploy(NodeRegistry.deploy_data(models))
+    nodes = evm.deploy(NodeRegistry.deploy_data(models, stakes))
     proposed = evm.call(DEPLOYER, models, ModelRegistry.encode_propose("org/model", "q8.gguf", b"\x01" * 32))
     model = ModelRegistry.decode_propose(proposed)
     evm.call(DEPLOYER, models, ModelRegistry.encode_approve(model))
-    evm.call(DEPLOYER, nodes, NodeRegistry.encode_register("http://localhost:1", [model], [200_000]))
+    evm.call(DEPLOYER, usdc, TestUSDC.encode_mint(DEPLOYER, 100))
+    evm.call(DEPLOYER, usdc, TestUSDC.encode_approve(stakes, 100))
+    evm.call(DEPLOYER, stakes, HostStake.encode_announce(models))  # any contract opens the stakes
+    evm.call(DEPLOYER, stakes, HostStake.encode_stake(100))
+    offers = (Offer(model, ZERO_ADDRESS, 10**9), Offer(model, usdc, 200_000))
+    key = b"\x02" * 32
+    evm.call(DEPLOYER, nodes, NodeRegistry.encode_register("http://localhost:1", key, offers))
     page, cursor = NodeRegistry.decode_nodes_for_model(
         evm.view(nodes, NodeRegistry.encode_nodes_for_model(model, 0, 10))
     )
     assert cursor == 0
-    assert [(n.account, n.url, n.models, n.prices, n.active) for n in page] == [
-        (DEPLOYER, "http://localhost:1", (model,), (200_000,), True)
+    assert [(n.account, n.url, n.encryption_key, n.offers, n.active) for n in page] == [
+        (DEPLOYER, "http://localhost:1", key, offers, True)
     ]
     listed = ModelRegistry.decode_models(evm.view(models, ModelRegistry.encode_models(0, 10)))
     assert listed.ids == (model,) and listed.page[0].repository == "org/model" and listed.page[0].status == 2
@@ -98,8 +131,8 @@ def test_pages_of_structs_decode(evm: Evm) -> None:
 
 def test_events_decode_from_text_and_bytes() -> None:
     """A log of JSON-RPC (hexadecimal) and one of web3 (bytes) give the same event, with its struct inside."""
-    renter, signer, host, token = (Address(bytes([n]) * 20) for n in range(1, 5))
-    terms = AbiTerms(renter, signer, host, token, 7, 8, 900, 64, 1, b"m" * 32, b"s" * 32)
+    renter, signer, host, token, arbiter = (Address(bytes([n]) * 20) for n in range(1, 6))
+    terms = AbiTerms(renter, signer, host, token, arbiter, 7, 3, 8, 900, 64, 1, b"m" * 32, b"s" * 32)
     job = keccak(b"job")
     topics = [JobOpened.TOPIC, job, bytes(12) + terms.renter, bytes(12) + terms.host]
     data = JobMarketplace.encode_open(terms, 5)[4:]

@@ -10,10 +10,12 @@ from fabstir.chain.bindings import (
     Claim,
     EzklBindVerifier,
     Halo2BindVerifier,
+    HostStake,
     JobMarketplace,
     Proof,
     ProofSystem,
     SumNode,
+    TestUSDC,
 )
 from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, JobId, ModelId
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens, cost
@@ -29,6 +31,7 @@ from tests.contracts.market import abi_terms
 
 RENTER, SIGNER, HOST = (SigningKey(bytes([n]) * 32) for n in (1, 5, 7))
 HEAD = keccak(b"head")
+TREASURY = Address(b"\x7e" * 20)
 SIZES = (256, 256, 40)
 
 
@@ -42,7 +45,9 @@ class ProvingMarket:
         halo2 = self.evm.deploy(Halo2BindVerifier.deploy_data())
         adapter = self.evm.deploy(EzklBindVerifier.deploy_data(halo2))
         self.evm.call(DEPLOYER, proofs, ProofSystem.encode_register(prover.circuit_id, adapter))
-        self.address = self.evm.deploy(JobMarketplace.deploy_data(Address(b"\x7e" * 20), proofs))
+        usdc = self.evm.deploy(TestUSDC.deploy_data())
+        stakes = self.evm.deploy(HostStake.deploy_data(DEPLOYER, usdc, TREASURY, 100, 10, 5))
+        self.address = self.evm.deploy(JobMarketplace.deploy_data(TREASURY, proofs, stakes))
         self.market = Market(31337, self.address)
         self.evm.fund(RENTER.address, 10**18)
         self.records = [tuple(keccak(b"%d/%d" % (n, i)) for i in range(size)) for n, size in enumerate(SIZES)]
