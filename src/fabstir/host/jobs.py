@@ -22,6 +22,7 @@ from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.domain.terms import Terms
 from fabstir.ports.journal import Journal
 from fabstir.protocol.host_log import (
+    DepositRaised,
     HostEvent,
     HostLedger,
     JobAdmitted,
@@ -114,9 +115,9 @@ class JobBook:
             await self._append(ledger.job, (admitted,))
             self._keep(ledger)
             return ledger
-        if known.deposit != admitted.deposit:
+        if known.deposit < admitted.deposit:
             async with self.exclusive(known):
-                await self.record(known, admitted)
+                await self.record(known, DepositRaised(admitted.deposit))
         return known
 
     @contextlib.asynccontextmanager

@@ -92,7 +92,7 @@ class HostNode:
         await self._start_parts()
         settings, info = self.settings, self._engine.info
         offer = settings.offer(self._key.address, self._chain.info, info.name, info.context_size)
-        services = Services(self._engine, self.book, self._clock, self.metrics)
+        services = Services(self._engine, self._chain, self.book, self._clock, self.metrics)
         admission = Admission(self._chain, offer, self._clock)
         reception = Reception(admission, services, settings, self._core, self._request_settlement)
         self._running = _Running(offer, reception, self._make_registration())

@@ -18,6 +18,7 @@ from collections.abc import AsyncGenerator, Callable
 from enum import Enum
 from typing import Final, NamedTuple, cast
 
+import msgspec
 import structlog
 
 from fabstir.domain.errors import FabstirError, Interrupted, error
@@ -27,6 +28,7 @@ from fabstir.host.jobs import JobBook
 from fabstir.host.link import Link
 from fabstir.host.telemetry import SessionTelemetry
 from fabstir.ops.metrics import Metrics
+from fabstir.ports.chain import MarketChain
 from fabstir.ports.clock import Clock
 from fabstir.ports.engine import Engine, GenerationEnd, TokenBatch
 from fabstir.protocol.effects import (
@@ -40,6 +42,7 @@ from fabstir.protocol.effects import (
 )
 from fabstir.protocol.host_session import (
     ChainClosing,
+    DepositSeen,
     EngineBatch,
     EngineFailed,
     EngineFinished,
@@ -48,7 +51,17 @@ from fabstir.protocol.host_session import (
     RenterLost,
     SessionState,
 )
-from fabstir.protocol.messages import Error, FromHost, Notice, Prompt, ReceiptAck, SessionInit, SessionResume
+from fabstir.protocol.messages import (
+    DepositChanged,
+    Error,
+    FromHost,
+    FromRenter,
+    Notice,
+    Prompt,
+    ReceiptAck,
+    SessionInit,
+    SessionResume,
+)
 
 INBOX_CAPACITY: Final = 64
 """Messages of the renter and batches of the engine that wait for the core. Who brings more waits: the socket unread, the engine stalled."""
@@ -58,10 +71,15 @@ MAX_FAULTS: Final = 64
 log = structlog.get_logger()
 
 
+DEPOSIT_PAUSES: Final = (0.0, 0.25, 0.5, 1.0, 2.0)
+"""Between looks at the chain after `deposit_changed`: our RPC endpoint may be behind the renter's."""
+
+
 class Services(NamedTuple):
     """What every session of a node shares."""
 
     engine: Engine
+    chain: MarketChain
     book: JobBook
     clock: Clock
     metrics: Metrics
@@ -74,7 +92,13 @@ class _Signal(Enum):
     DRAIN = "finish the answer, then leave"
 
 
-_Item = HostInput | FabstirError | _Signal
+class _Trouble(msgspec.Struct, frozen=True):
+    """Something of ours failed that the renter waits for; no fault of its own."""
+
+    fault: FabstirError
+
+
+_Item = HostInput | FromRenter | FabstirError | _Signal | _Trouble
 
 
 class SessionActor:
@@ -97,6 +121,7 @@ class SessionActor:
         self.core: Final = core
         self.link: Final = link
         self._engine = services.engine
+        self._chain = services.chain
         self._book = services.book
         self._clock = services.clock
         self._telemetry = SessionTelemetry(services.metrics, services.clock.monotonic)
@@ -109,6 +134,8 @@ class SessionActor:
         self._pump: asyncio.Task[None] | None = None
         self._turn = 0
         """Which generation the pump carries."""
+        self._looking: asyncio.Task[None] | None = None
+        """Asks the chain for the deposit."""
         self._alarm: asyncio.Task[None] | None = None
         self._alarm_at: float | None = None
         self._draining = False
@@ -135,7 +162,7 @@ class SessionActor:
                     await self._send(Error.of(fault, hello.session_id))
                     await self.link.close(fault.code)
                 finally:
-                    for task in (self._reader, self._pump, self._alarm):
+                    for task in (self._reader, self._pump, self._alarm, self._looking):
                         if task is not None:
                             task.cancel()
         finally:
@@ -177,10 +204,14 @@ class SessionActor:
             effects = self._reattach(item)
         elif isinstance(item, FabstirError):
             effects = self._count_fault(item)
+        elif isinstance(item, _Trouble):
+            effects = [Send(Error.of(item.fault))]
         elif isinstance(item, _Signal):
             effects = self._signalled(item)
         elif isinstance(item, Prompt):
             effects = self._prompt(item)
+        elif isinstance(item, DepositChanged):
+            effects = self._look_at_deposit()
         elif isinstance(item, ReceiptAck):
             before = self.core.ledger.acknowledged
             effects = self.core.receive(item, self._now())
@@ -209,6 +240,25 @@ class SessionActor:
         if self.core.state is SessionState.READY:
             self._telemetry.prompted()
         return self.core.receive(item, self._now())
+
+    def _look_at_deposit(self) -> list[HostEffect]:
+        """The stream goes on meanwhile. One look at a time: a renter that asks again is answered by the one under way."""
+        if self._looking is None or self._looking.done():
+            self._looking = self._tasks.create_task(self._find_deposit())
+        return []
+
+    async def _find_deposit(self) -> None:
+        found = known = self.core.ledger.deposit
+        try:
+            for pause in DEPOSIT_PAUSES:
+                await self._clock.sleep(pause)
+                found = (await self._chain.job(self.core.ledger.job)).deposit
+                if found > known:
+                    break
+        except FabstirError as fault:
+            await self._inbox.put(_Trouble(fault))
+        else:
+            await self._inbox.put(DepositSeen(max(found, known)))
 
     def _count_fault(self, fault: FabstirError) -> list[HostEffect]:
         self._faults += 1

@@ -7,6 +7,7 @@ from enum import Enum
 import msgspec
 
 from fabstir.domain.errors import FabstirError
+from fabstir.domain.money import BaseUnits
 from fabstir.protocol.generation import GenerationEnd, TokenBatch
 from fabstir.protocol.messages import Cancel, Ping, Prompt, ReceiptAck, SessionEnd, SessionInit, SessionResume
 
@@ -71,6 +72,12 @@ class ChainClosing(msgspec.Struct, frozen=True):
     code: str = "job_closed"
 
 
+class DepositSeen(msgspec.Struct, frozen=True):
+    """The chain was asked what the job's deposit is now."""
+
+    deposit: BaseUnits
+
+
 HostInput = (
     SessionInit
     | SessionResume
@@ -84,4 +91,5 @@ HostInput = (
     | EngineFailed
     | RenterLost
     | ChainClosing
+    | DepositSeen
 )

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import Hash32, SessionId, to_hex
-from fabstir.domain.money import Tokens
+from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.protocol.answer import Answer
 from fabstir.protocol.conversation import Conversation
 from fabstir.protocol.effects import (
@@ -29,6 +29,7 @@ from fabstir.protocol.effects import (
 from fabstir.protocol.generation import GenerationRequest, TokenBatch
 from fabstir.protocol.host_inputs import (
     ChainClosing,
+    DepositSeen,
     EngineBatch,
     EngineFailed,
     EngineFinished,
@@ -37,12 +38,22 @@ from fabstir.protocol.host_inputs import (
     RenterLost,
     SessionState,
 )
-from fabstir.protocol.host_log import HostEvent, HostLedger, SessionFinished, TurnEnded, TurnStarted, session_tag
+from fabstir.protocol.host_log import (
+    DepositRaised,
+    HostEvent,
+    HostLedger,
+    SessionFinished,
+    TurnEnded,
+    TurnStarted,
+    session_tag,
+)
 from fabstir.protocol.messages import (
     PROTOCOL_VERSION,
     Cancel,
     Error,
     FromHost,
+    PaymentReceived,
+    PaymentRequired,
     Ping,
     Pong,
     Prompt,
@@ -63,6 +74,7 @@ from fabstir.protocol.transcript import request_hash
 __all__ = [
     "TRANSITIONS",
     "ChainClosing",
+    "DepositSeen",
     "EngineBatch",
     "EngineFailed",
     "EngineFinished",
@@ -73,7 +85,9 @@ __all__ = [
     "SessionState",
 ]
 
-CAPABILITIES: Final = ("stream", "resume", "prefix", "cancel", "receipts")
+CAPABILITIES: Final = ("stream", "resume", "prefix", "cancel", "receipts", "top_up")
+ANNOUNCE_AHEAD: Final = 4
+"""`payment_required` is sent where the deposit pays for fewer than so many W of tokens: time for a top-up to be mined."""
 
 
 class HostSession:
@@ -94,6 +108,8 @@ class HostSession:
         self._turns = 0
         self._meter = Meter(ledger, key)
         self._blocked_until: float | None = None
+        self._announced_at = BaseUnits(0)
+        """The deposit for which `payment_required` was sent."""
         self._out: list[HostEffect] = []
 
     # -- the four verbs ------------------------------------------------------------------------------------------------
@@ -211,6 +227,7 @@ class HostSession:
             stop=item.stop,
         )
         self._out.append(RunGeneration(generation, self._turns))
+        self._announce_payment()
 
     def _engine_batch(self, item: EngineBatch, now: float) -> None:
         answer = self._running()
@@ -251,6 +268,7 @@ class HostSession:
 
     def _serve(self, answer: Answer, batch: TokenBatch) -> None:
         first = self._meter.serve(self._salt, batch.records)
+        self._announce_payment()
         self._send(
             StreamChunk(
                 session_id=self._session,
@@ -344,6 +362,30 @@ class HostSession:
         self._out.append(Store(self._meter.accept(item)))
         if self._answer is not None:
             self._pump(now)
+
+    def _announce_payment(self) -> None:
+        """Once for each deposit, before it is used up."""
+        ledger = self.ledger
+        if self._announced_at == ledger.deposit or self._meter.left > ANNOUNCE_AHEAD * ledger.terms.exposure:
+            return
+        self._announced_at = ledger.deposit
+        self._send(
+            PaymentRequired(
+                session_id=self._session,
+                tokens_served=self.served,
+                tokens_affordable=ledger.affordable,
+                deposit=str(ledger.deposit),
+            )
+        )
+
+    def _deposit_seen(self, item: DepositSeen, now: float) -> None:
+        """What was paid counts from the next prompt on: the running answer was asked for within the old deposit."""
+        ledger = self.ledger
+        if item.deposit > ledger.deposit:
+            self._store(DepositRaised(item.deposit))
+        self._send(
+            PaymentReceived(session_id=self._session, tokens_affordable=ledger.affordable, deposit=str(ledger.deposit))
+        )
 
     # -- endings -----------------------------------------------------------------------------------------------------------
 
@@ -442,5 +484,7 @@ TRANSITIONS: Final[dict[tuple[SessionState, type], _Handler]] = {
     **{(s, RenterLost): _H._ignore for s in (_S.DETACHED, _S.FINISHED)},
     **{(s, ChainClosing): _H._chain_closing for s in (_S.DETACHED, *_ATTACHED)},
     (_S.FINISHED, ChainClosing): _H._ignore,
+    **{(s, DepositSeen): _H._deposit_seen for s in _ATTACHED},
+    **{(s, DepositSeen): _H._ignore for s in (_S.DETACHED, _S.FINISHED)},
 }
 """(state, input) -> handler. What is not in here is refused with `message_out_of_order`; tests walk every pair."""

@@ -168,6 +168,12 @@ class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag="cancel"):
     message_index: Count
 
 
+class DepositChanged(msgspec.Struct, frozen=True, kw_only=True, tag="deposit_changed"):
+    """The job was topped up on chain: look there. Answered by `payment_received`, or by `error`."""
+
+    session_id: Session
+
+
 class Ping(msgspec.Struct, frozen=True, kw_only=True, tag="ping"):
     """Answered by `pong` with the same id."""
 
@@ -279,6 +285,24 @@ class Error(msgspec.Struct, frozen=True, kw_only=True, tag="error"):
         )
 
 
+class PaymentRequired(msgspec.Struct, frozen=True, kw_only=True, tag="payment_required"):
+    """The deposit will soon pay for no further token: top the job up (`topUp`), then send `deposit_changed`. Sent once for each deposit."""
+
+    session_id: Session
+    tokens_served: Count
+    tokens_affordable: Count
+    """What the deposit pays for, from the start of the job."""
+    deposit: Decimal
+
+
+class PaymentReceived(msgspec.Struct, frozen=True, kw_only=True, tag="payment_received"):
+    """The deposit as the host sees it on chain now."""
+
+    session_id: Session
+    tokens_affordable: Count
+    deposit: Decimal
+
+
 class Pong(msgspec.Struct, frozen=True, kw_only=True, tag="pong"):
     """Answer to `ping`."""
 
@@ -293,8 +317,19 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, tag="notice"):
     session_id: str | None = None
 
 
-FromRenter = SessionInit | SessionResume | Prompt | ReceiptAck | Cancel | SessionEnd | Ping
-FromHost = SessionReady | StreamChunk | Receipt | Response | SessionEnd | Error | Pong | Notice
+FromRenter = SessionInit | SessionResume | Prompt | ReceiptAck | Cancel | DepositChanged | SessionEnd | Ping
+FromHost = (
+    SessionReady
+    | StreamChunk
+    | Receipt
+    | Response
+    | PaymentRequired
+    | PaymentReceived
+    | SessionEnd
+    | Error
+    | Pong
+    | Notice
+)
 
 encode: Final = msgspec.json.Encoder().encode
 """A message as JSON bytes."""
@@ -311,10 +346,21 @@ class _Tag(msgspec.Struct):
 
 _tag: Final = msgspec.json.Decoder(_Tag)
 RENTER_TYPES: Final = frozenset(
-    ("session_init", "session_resume", "prompt", "receipt_ack", "cancel", "session_end", "ping")
+    ("session_init", "session_resume", "prompt", "receipt_ack", "cancel", "deposit_changed", "session_end", "ping")
 )
 HOST_TYPES: Final = frozenset(
-    ("session_ready", "stream_chunk", "receipt", "response", "session_end", "error", "pong", "notice")
+    (
+        "session_ready",
+        "stream_chunk",
+        "receipt",
+        "response",
+        "payment_required",
+        "payment_received",
+        "session_end",
+        "error",
+        "pong",
+        "notice",
+    )
 )
 
 

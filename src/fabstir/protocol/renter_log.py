@@ -35,6 +35,21 @@ class JobOpened(msgspec.Struct, frozen=True, tag="job_opened"):
     at: float
 
 
+class TopUpPlanned(msgspec.Struct, frozen=True, tag="top_up_planned"):
+    """Intent: `amount` is about to be added to the deposit."""
+
+    amount: BaseUnits
+    at: float
+
+
+class ToppedUp(msgspec.Struct, frozen=True, tag="topped_up"):
+    """Seen on chain: the deposit now. Also where a top-up failed: then it is what it was."""
+
+    deposit: BaseUnits
+    gas_used: int
+    at: float
+
+
 class VoucherSigned(msgspec.Struct, frozen=True, tag="voucher_signed"):
     """Written before it is sent."""
 
@@ -68,7 +83,7 @@ class JobSettled(msgspec.Struct, frozen=True, tag="job_settled"):
     at: float
 
 
-RenterEvent = JobPlanned | JobOpened | VoucherSigned | TurnSeen | HostReleased | JobSettled
+RenterEvent = JobPlanned | JobOpened | TopUpPlanned | ToppedUp | VoucherSigned | TurnSeen | HostReleased | JobSettled
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final[msgspec.msgpack.Decoder[RenterEvent]] = msgspec.msgpack.Decoder(RenterEvent)
 
@@ -91,7 +106,9 @@ class RenterLedger:
         self.terms: Final[Terms] = planned.terms
         self.market: Final[Market] = planned.market
         self.job: Final[JobId] = job_id(planned.terms)
-        self.deposit: Final = planned.deposit
+        self.deposit = planned.deposit
+        self.topping_up: TopUpPlanned | None = None
+        """A top-up of which it is not known whether it was mined."""
         self.start: Final = job_head(planned.market, planned.terms)
         self.opened = False
         self.voucher: VoucherSigned | None = None
@@ -132,6 +149,10 @@ class RenterLedger:
         match event:
             case JobOpened():
                 self.opened = True
+            case TopUpPlanned():
+                self.topping_up = event
+            case ToppedUp():
+                self.topping_up, self.deposit = None, event.deposit
             case VoucherSigned():
                 self.voucher = event
             case HostReleased():

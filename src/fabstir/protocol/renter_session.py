@@ -15,14 +15,18 @@ import msgspec
 
 from fabstir.domain.errors import CATALOGUE, FabstirError, error
 from fabstir.domain.ids import Hash32, SessionId, from_hex, to_hex
-from fabstir.domain.money import Tokens
+from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.protocol.messages import (
     PROTOCOL_VERSION,
     Cancel,
     ChatMessage,
+    DepositChanged,
     Error,
+    FromHost,
     FromRenter,
     Notice,
+    PaymentReceived,
+    PaymentRequired,
     Pong,
     Prompt,
     Receipt,
@@ -95,13 +99,17 @@ class Finish(msgspec.Struct, frozen=True):
     """End the session and let the host settle."""
 
 
+class TellDeposit(msgspec.Struct, frozen=True):
+    """The job was topped up: let the host look."""
+
+
 class HostLost(msgspec.Struct, frozen=True):
     """The connection is gone."""
 
     detail: str = ""
 
 
-RenterCommand = Connect | Ask | StopAnswer | Finish | HostLost
+RenterCommand = Connect | Ask | StopAnswer | Finish | TellDeposit | HostLost
 
 # -- effects (out) ------------------------------------------------------------------------------------------------------------
 
@@ -155,6 +163,18 @@ class SessionClosed(msgspec.Struct, frozen=True):
     end: SessionEnd
 
 
+class PaymentDue(msgspec.Struct, frozen=True):
+    """The deposit will soon be used up."""
+
+    tokens_left: int
+
+
+class PaymentSeen(msgspec.Struct, frozen=True):
+    """The host knows of this deposit."""
+
+    deposit: BaseUnits
+
+
 class ShowNotice(msgspec.Struct, frozen=True):
     """For people."""
 
@@ -170,9 +190,11 @@ RenterEffect = (
     | AnswerBroken
     | LeaveHost
     | SessionClosed
+    | PaymentDue
+    | PaymentSeen
     | ShowNotice
 )
-RenterInput = RenterCommand | SessionReady | StreamChunk | Receipt | Response | SessionEnd | Error | Pong | Notice
+RenterInput = RenterCommand | FromHost
 
 
 class RenterSession:
@@ -273,6 +295,9 @@ class RenterSession:
 
     def _stop_answer(self, item: RenterInput) -> None:
         self._out.append(SendHost(Cancel(session_id=self._session, message_index=self._asked().message_index)))
+
+    def _tell_deposit(self, item: RenterInput) -> None:
+        self._out.append(SendHost(DepositChanged(session_id=self._session)))
 
     def _finish(self, item: RenterInput) -> None:
         self.state = RenterState.ENDING
@@ -383,6 +408,12 @@ class RenterSession:
         self.state = RenterState.ENDED
         self._out.append(SessionClosed(item))
 
+    def _payment_required(self, item: PaymentRequired) -> None:
+        self._out.append(PaymentDue(max(0, item.tokens_affordable - self.received)))
+
+    def _payment_received(self, item: PaymentReceived) -> None:
+        self._out.append(PaymentSeen(amount_of(item.deposit)))
+
     def _notice(self, item: Notice) -> None:
         self._out.append(ShowNotice(item))
 
@@ -431,6 +462,9 @@ TRANSITIONS: Final[dict[tuple[RenterState, type], _Handler]] = {
     (_S.RECEIVING, StopAnswer): _R._stop_answer,
     (_S.READY, StopAnswer): _R._ignore,
     (_S.READY, Finish): _R._finish,
+    **{(s, TellDeposit): _R._tell_deposit for s in (_S.READY, _S.RECEIVING)},
+    **{(s, PaymentRequired): _R._payment_required for s in (_S.READY, _S.RECEIVING)},
+    **{(s, PaymentReceived): _R._payment_received for s in (_S.READY, _S.RECEIVING)},
     **{(s, HostLost): _R._lost for s in _LIVE},
     **{(s, HostLost): _R._ignore for s in (_S.OFFLINE, _S.ENDED)},
     (_S.OPENING, SessionReady): _R._session_ready,
@@ -445,8 +479,8 @@ TRANSITIONS: Final[dict[tuple[RenterState, type], _Handler]] = {
     **{
         (s, kind): _R._ignore
         for s in (_S.OFFLINE, _S.ENDED)
-        for kind in (StreamChunk, Receipt, Response, Error, SessionEnd, Notice)
+        for kind in (StreamChunk, Receipt, Response, PaymentRequired, PaymentReceived, Error, SessionEnd, Notice)
     },
-    **{(_S.ENDING, kind): _R._ignore for kind in (StreamChunk, Receipt, Response)},
+    **{(_S.ENDING, kind): _R._ignore for kind in (StreamChunk, Receipt, Response, PaymentRequired, PaymentReceived)},
 }
 """(state, input) -> handler. Anything else from the host is a protocol error: the host is left and nothing is signed."""

@@ -7,6 +7,7 @@ What an answer is, is the business of `session`.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 import msgspec
@@ -72,6 +73,8 @@ class Access:
         self._model = model
         self._purse = purse
         self._session = session
+        self._paying: asyncio.Task[bool] | None = None
+        """Tops up the job at hand."""
         self._again: RenterJob | None = None
         """Its connection broke; it is tried once more."""
         self.link: Link | None = None
@@ -101,6 +104,26 @@ class Access:
         """The host at hand delivered an answer to the end."""
         if self.link is not None:
             self._parts.directory.worked(self.link.job.host)
+
+    def prepare_payment(self) -> None:
+        """The host at hand asked for more: pay while its answer streams on."""
+        link = self.link
+        if link is not None and link.payment_due is not None and self._paying is None:
+            self._paying = asyncio.ensure_future(self._parts.jobs.top_up(link.job))
+
+    async def replenish(self) -> bool:
+        """Finish what `prepare_payment` began and tell the host; False where the deposit stays as it is."""
+        link, paying, self._paying = self.link, self._paying, None
+        if link is None or paying is None:
+            return False
+        try:
+            if not await paying or not link.usable:
+                return False
+            await link.tell_deposit()
+        except FabstirError as fault:
+            log.info("top_up_failed", host_address=link.job.host, job_id=link.job.id, code=fault.code)
+            return False
+        return True
 
     async def retire(self) -> None:
         """End the job at hand: its deposit is used up. The next question goes to a new one."""
@@ -254,6 +277,7 @@ class Access:
 
     async def release(self) -> None:
         """Tell every host that the session is over, so that it settles and the rest of the deposit comes back."""
+        await self.replenish()
         link, self.link, self._again = self.link, None, None
         if link is not None:
             await self._end(link)

@@ -20,16 +20,18 @@ from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, JobId, ModelId, to
 from fabstir.domain.money import BaseUnits
 from fabstir.domain.terms import Terms
 from fabstir.market.choice import Ranked
-from fabstir.ports.chain import ClaimArgs, MarketChain
+from fabstir.ports.chain import ClaimArgs, MarketChain, TxResult
 from fabstir.ports.clock import Clock
 from fabstir.ports.journal import Journal
-from fabstir.protocol.authorization import authorization_digest
+from fabstir.protocol.authorization import authorization_digest, top_up_nonce
 from fabstir.protocol.renter_log import (
     JobOpened,
     JobPlanned,
     JobSettled,
     RenterEvent,
     RenterLedger,
+    ToppedUp,
+    TopUpPlanned,
     decode_event,
     encode_event,
 )
@@ -135,7 +137,7 @@ class Jobs:
         for stream in await self._journal.streams():
             if stream.startswith(STREAM_PREFIX) and (job := await self._read(stream)) is not None:
                 self._jobs.setdefault(job.id, job)
-        for job in [job for job in self.unsettled if not job.ledger.opened]:
+        for job in [job for job in self.unsettled if not job.ledger.opened or job.ledger.topping_up]:
             await self.settle(job)
 
     async def record(self, job: RenterJob, *events: RenterEvent) -> None:
@@ -233,7 +235,7 @@ class Jobs:
         async with self._paying:
             if self._wallet is not None and self._settings.authorize:
                 until = int(await self._chain.timestamp()) + AUTHORIZATION_SECONDS
-                signature = self._wallet.sign(self._authorization(job, until))
+                signature = self._wallet.sign(self._authorization(job, deposit, until, Hash32(job.id)))
                 result = await self._chain.open_with_authorization(f"open:{name}", terms, deposit, until, signature)
             else:
                 if terms.token != ZERO_ADDRESS:
@@ -242,11 +244,43 @@ class Jobs:
         await self.record(job, JobOpened(result.gas_used, self._clock.now()))
         log.info("job_opened", job_id=job.id, host_address=job.host, deposit=deposit, gas_used=result.gas_used)
 
-    def _authorization(self, job: RenterJob, until: int) -> Hash32:
+    def _authorization(self, job: RenterJob, amount: BaseUnits, until: int, nonce: Hash32) -> Hash32:
         terms, market = job.ledger.terms, job.ledger.market
-        return authorization_digest(
-            market.chain_id, terms.token, terms.renter, market.address, job.ledger.deposit, until, Hash32(job.id)
-        )
+        return authorization_digest(market.chain_id, terms.token, terms.renter, market.address, amount, until, nonce)
+
+    async def top_up(self, job: RenterJob) -> bool:
+        """Deposit as much again, as far as the purse goes; False where there is nothing left for it, or no time.
+
+        Raises ChainFault, LocalFault (`journal_failed`).
+        """
+        ledger, purse = job.ledger, job.purse
+        in_time = ledger.terms.expires_at > self._clock.now() + self._settings.challenge
+        if purse is None or not self._settings.top_up or not in_time or purse.left <= 0 or job.spoiled:
+            return False
+        before, amount = ledger.deposit, purse.deposit_for(BaseUnits(1))
+        purse.take(job.id, BaseUnits(before + amount))
+        try:
+            await self.record(job, TopUpPlanned(amount, self._clock.now()))
+            result = await self._pay_more(job, before, amount)
+        except FabstirError as fault:
+            if fault.code in _SURELY_NOT_OPENED:
+                purse.take(job.id, before)
+                await self.record(job, ToppedUp(before, 0, self._clock.now()))
+            raise
+        await self.record(job, ToppedUp(BaseUnits(before + amount), result.gas_used, self._clock.now()))
+        log.info("job_topped_up", job_id=job.id, deposit=ledger.deposit, gas_used=result.gas_used)
+        return True
+
+    async def _pay_more(self, job: RenterJob, before: BaseUnits, amount: BaseUnits) -> TxResult:
+        terms, name = job.ledger.terms, f"{to_hex(job.id)}:{before}"
+        async with self._paying:
+            if self._wallet is not None and self._settings.authorize:
+                until = int(await self._chain.timestamp()) + AUTHORIZATION_SECONDS
+                signature = self._wallet.sign(self._authorization(job, amount, until, top_up_nonce(job.id, before)))
+                return await self._chain.top_up_with_authorization(f"topup:{name}", terms, amount, until, signature)
+            if terms.token != ZERO_ADDRESS:
+                await self._chain.approve(f"approve:{name}", terms.token, amount)
+            return await self._chain.top_up(f"topup:{name}", terms, amount)
 
     # -- settling ----------------------------------------------------------------------------------------------------------
 
@@ -263,6 +297,8 @@ class Jobs:
         state, now = await self._chain.job(job.id), await self._chain.timestamp()
         if state.is_open and not ledger.opened:
             await self.record(job, JobOpened(0, self._clock.now()))
+        if ledger.topping_up and state.deposit:
+            await self.record(job, ToppedUp(state.deposit, 0, self._clock.now()))
         if reclaim and (step := reclaim_step(ledger, state, now)) is not Step.WAIT:
             await self._take_step(job, step)
             state = await self._chain.job(job.id)

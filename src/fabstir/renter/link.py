@@ -36,6 +36,8 @@ from fabstir.protocol.renter_session import (
     Finish,
     HostLost,
     LeaveHost,
+    PaymentDue,
+    PaymentSeen,
     RenterEffect,
     RenterInput,
     RenterState,
@@ -45,6 +47,7 @@ from fabstir.protocol.renter_session import (
     ShowNotice,
     StopAnswer,
     StoreRenter,
+    TellDeposit,
 )
 from fabstir.renter.jobs import Jobs, RenterJob
 from fabstir.renter.settings import RenterSettings
@@ -78,6 +81,8 @@ class Link:
         self._owes_receipt = False
         self._acknowledged = -1
         """Tokens of the last voucher that was sent on this connection."""
+        self.payment_due: int | None = None
+        """Tokens that the deposit still paid for when the host asked for more; None where it did not ask since."""
         self.lost: FabstirError | None = None
         """Why the connection is gone."""
         self.left: FabstirError | None = None
@@ -128,6 +133,14 @@ class Link:
         while isinstance(event := await self.next(self._settings.greeting_patience), Deliver):
             take(event)
         return event
+
+    async def tell_deposit(self) -> None:
+        """The job was topped up: return once the host knows. Raises `deposit_exhausted` where it does not see it, or what it answered."""
+        await self._command(TellDeposit())
+        seen = (await self._expect(PaymentSeen)).deposit
+        if seen < self.job.ledger.deposit:
+            raise error("deposit_exhausted", f"the host sees {seen} base units, {self.job.ledger.deposit} are there")
+        self.payment_due = None
 
     async def finish(self) -> None:
         """End the session: acknowledge what is open, then let the host settle. Raises `host_unreachable`, or why it was
@@ -223,6 +236,8 @@ class Link:
                 case LeaveHost():
                     self.left = effect.fault
                     await self._transport.close(effect.fault.code)
+                case PaymentDue(tokens_left=left):
+                    self.payment_due = left
                 case ShowNotice():
                     pass
                 case _:

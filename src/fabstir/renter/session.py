@@ -139,6 +139,7 @@ class Session:
             link = await self._access.connect(self._conversation, turn.setbacks)
             await link.ask(turn.ask(link.job.host))
         event = await link.next()
+        self._access.prepare_payment()
         if type(event) is Deliver:
             return turn.deliver(event, self._clock.monotonic())
         turn.asked = False
@@ -151,8 +152,10 @@ class Session:
     async def _done(self, turn: Turn, response: Response) -> None:
         turn.counted(response.usage.prompt_tokens)
         self._access.worked()
+        replenished = await self._access.replenish()
         if response.finish_reason == "deposit":
-            await self._access.retire()
+            if not replenished:
+                await self._access.retire()
             if turn.left > 0 and self._purse.left > 0:
                 return
         self._finish(turn, response.finish_reason)

@@ -25,6 +25,8 @@ class RenterSettings(msgspec.Struct, frozen=True, kw_only=True):
     """At least; a host may ask for more."""
     lifetime: int = 86_400
     """From opening a job to its expiry."""
+    top_up: bool = True
+    """Top a job up where its deposit runs out in the middle of something, as far as the budget goes; else a new job is opened."""
     authorize: bool = False
     """Pay by a signed transfer (EIP-3009) instead of approve and open: one transaction instead of two. Needs the
     wallet's key.
