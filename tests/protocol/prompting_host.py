@@ -32,6 +32,8 @@ class HostProcess(Process):
     def __init__(self, world: Common, number: int) -> None:
         super().__init__(world, host_address(number))
         self.engine_works = True
+        self.skew = 0
+        """Seconds by which its clock is ahead of the chain."""
         self.settled: dict[bytes, list[bytes]] = {}
         """The logs of market jobs: durable, too."""
         self.begun: list[PromptId] = []
@@ -56,9 +58,14 @@ class HostProcess(Process):
             elif ledger.stage not in (Stage.SEEN, Stage.COMPLETED, Stage.SETTLING):
                 self.queue.won(prompt, ledger.terms)
 
+    @property
+    def now(self) -> float:
+        """The clock of this machine."""
+        return float(self.world.now + self.skew)
+
     def watch(self) -> None:
         """Tell the queue what the chain shows."""
-        board, now = self.world.board, float(self.world.now)
+        board, now = self.world.board, self.now
         for event in board.events[self.read :]:
             terms = self.world.terms[event.prompt]
             match event.name:
@@ -81,7 +88,7 @@ class HostProcess(Process):
                 self.watch()
             for prompt in list(self.ledgers):
                 self.act(prompt)
-            while isinstance(found := self.queue.next(float(self.world.now)), ClaimNow):
+            while isinstance(found := self.queue.next(self.now), ClaimNow):
                 self.take(found)
         except Crash:
             self.restart()
@@ -89,17 +96,17 @@ class HostProcess(Process):
     def take(self, found: ClaimNow) -> None:
         ledger = self.ledgers.get(found.prompt)
         if ledger is None:
-            seen = PromptSeen(found.terms, BOARD, MARKET, self.account, float(self.world.now))
+            seen = PromptSeen(found.terms, BOARD, MARKET, self.account, self.now)
             self.durable(lambda: self.journal.setdefault(found.prompt, []).append(prompt_log.encode_event(seen)))
             ledger = self.ledgers[found.prompt] = PromptLedger(seen)
         if ledger.stage is Stage.ENDED:
             self.queue.failed(found.prompt)
             return
         if isinstance(self.act(found.prompt, chosen=True), prompt_job.Rest):
-            self.queue.lost(found.prompt, self.world.board.status(found.prompt).until, float(self.world.now))
+            self.queue.lost(found.prompt, self.world.board.status(found.prompt).until, self.now)
 
     def plan(self, prompt: PromptId, chosen: bool = False) -> prompt_job.Action:
-        ledger, now = self.ledgers[prompt], float(self.world.now)
+        ledger, now = self.ledgers[prompt], self.now
         situation = PromptSituation(
             status=self.world.board.status(prompt),
             completion=self.world.board.completion(prompt),
@@ -118,17 +125,22 @@ class HostProcess(Process):
         self.ledgers[prompt].apply(event)
 
     def act(self, prompt: PromptId, chosen: bool = False) -> prompt_job.Action:
-        """One action, carried out."""
-        action = self.plan(prompt, chosen)
+        """One action after the other until there is none; the first one is returned."""
+        first = action = self.plan(prompt, chosen)
         with suppress(Pending):
-            self.note(prompt, action)
-            self.work(prompt, action)
-        return action
+            for _ in range(20):
+                self.note(prompt, action)
+                self.work(prompt, action)
+                action = self.plan(prompt)
+                if isinstance(action, prompt_job.Rest):
+                    return first
+            raise AssertionError(f"{action} again and again")
+        return first
 
     def note(self, prompt: PromptId, action: prompt_job.Action) -> None:
         """What the chain showed."""
         ledger, board, queue = self.ledgers[prompt], self.world.board, self.queue
-        terms, now = ledger.terms, float(self.world.now)
+        terms, now = ledger.terms, self.now
         match action:
             case prompt_job.NoteHeld():
                 self.store(prompt, prompt_log.ClaimHeld(action.price, action.until, now))
@@ -152,7 +164,7 @@ class HostProcess(Process):
 
     def work(self, prompt: PromptId, action: prompt_job.Action) -> None:
         """What is to be done."""
-        ledger, now = self.ledgers[prompt], float(self.world.now)
+        ledger, now = self.ledgers[prompt], self.now
         match action:
             case prompt_job.Rest():
                 self.finish_generation(prompt)
@@ -177,7 +189,7 @@ class HostProcess(Process):
                 self.store(prompt, prompt_log.HandedOver(now))
 
     def send_claim(self, prompt: PromptId, action: prompt_job.SendClaim) -> None:
-        ledger, board, now = self.ledgers[prompt], self.world.board, float(self.world.now)
+        ledger, board, now = self.ledgers[prompt], self.world.board, self.now
         if ledger.stage is Stage.SEEN:
             self.store(prompt, prompt_log.ClaimSent(action.attempt, now))
         self.world.claims.append((prompt, self.account, now))
@@ -215,12 +227,12 @@ class HostProcess(Process):
         sealed = self.memory.get(where)
         if sealed is not None:
             self.durable(lambda: self.world.contents.update({where: sealed}))
-        now = float(self.world.now)
+        now = self.now
         there = where in self.world.contents
         self.store(prompt, prompt_log.ResultStored(now) if there else prompt_log.ResultMissing(now))
 
     def send_complete(self, prompt: PromptId, action: prompt_job.SendComplete) -> None:
-        ledger, board, now = self.ledgers[prompt], self.world.board, float(self.world.now)
+        ledger, board, now = self.ledgers[prompt], self.world.board, self.now
         result = ledger.result
         assert result is not None
         if ledger.stage is Stage.STORED:
@@ -233,7 +245,7 @@ class HostProcess(Process):
                 self.store(prompt, prompt_log.ExecutionFailed(fault.name, now))
 
     def send_release(self, prompt: PromptId, action: prompt_job.SendRelease) -> None:
-        ledger, board, now = self.ledgers[prompt], self.world.board, float(self.world.now)
+        ledger, board, now = self.ledgers[prompt], self.world.board, self.now
         self.running.pop(prompt, None)
         try:
             self.transact(action.key, lambda: board.release(self.account, ledger.terms))

@@ -69,7 +69,7 @@ class PromptMachine(RuleBasedStateMachine):
         everybody = (self.world.renter, *self.world.processes)
         for _ in range(blocks):
             process = chance.choice(everybody)
-            match chance.randrange(8):
+            match chance.randrange(9):
                 case 0 | 1:
                     process.fuse, process.dies_after = chance.randint(1, 6), chance.random() < 0.5
                 case 2:
@@ -79,8 +79,10 @@ class PromptMachine(RuleBasedStateMachine):
                 case 4:
                     chance.choice(self.world.processes).engine_works = chance.random() < 0.8
                 case 5 if self.posted < 40:
-                    self.order(chance.choice([1, 20, 100, 200]), chance.choice([40, 120, 600]), chance.choice([30, 60]))
+                    self.order(chance.choice([2, 20, 100, 200]), chance.choice([40, 120, 600]), chance.choice([30, 60]))
                 case 6:
+                    chance.choice(self.world.processes).skew, self.orderly = chance.choice([0, 0, 3, 20]), False
+                case 7:
                     chance.choice(self.world.processes).down = chance.randint(0, 20)
             self.world.pass_time(chance.choice([2, 2, 2, 2, 12]), stride=2)
             self.nothing_is_sent_in_vain()
@@ -168,7 +170,7 @@ class PromptMachine(RuleBasedStateMachine):
         for process in (world.renter, *world.processes):
             process.fuse, process.late, process.down = -1, False, 0
         for host in world.processes:
-            host.engine_works = True
+            host.engine_works, host.skew = True, 0
         world.mine_late()
         world.pass_time(900, stride=10)
         assert world.ended(), [repr(ledger) for ledger in world.renter.ledgers.values()]

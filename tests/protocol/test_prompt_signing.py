@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak as reference_keccak
 from hypothesis import given
@@ -57,7 +59,7 @@ def test_a_golden_id() -> None:
 
 def test_every_field_counts() -> None:
     """Two prompts that differ in one field are two prompts."""
-    other = {
+    other: dict[str, Any] = {
         "renter": b"\x01" * 20,
         "signer": b"\x01" * 20,
         "token": b"\x01" * 20,

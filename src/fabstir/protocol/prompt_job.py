@@ -21,12 +21,14 @@ from fabstir.protocol.prompt_log import PromptLedger, Stage
 class PromptRules(msgspec.Struct, frozen=True, kw_only=True):
     """The margins."""
 
-    complete_margin: float = 20.0
+    complete_margin: float = 12.0
     """Seconds before a claim lapses in which no completion is sent any more: it could be mined too late."""
-    claim_margin: float = 5.0
+    claim_margin: float = 4.0
     """Seconds that a claim needs to be mined."""
     max_executions: int = 3
     """Generations that are begun before this host gives the job back."""
+    max_holds: int = 3
+    """Claims of one job that may run out or be given back; more would only cost gas."""
 
 
 class PromptSituation(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +36,7 @@ class PromptSituation(msgspec.Struct, frozen=True, kw_only=True):
 
     status: PromptStatus
     now: float
+    """Unix seconds: the later of this machine's clock and the newest block's time, so that nothing is believed held that is not."""
     needed: float
     """Seconds that the longest answer takes at the measured speed, safety included."""
     chosen: bool = False
@@ -270,6 +273,8 @@ def _not_held(ledger: PromptLedger, situation: PromptSituation, rules: PromptRul
         return SendClaim(_key("claim", ledger, ledger.attempt), ledger.attempt)
     if not in_time:
         return NoteExpired("deadline")
+    if ledger.holds >= rules.max_holds:
+        return NoteExpired("tried too often")
     if not situation.chosen or not status.free_for(ledger.seen.host, now):
         return Rest("queued")
     return SendClaim(_key("claim", ledger, ledger.attempt + 1), ledger.attempt + 1)

@@ -231,13 +231,20 @@ class PromptQueue:
         self._settle(prompt)
         self.posted(prompt, terms, now)
 
-    def done(self, prompt: PromptId) -> None:
-        """Completed: the slot is free, the money is still owed."""
+    def done(self, prompt: PromptId, price: BaseUnits) -> None:
+        """Completed: the slot is free, and `price` is owed."""
         self._working.discard(prompt)
+        self._owe(prompt, price)
 
     def paid(self, prompt: PromptId) -> None:
         """The market job is settled, for better or worse."""
         self._settle(prompt)
+
+    def over(self, prompt: PromptId) -> None:
+        """This host has nothing to do with it any more, and another had its answer or nobody."""
+        self._working.discard(prompt)
+        self._settle(prompt)
+        self.ended(prompt)
 
     # -- the parts -------------------------------------------------------------------------------------------------------------
 

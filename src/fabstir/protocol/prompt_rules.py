@@ -85,16 +85,17 @@ class QueueRules(msgspec.Struct, frozen=True, kw_only=True):
     min_value: BaseUnits = BaseUnits(1)
     safety: float = 1.25
     """An answer may take so many times as long as measured."""
-    overhead: float = 15.0
-    """Seconds for fetching, sealing, storing and two transactions."""
-    wait_weight: float = 1.0
-    urgency_weight: float = 1.0
+    overhead: float = 20.0
+    """Seconds for fetching, sealing, storing and two transactions; at least the margins of `prompt_job.PromptRules` together."""
+    urgency_weight: float = 0.5
+    """Seconds of earlier arrival for each second by which a job is due sooner."""
     patience: float = 3_600.0
     """Seconds: whatever is due later than this is equally patient."""
     value_weight: float = 60.0
     """Seconds that each doubling of the pay for a second of work counts as earlier arrival."""
-    reserved_head_start: float = 600.0
-    """Seconds that a job reserved for this host counts as earlier."""
+    reserved_head_start: float = 3_600.0
+    """Seconds that a job reserved for this host counts as earlier: more than urgency and pay together, so it comes before every
+    open job that arrived with it, and not before one that waited for an hour."""
     scatter: float = 5.0
     """Seconds by which each host ranks differently, so that equal hosts do not all want the same job."""
     spread: float = 1.5
@@ -106,7 +107,7 @@ class QueueRules(msgspec.Struct, frozen=True, kw_only=True):
     def overtaking_bound(self) -> float:
         """A job that arrives so many seconds after another never comes before it."""
         head_starts = self.reserved_head_start + self.scatter + self.value_weight * MAX_DOUBLINGS
-        return (head_starts + self.urgency_weight * self.patience) / self.wait_weight
+        return head_starts + self.urgency_weight * self.patience
 
 
 def offer_for(rules: QueueRules, terms: PromptTerms) -> ModelOffer | None:
@@ -156,12 +157,8 @@ def rank(rules: QueueRules, offer: ModelOffer, prompt: PromptId, terms: PromptTe
     wait = min(latest_start(rules, offer, terms) - seen_at, rules.patience)
     pay = cost(terms.max_tokens, offer.price) / work_seconds(offer, terms)
     doublings = min(log2(1 + pay), MAX_DOUBLINGS)
-    return (
-        rules.wait_weight * seen_at
-        + rules.urgency_weight * wait
-        - rules.value_weight * doublings
-        + rules.scatter * fraction(rules.host, prompt)
-    )
+    scatter = rules.scatter * fraction(rules.host, prompt)
+    return seen_at + rules.urgency_weight * wait - rules.value_weight * doublings + scatter
 
 
 def fraction(seed: bytes, prompt: bytes, attempt: int = 0) -> float:

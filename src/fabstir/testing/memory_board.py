@@ -125,7 +125,7 @@ class MemoryBoard:
             or not self.now < terms.deadline <= self.now + MAX_DURATION
             or terms.execute_seconds < MIN_EXECUTE_SECONDS
             or not MIN_CHALLENGE_SECONDS <= terms.challenge <= MAX_CHALLENGE_SECONDS
-            or terms.policy not in ProofPolicy
+            or terms.policy not in tuple(ProofPolicy)
             or not 0 < escrow_of(terms) <= MAX_ESCROW
         )
         if bad:
@@ -318,8 +318,8 @@ class MemoryBoard:
         terms: PromptTerms | None = None,
         host: Address = ZERO_ADDRESS,
         until: int = 0,
-        price: PricePerMTok = PricePerMTok(0),
-        amount: BaseUnits = BaseUnits(0),
+        price: int = 0,
+        amount: int = 0,
         completion: PromptCompletion | None = None,
     ) -> None:
         event = BoardEvent(
@@ -329,8 +329,8 @@ class MemoryBoard:
             terms=terms,
             host=host,
             until=until,
-            price=price,
-            amount=amount,
+            price=PricePerMTok(price),
+            amount=BaseUnits(amount),
             completion=completion,
         )
         self.events.append(event)
