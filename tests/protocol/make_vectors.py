@@ -141,6 +141,7 @@ FROM_RENTER: Final[list[dict[str, Any]]] = [
     {**PROMPT, "content": "Tell me a story.", "temperature": 0.8, "seed": 7, "prefix": "Once "},
     {"type": "receipt_ack", "session_id": "talk", "tokens": 96, "amount": "19", "transcript": HASH, "signature": SIGNATURE},
     {"type": "cancel", "session_id": "talk", "message_index": 1},
+    {"type": "deposit_changed", "session_id": "talk"},
     {
         "type": "session_end", "session_id": "talk", "reason": "renter", "tokens_served": 0, "tokens_acknowledged": 0,
         "close_signature": None,
@@ -174,6 +175,8 @@ FROM_HOST: Final[list[dict[str, Any]]] = [
         "retryable": False, "detail": "49 tokens served, 49 paid for", "next_step": "Open a new job or add to the deposit.",
         "session_id": "talk", "message_index": 1,
     },
+    {"type": "payment_required", "session_id": "talk", "tokens_served": 4800, "tokens_affordable": 5000, "deposit": "1000"},
+    {"type": "payment_received", "session_id": "talk", "tokens_affordable": 10000, "deposit": "2000"},
     {"type": "pong", "id": 7},
     {"type": "notice", "code": "draining", "message": "This host stops in 5 minutes.", "session_id": "talk"},
 ]  # fmt: skip

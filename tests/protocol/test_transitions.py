@@ -8,10 +8,12 @@ from typing import Any, get_args
 import pytest
 
 from fabstir.domain.errors import FabstirError, error
+from fabstir.domain.money import BaseUnits
 from fabstir.protocol import host_session, renter_session
 from fabstir.protocol.generation import GenerationEnd, TokenBatch
 from fabstir.protocol.host_inputs import (
     ChainClosing,
+    DepositSeen,
     EngineBatch,
     EngineFailed,
     EngineFinished,
@@ -23,6 +25,8 @@ from fabstir.protocol.messages import (
     Cancel,
     Error,
     Notice,
+    PaymentReceived,
+    PaymentRequired,
     Ping,
     Pong,
     Prompt,
@@ -47,6 +51,7 @@ from fabstir.protocol.renter_session import (
     RenterInput,
     RenterState,
     StopAnswer,
+    TellDeposit,
 )
 from fabstir.protocol.signing import keccak
 from tests.protocol.market import SESSION, World, named, opened, records, terms
@@ -102,6 +107,7 @@ EXPECTED_OF_HOST: dict[SessionState, dict[type, list[str]]] = {
         Ping: ["Pong"],
         RenterLost: [],
         ChainClosing: ["Store", "RequestSettlement"],
+        DepositSeen: [],
     },
     SessionState.READY: {
         **ENGINE,
@@ -112,6 +118,7 @@ EXPECTED_OF_HOST: dict[SessionState, dict[type, list[str]]] = {
         SessionEnd: END,
         RenterLost: ["RequestSettlement"],
         ChainClosing: ["job_closed", "Disconnect", "Store", "RequestSettlement"],
+        DepositSeen: ["Store", "PaymentReceived"],
     },
     SessionState.GENERATING: {
         Ping: ["Pong"],
@@ -124,6 +131,7 @@ EXPECTED_OF_HOST: dict[SessionState, dict[type, list[str]]] = {
         EngineFailed: ["Store", "Receipt", "engine_gone"],
         RenterLost: ["CancelGeneration", "Store", "RequestSettlement"],
         ChainClosing: ["job_closed", "Disconnect", "CancelGeneration", "Store", "Store", "RequestSettlement"],
+        DepositSeen: ["Store", "PaymentReceived"],
     },
     SessionState.BLOCKED: {
         Ping: ["Pong"],
@@ -136,8 +144,9 @@ EXPECTED_OF_HOST: dict[SessionState, dict[type, list[str]]] = {
         EngineFailed: ["Store", "engine_gone"],
         RenterLost: ["CancelGeneration", "Store", "RequestSettlement"],
         ChainClosing: ["job_closed", "Disconnect", "CancelGeneration", "Store", "Store", "RequestSettlement"],
+        DepositSeen: ["Store", "PaymentReceived"],
     },
-    SessionState.FINISHED: {**ENGINE, Ping: ["Pong"], RenterLost: [], ChainClosing: []},
+    SessionState.FINISHED: {**ENGINE, Ping: ["Pong"], RenterLost: [], ChainClosing: [], DepositSeen: []},
 }
 
 
@@ -162,6 +171,7 @@ def for_host(kind: type, world: World) -> HostInput:
         EngineFailed: lambda: EngineFailed(1, error("engine_gone")),
         RenterLost: RenterLost,
         ChainClosing: ChainClosing,
+        DepositSeen: lambda: DepositSeen(BaseUnits(world.host.ledger.deposit + 1)),
     }
     item: HostInput = sample[kind]()
     return item
@@ -236,7 +246,7 @@ RENTERS: dict[RenterState, Callable[[], World]] = {
     RenterState.ENDED: ended,
 }
 LATE: dict[type, list[str]] = {
-    kind: [] for kind in (StreamChunk, Receipt, Response, Error, SessionEnd, Notice, Pong, HostLost)
+    kind: [] for kind in (StreamChunk, Receipt, Response, PaymentRequired, PaymentReceived, Error, SessionEnd, Notice, Pong, HostLost)
 }
 TOLD: dict[type, list[str]] = {Pong: [], Notice: ["ShowNotice"]}
 EXPECTED_OF_RENTER: dict[RenterState, dict[type, list[str]]] = {
@@ -248,6 +258,9 @@ EXPECTED_OF_RENTER: dict[RenterState, dict[type, list[str]]] = {
         Ask: ["Prompt"],
         StopAnswer: [],
         Finish: ["SessionEnd"],
+        TellDeposit: ["DepositChanged"],
+        PaymentRequired: ["PaymentDue"],
+        PaymentReceived: ["PaymentSeen"],
         HostLost: [],
         Receipt: ["LeaveHost receipt_invalid"],
         Error: [],
@@ -256,6 +269,9 @@ EXPECTED_OF_RENTER: dict[RenterState, dict[type, list[str]]] = {
     RenterState.RECEIVING: {
         **TOLD,
         StopAnswer: ["Cancel"],
+        TellDeposit: ["DepositChanged"],
+        PaymentRequired: ["PaymentDue"],
+        PaymentReceived: ["PaymentSeen"],
         HostLost: ["StoreRenter", "AnswerBroken host_unreachable"],
         StreamChunk: ["Deliver"],
         Receipt: ["StoreRenter", "ReceiptAck"],
@@ -269,6 +285,8 @@ EXPECTED_OF_RENTER: dict[RenterState, dict[type, list[str]]] = {
         StreamChunk: [],
         Receipt: [],
         Response: [],
+        PaymentRequired: [],
+        PaymentReceived: [],
         Error: ["LeaveHost capacity"],
         SessionEnd: ["StoreRenter", "SessionClosed"],
     },
@@ -294,6 +312,11 @@ def for_renter(kind: type, world: World) -> RenterInput:
         Ask: lambda: Ask(content="q"),
         StopAnswer: StopAnswer,
         Finish: Finish,
+        TellDeposit: TellDeposit,
+        PaymentRequired: lambda: PaymentRequired(
+            session_id=SESSION, tokens_served=0, tokens_affordable=10, deposit="1000"
+        ),
+        PaymentReceived: lambda: PaymentReceived(session_id=SESSION, tokens_affordable=10, deposit="1000"),
         HostLost: HostLost,
         SessionReady: _ready,
         StreamChunk: lambda: StreamChunk(session_id=SESSION, message_index=0, index=0, content="", tokens=()),

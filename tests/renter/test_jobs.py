@@ -202,7 +202,7 @@ async def test_a_restarted_renter_goes_on_with_its_deposit() -> None:
 async def test_a_deposit_that_is_nearly_used_up_is_not_gone_on_with() -> None:
     """Less than W tokens are left in it: a new job serves the next process."""
     async with world_of(1_000_000_000) as world:
-        async with world.market() as market:
+        async with world.market(top_up=False) as market:
             session = await market.start_session(MODEL)
             assert await talk(session) == counting(200)
             world.hosts[0].cut()

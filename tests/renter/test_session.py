@@ -214,10 +214,26 @@ async def test_the_deposits_of_a_session_stay_within_its_budget() -> None:
         assert sum(world.chain.state.held.values()) == 50_000
 
 
-async def test_an_exhausted_deposit_goes_on_under_a_new_job_within_the_budget() -> None:
-    """The person sees one answer; when the budget is gone the answer ends and says why."""
+async def test_a_deposit_that_runs_out_is_topped_up_under_the_same_job() -> None:
+    """The person sees one answer; when the budget is gone the answer ends and says why. One job, one host, one refund."""
     price = 1_000_000_000  # 1000 base units for each token
     async with world_of(price) as world, world.market() as market:
+        async with market.session(MODEL, budget=40_000) as session:
+            pieces = [piece async for piece in session.prompt("count 100", max_tokens=300)]
+            assert "".join(pieces) == counting(40)
+            assert session.last is not None
+            assert (session.last.finish_reason, session.last.completion_tokens) == ("deposit", 40)
+            assert [(job.ledger.signed, job.ledger.deposit) for job in session.jobs] == [(40, 40_000)]
+            assert [key for key in world.chain.mined if key.startswith("topup:")] != []
+            with pytest.raises(FabstirError, match="budget_exceeded"):
+                await anext(session.prompt("more"))
+        assert sum(world.chain.state.held.values()) == 40_000
+
+
+async def test_without_top_ups_an_exhausted_deposit_goes_on_under_a_new_job_within_the_budget() -> None:
+    """As before top-ups, for who wants it so (`RenterSettings.top_up`)."""
+    price = 1_000_000_000  # 1000 base units for each token
+    async with world_of(price) as world, world.market(top_up=False) as market:
         async with market.session(MODEL, budget=40_000) as session:
             pieces = [piece async for piece in session.prompt("count 100", max_tokens=300)]
             assert "".join(pieces) == counting(40)

@@ -33,7 +33,7 @@ from fabstir.ports.chain import (
 from fabstir.ports.transport import Transport
 from fabstir.protocol import settlement
 from fabstir.protocol.admission import Offer
-from fabstir.protocol.authorization import authorization_digest
+from fabstir.protocol.authorization import authorization_digest, top_up_nonce
 from fabstir.protocol.host_log import HostLedger
 from fabstir.protocol.messages import FromHost, decode_from_host, encode
 from fabstir.protocol.renter_log import RenterEvent, decode_event
@@ -155,6 +155,23 @@ class _View:
         if recover(digest, signature) != terms.renter:
             raise error("chain_reverted", "InvalidSignature")
         return self._chain.send(key, settlement.Open(self.account, terms, deposit, authorized=True))
+
+    async def top_up(self, key: str, terms: Terms, amount: BaseUnits) -> TxResult:
+        chain = self._chain
+        await asyncio.sleep(0)
+        if key not in chain.mined and chain.allowances.get(self.account, 0) < amount:
+            raise error("chain_reverted", "ERC20InsufficientAllowance")
+        spend = lambda: chain.allowances.__setitem__(self.account, chain.allowances[self.account] - amount)  # noqa: E731
+        return chain.send(key, settlement.TopUp(job_id(terms), amount), spend)
+
+    async def top_up_with_authorization(
+        self, key: str, terms: Terms, amount: BaseUnits, valid_before: int, signature: bytes
+    ) -> TxResult:
+        nonce = top_up_nonce(job_id(terms), self._chain.job(job_id(terms)).deposit)
+        digest = authorization_digest(INFO.chain_id, USDC, terms.renter, INFO.market, amount, valid_before, nonce)
+        if recover(digest, signature) != terms.renter:
+            raise error("chain_reverted", "InvalidSignature")
+        return self._chain.send(key, settlement.TopUp(job_id(terms), amount))
 
     async def close_cooperative(self, key: str, claim: ClaimArgs, host_signature: bytes) -> TxResult:
         job = job_id(claim.terms)

@@ -156,7 +156,7 @@ class Session:
         if response.finish_reason == "deposit":
             if not replenished:
                 await self._access.retire()
-            if turn.left > 0 and self._purse.left > 0:
+            if turn.left > 0 and (replenished or self._purse.left > 0):
                 return
         self._finish(turn, response.finish_reason)
 
