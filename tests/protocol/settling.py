@@ -11,9 +11,11 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
-from fabstir.domain.ids import Address, Hash32
+import msgspec
+
+from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32
 from fabstir.domain.money import BaseUnits, Tokens, cost
-from fabstir.domain.terms import JobState, ProofPolicy
+from fabstir.domain.terms import ClaimStage, JobState, ProofPolicy
 from fabstir.protocol.commitments import (
     challenge_seed,
     challenged_position,
@@ -30,6 +32,7 @@ from fabstir.protocol.host_log import (
     JobAdmitted,
     JobClosed,
     ProofAccepted,
+    Resynced,
     SessionFinished,
     TokensServed,
     TurnEnded,
@@ -38,22 +41,29 @@ from fabstir.protocol.host_log import (
     decode_event,
     encode_event,
 )
+from fabstir.protocol.opening import opening_of, refusal_of
 from fabstir.protocol.settlement import (
+    AnswerDispute,
     Call,
     ClaimProven,
     CloseByHost,
     CommitProof,
+    Dispute,
     MarketState,
     Open,
     Redeem,
     Reverted,
+    Rule,
+    SettleClaim,
     SubmitProof,
     apply,
 )
+from fabstir.protocol.settlement_disputes import UNDECIDED
 from fabstir.protocol.settlement_plan import (
     Action,
     AnswerChallenge,
     AwaitBlock,
+    AwaitClaim,
     ClaimTail,
     CloseCheckpoint,
     CloseJob,
@@ -64,11 +74,16 @@ from fabstir.protocol.settlement_plan import (
     Situation,
     plan,
 )
+from fabstir.protocol.settlement_plan import AnswerDispute as PlannedAnswer
+from fabstir.protocol.settlement_plan import SettleClaim as PlannedSettle
+from fabstir.protocol.settlement_state import add
 from fabstir.protocol.signing import keccak, recover
 from tests.protocol.market import MARKET, SESSION_KEY, terms
 
 TREASURY = Address(b"\x7e" * 20)
+ARBITER = Address(b"\x7a" * 20)
 START = 1_800_000_000
+STAKE, SLASH, COMPENSATION, BOND = 1_000, 100, 40, 7
 RULES = SettlementRules(
     redeem_above=BaseUnits(100), claim_tail_above=BaseUnits(5), expiry_margin=3_600.0, idle_close=3_600.0
 )
@@ -99,11 +114,16 @@ class Settling:
         deposit: int = 100_000,
         price: int = 1_000_000,
         rules: SettlementRules = RULES,
+        arbiter: Address = ZERO_ADDRESS,
+        stake: int = STAKE,
     ) -> None:
-        self.terms, self.rules = terms(exposure=exposure, price=price, policy=policy), rules
+        agreed = terms(exposure=exposure, price=price, policy=policy)
+        self.terms, self.rules = msgspec.structs.replace(agreed, arbiter=arbiter, bond=BaseUnits(BOND)), rules
         self.now, self.block, self.idle_for = START, 1_000, 0.0
+        market = MarketState(TREASURY, slash=SLASH, compensation=COMPENSATION)
+        market = msgspec.structs.replace(market, stakes=add(market.stakes, self.terms.host, stake))
         opened = Open(self.terms.renter, self.terms, BaseUnits(deposit))
-        self.chain = apply(MarketState(TREASURY), opened, self.now, self.block)
+        self.chain = apply(market, opened, self.now, self.block)
         self.journal = [encode_event(JobAdmitted(self.terms, BaseUnits(deposit), MARKET, float(self.now)))]
         self.restart()
         self.prover_works = True
@@ -113,6 +133,11 @@ class Settling:
         """`name: error` of those that did not."""
         self.late: list[tuple[str, Call]] = []
         self.proofs_made = 0
+        self.proven: tuple[int, bytes] = (0, b"")
+        """Tokens and root of the last proven commitment: what the contract wants opened."""
+        self.bonds = 0
+        """What the renter paid for disputes."""
+        self.lost_connections = 0
 
     # -- what is known ------------------------------------------------------------------------------------------------
 
@@ -130,8 +155,23 @@ class Settling:
         earned = [self.chain.earnings.get((who, token), 0) for who in (self.terms.host, TREASURY)]
         return earned[0], earned[1], self.chain.repaid.get((self.terms.renter, token), 0)
 
+    def repaid(self, who: Address) -> int:
+        """What the contract pushed to an account: refunds, lost claims, bonds."""
+        return self.chain.repaid.get((who, self.terms.token), 0)
+
+    @property
+    def stake(self) -> int:
+        """What is left of the host's."""
+        return self.chain.stakes[self.terms.host]
+
+    @property
+    def situation(self) -> Situation:
+        """What the settler sees now; it forgets old vouchers as it looks."""
+        self.ledger.forget_vouchers(self.job.signed)
+        return Situation(self.job, self.block, float(self.now), self.idle_for, self.now, self.stake >= SLASH)
+
     def plan(self) -> Action:
-        return plan(self.ledger, Situation(self.job, self.block, float(self.now), self.idle_for), self.rules)
+        return plan(self.ledger, self.situation, self.rules)
 
     # -- the session ----------------------------------------------------------------------------------------------------
 
@@ -147,7 +187,8 @@ class Settling:
         if room <= 0:
             return
         first = ledger.served
-        digests = b"".join(keccak(b"record%d" % index) for index in range(first, first + room))
+        lost = self.lost_connections
+        digests = b"".join(keccak(b"record%d-%d" % (index, lost)) for index in range(first, first + room))
         turn = ledger.message_index
         self.record(TurnStarted(turn, keccak(b"asked")), TokensServed(digests), TurnEnded(turn, "stop"))
 
@@ -167,9 +208,35 @@ class Settling:
         self.serve(tail)
         return self
 
-    def finish(self, reason: str = "ended by the renter") -> None:
+    def resync(self, back: int) -> None:
+        """The connection broke, and the last tokens with it: both sides go on from there, as `Meter.agree` allows."""
+        ledger = self.ledger
+        tokens = Tokens(max(ledger.acknowledged, ledger.checkpointed, ledger.served - back))
+        self.lost_connections += 1
+        if ledger.heads[tokens] != ledger.head:
+            self.record(Resynced(tokens, ledger.heads[tokens]))
+
+    def finish(self, reason: str = "ended by the renter", released: bool = False) -> None:
         if not self.ledger.finished:
-            self.record(SessionFinished(reason))
+            self.record(SessionFinished(reason, released))
+
+    # -- what others do ----------------------------------------------------------------------------------------------------
+
+    def act(self, call: Call) -> None:
+        """Not the host."""
+        self.chain = apply(self.chain, call, self.now, self.block)
+
+    def dispute(self) -> None:
+        """The renter objects, where there is a claim to object to and time left."""
+        job = self.job
+        if job.stage is ClaimStage.CLAIMED and self.now < job.held_until:
+            self.act(Dispute(self.terms.renter, self.ledger.job))
+            self.bonds += BOND
+
+    def rule(self, for_host: bool) -> None:
+        """The arbiter speaks, where it is asked and time is left."""
+        if self.job.stage is ClaimStage.ANSWERED and self.now < self.job.held_until:
+            self.act(Rule(self.terms.arbiter, self.ledger.job, for_host))
 
     # -- steps of the settler -------------------------------------------------------------------------------------------
 
@@ -193,6 +260,8 @@ class Settling:
             self.reverted.append(f"{name}: {refusal.name}")
             raise Down from refusal
         self.mined.append(name)
+        if isinstance(call, SubmitProof):
+            self.proven = (call.tokens, call.root)
 
     def pass_time(self, blocks: int, seconds: int = 0) -> None:
         """Blocks of two seconds."""
@@ -236,14 +305,22 @@ class Settling:
                 self.send("redeem", self._redeem(ledger, voucher), fault)
             case ClaimTail():
                 self.send("claimProven", ClaimProven(host, ledger.job), fault)
+            case PlannedAnswer(commitment=made, signed=signed):
+                self.send("answerDispute", self._opened(ledger, made, signed), fault)
+            case PlannedSettle(until=until):
+                assert until == self.job.held_until
+                self.send("settleClaim", SettleClaim(ledger.job), fault)
             case CloseJob(voucher=last):
                 self.finish("closing")
                 redeem = self._redeem(ledger, last) if last else None
                 self.send("closeByHost", CloseByHost(host, ledger.job, redeem), fault)
             case NoteClosed(owed=owed, refund=refund):
+                assert self.job.stage not in UNDECIDED
                 self.record(JobClosed(owed, refund, float(self.now)))
             case AwaitBlock(block=block):
                 assert block > self.block
+            case AwaitClaim(until=until):
+                assert until > self.now
             case _:
                 pass
 
@@ -271,6 +348,14 @@ class Settling:
         self.send("submitProof", SubmitProof(ledger.job, made.tokens, root, valid), fault)
         self.record(ProofAccepted(made.tokens, 0.1, 1))
 
+    def _opened(self, ledger: HostLedger, made: CommitmentMade, signed: Tokens) -> AnswerDispute:
+        """As the contract checks it: of the last proven commitment, from what is redeemed."""
+        opening = opening_of(ledger, made, signed)
+        refusal = refusal_of(MARKET, self.terms, self.job.signed, opening)
+        if (opening.tokens, commitment_root(opening.tree_root, opening.head)) != self.proven:
+            refusal = "NoCommitment"
+        return AnswerDispute(self.terms.host, ledger.job, refusal)
+
     def settle(
         self,
         most: int = 200,
@@ -278,13 +363,15 @@ class Settling:
         fault_at: int = -1,
         fault: Fault = Fault.NONE,
     ) -> list[Action]:
-        """Steps until nothing is left to do, waiting for blocks where the planner says so; returns them."""
+        """Steps until nothing is left to do, waiting for blocks and for held claims where the planner says so; returns them."""
         taken: list[Action] = []
         while len(taken) < most:
             action = self.step(fault if len(taken) == fault_at else Fault.NONE)
             taken.append(action)
             if isinstance(action, AwaitBlock):
                 self.pass_time(action.block - self.block)
+            elif isinstance(action, AwaitClaim):
+                self.pass_time(0, action.until - self.now)
             elif type(action).__name__ == "Rest":
                 return taken
             meanwhile()

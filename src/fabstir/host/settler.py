@@ -16,7 +16,7 @@ import structlog
 
 from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import JobId
-from fabstir.domain.money import Tokens
+from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.host.jobs import JobBook
 from fabstir.ports.chain import ClaimArgs, MarketChain, ProofArgs, SumNodeArgs
 from fabstir.ports.clock import Clock
@@ -38,6 +38,7 @@ from fabstir.protocol.host_log import (
     VoucherAccepted,
 )
 from fabstir.protocol.opening import opening_of
+from fabstir.protocol.settlement_disputes import UNDECIDED
 from fabstir.protocol.settlement_plan import (
     Action,
     AnswerChallenge,
@@ -196,9 +197,12 @@ class Settler:
         return Rest("more next time")
 
     async def _note_credit(self, ledger: HostLedger, situation: Situation) -> None:
-        """Write down what the contract credited since the last look, for the host's accounts; the close says it itself."""
-        if not situation.job.closed and situation.job.owed > ledger.credited:
-            await self._book.record(ledger, Credited(situation.job.owed, self._clock.now()))
+        """Write down what the contract credited since the last look, for the host's accounts: not what a claim still holds. What a
+        closed job was paid once nothing is held is said by the note of its close."""
+        job = situation.job
+        credited = BaseUnits(job.owed - job.held)
+        if credited > ledger.credited and (not job.closed or job.stage in UNDECIDED):
+            await self._book.record(ledger, Credited(credited, self._clock.now()))
 
     async def _situation(self, ledger: HostLedger) -> Situation:
         job = await self._chain.job(ledger.job)
@@ -279,7 +283,7 @@ class Settler:
         if action.signed and action.signed not in ledger.vouchers:
             raise error("journal_failed", f"the voucher over {action.signed} tokens, which was redeemed, is not in it")
         opening = opening_of(ledger, action.commitment, action.signed)
-        key = f"answer:{ledger.job.hex()}:{action.signed}"
+        key = f"answer:{ledger.job.hex()}:{action.until}"  # two claims of one job can begin at the same voucher
         await self._chain.answer_dispute(key, ledger.terms, opening)
         log.warning("dispute_answered", job_id=ledger.job, tokens=action.commitment.tokens)
 

@@ -34,6 +34,12 @@ class JobAdmitted(msgspec.Struct, frozen=True, tag="job_admitted"):
     """What this host called the model; "" in logs of before this was written."""
 
 
+class DepositRaised(msgspec.Struct, frozen=True, tag="deposit_raised"):
+    """Seen on chain: the job was topped up."""
+
+    deposit: BaseUnits
+
+
 class TurnStarted(msgspec.Struct, frozen=True, tag="turn_started"):
     """A prompt was accepted; `request` is its salted hash."""
 
@@ -106,14 +112,14 @@ class ProofAccepted(msgspec.Struct, frozen=True, tag="proof_accepted"):
 
 
 class Credited(msgspec.Struct, frozen=True, tag="credited"):
-    """Seen on chain while the job is open: `owed` is credited so far, host's part and fee together."""
+    """Seen on chain before the job was over: `owed` is credited so far, host's part and fee together; not what a claim holds."""
 
     owed: BaseUnits
     at: float
 
 
 class JobClosed(msgspec.Struct, frozen=True, tag="job_closed"):
-    """Seen on chain; last event of the stream."""
+    """Seen on chain: closed, and no claim undecided; last event of the stream."""
 
     owed: BaseUnits
     refund: BaseUnits
@@ -130,6 +136,7 @@ class ServedTurn(msgspec.Struct, frozen=True):
 
 HostEvent = (
     JobAdmitted
+    | DepositRaised
     | TurnStarted
     | TokensServed
     | VoucherAccepted
@@ -287,7 +294,7 @@ class HostLedger:
                 self.credited = event.owed
             case JobClosed():
                 self.closed = event
-            case JobAdmitted():
+            case JobAdmitted() | DepositRaised():
                 self.deposit = event.deposit
 
     def _serve(self, records: bytes) -> None:

@@ -93,10 +93,11 @@ class ClaimTail(msgspec.Struct, frozen=True):
 
 
 class AnswerDispute(msgspec.Struct, frozen=True):
-    """Open the records from `signed` tokens to `commitment`."""
+    """Open the records from `signed` tokens to `commitment`, before `until`."""
 
     commitment: CommitmentMade
     signed: Tokens
+    until: int
 
 
 class SettleClaim(msgspec.Struct, frozen=True):
@@ -158,7 +159,7 @@ def plan(ledger: HostLedger, situation: Situation, rules: SettlementRules) -> Ac
     if ledger.closed is not None:
         return Rest("closed")
     if job.stage is ClaimStage.DISPUTED and ledger.commitment is not None and situation.chain_time < job.held_until:
-        return AnswerDispute(ledger.commitment, job.signed)
+        return AnswerDispute(ledger.commitment, job.signed, job.held_until)
     if job.stage in UNDECIDED and situation.chain_time >= job.held_until:
         return SettleClaim(job.held_until)
     if job.closed:
