@@ -56,7 +56,7 @@ from tests.protocol.moves import (
 )
 
 WINDOW: Final = TERMS.challenge
-SALTED: Final = (RULED, TERMS, msgspec.structs.replace(FALLBACK, arbiter=ARBITER))
+AGREED: Final = (RULED, TERMS, msgspec.structs.replace(FALLBACK, arbiter=ARBITER))
 counts = st.sampled_from([0, 1, 99, 100, 101, 130, 163, 164, 165, 200, 300, 1_000]).map(Tokens)
 sides = st.sampled_from([HOST, RENTER, ARBITER, STRANGER])
 
@@ -101,20 +101,20 @@ def _check_money(state: MarketState, paid_in: int, withdrawn: int) -> None:
     assert sum(state.compensated.values()) <= STAKE - state.stakes[HOST]
 
 
-@given(
-    moves=st.lists(
-        st.tuples(
-            st.one_of(*map(_calls, SALTED)), st.sampled_from([0, 1, WINDOW - 1, WINDOW]), st.sampled_from([0, 3])
-        ),
-        max_size=40,
-    )
-)
-def test_money_is_conserved(moves: list[tuple[Call, int, int]]) -> None:
-    """Whatever is called, in whatever order, at whatever time: nothing is made, nothing is lost, what a host was credited stays."""
-    state, now, block, paid_in, withdrawn = market(), NOW, BLOCK, 0, 0
-    for agreed in SALTED:
-        state = prove(after(state, Open(RENTER, agreed, BaseUnits(1_000))), agreed, 200)
-        state = after(state, redeem(100, agreed), ClaimProven(HOST, job_id(agreed)))
+def _moves(agreed: Terms) -> st.SearchStrategy[tuple[Terms, list[tuple[Call, int, int]]]]:
+    """A job's terms, and calls with the seconds and blocks before each."""
+    move = st.tuples(_calls(agreed), st.sampled_from([0, 1, WINDOW - 1, WINDOW]), st.sampled_from([0, 3]))
+    return st.tuples(st.just(agreed), st.lists(move, min_size=10, max_size=30))
+
+
+@given(played=st.sampled_from(AGREED).flatmap(_moves))
+def test_money_is_conserved(played: tuple[Terms, list[tuple[Call, int, int]]]) -> None:
+    """From two claims on, whatever is called at whatever time: nothing is made, nothing is lost, what a host was credited stays."""
+    (agreed, moves), (now, block, paid_in, withdrawn) = played, (NOW, BLOCK, 0, 0)
+    state = market()
+    for terms in (agreed, msgspec.structs.replace(agreed, salt=OTHER)):
+        state = prove(after(state, Open(RENTER, terms, BaseUnits(1_000))), terms, 200)
+        state = after(state, redeem(100, terms), ClaimProven(HOST, job_id(terms)))
         paid_in += 1_000
     for call, seconds, blocks in moves:
         now, block, before = now + seconds, block + 1 + blocks, state
@@ -122,7 +122,7 @@ def test_money_is_conserved(moves: list[tuple[Call, int, int]]) -> None:
             state = apply(state, call, now, block)
         except Reverted:
             continue
-        paid_in += call.amount if isinstance(call, TopUp) else RULED.bond if isinstance(call, Dispute) else 0
+        paid_in += call.amount if isinstance(call, TopUp) else agreed.bond if isinstance(call, Dispute) else 0
         if isinstance(call, Withdraw):
             withdrawn += before.earnings[call.sender, TOKEN]
         else:
