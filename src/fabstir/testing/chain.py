@@ -61,6 +61,8 @@ class Ledger(msgspec.Struct, frozen=True):
     models: frozenset[ModelId] = frozenset()
     unstaking: Mapping[Address, tuple[int, int]] = {}
     """Host -> (base units asked back, Unix seconds from which they can leave)."""
+    seized: int = 0
+    """Slashed, and not a renter's compensation: the treasury may collect it from `HostStake`."""
     budgets: Mapping[tuple[Address, Address, Address], tuple[int, int]] = {}
     """(renter, delegate, token) -> (base units left, Unix seconds until which)."""
 
@@ -69,7 +71,7 @@ class Ledger(msgspec.Struct, frozen=True):
         if owner == INFO.market:
             return self.market.held.get(token, 0)
         if owner == INFO.stakes:
-            return sum(self.market.stakes.values()) if token == INFO.usdc else 0
+            return sum(self.market.stakes.values()) + self.seized if token == INFO.usdc else 0
         return self.balances.get((token, owner), 0)
 
     def paid(self, token: Address, owner: Address, delta: int) -> Ledger:
@@ -232,8 +234,11 @@ def settle(ledger: Ledger, call: Call, now: int, block: int) -> Ledger:
         ledger = ledger.paid(INFO.usdc, renter, total - ledger.market.compensated.get(renter, 0))
     lost = sum(ledger.market.stakes.values()) - sum(market.stakes.values())
     compensated = sum(market.compensated.values()) - sum(ledger.market.compensated.values())
-    ledger = ledger.paid(INFO.usdc, market.treasury, lost - compensated)
-    return msgspec.structs.replace(ledger, market=market)
+    unstaking = {
+        host: (min(asked, market.stakes.get(host, 0)), since) for host, (asked, since) in ledger.unstaking.items()
+    }
+    seized = ledger.seized + lost - compensated
+    return msgspec.structs.replace(ledger, market=market, seized=seized, unstaking=unstaking)
 
 
 def take(ledger: Ledger, payer: Address, token: Address, amount: int, spender: Address | None = INFO.market) -> Ledger:

@@ -77,7 +77,8 @@ class MemoryMarket(MemoryRegistry):
 
         def effect(ledger: Ledger, now: int, block: int) -> Ledger:
             ledger = spend_budget(ledger, (terms.renter, self._account, terms.token), deposit, now)
-            return take(settle(ledger, call, now, block), terms.renter, terms.token, deposit, delegation)
+            ledger = take(ledger, terms.renter, terms.token, deposit, delegation)
+            return settle(ledger, call, now, block)
 
         return await self._transact(key, effect)
 
@@ -156,8 +157,8 @@ class MemoryMarket(MemoryRegistry):
 
     async def answer_dispute(self, key: str, terms: Terms, opening: Opening) -> TxResult:
         job = job_id(terms)
-        state = self._read().market.jobs[job].state
-        refusal = refusal_of(self._contract, terms, state.signed, opening)
+        account = self._read().market.jobs.get(job)
+        refusal = refusal_of(self._contract, terms, account.state.signed if account else Tokens(0), opening)
         committed = self._chain.committed.get(job)
         if committed != (opening.tokens, commitment_root(opening.tree_root, opening.head)):
             refusal = "NoCommitment"

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from fabstir.domain.ids import Address, Hash32, ModelId
+from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, ModelId
 from fabstir.domain.money import BaseUnits
 from fabstir.ports.chain import ChainInfo, HostEntry, RegisteredOffer, StakeRules, StakeState, TxResult
 from fabstir.protocol import settlement
@@ -93,6 +93,8 @@ class MemoryRegistry:
 
     async def add_stake(self, key: str, amount: BaseUnits) -> TxResult:
         def effect(ledger: Ledger, now: int, block: int) -> Ledger:
+            if amount == 0:
+                raise Reverted("ZeroAmount")
             return _staked(take(ledger, self._account, INFO.usdc, amount, INFO.stakes), self._account, amount)
 
         return await self._transact(key, effect)
@@ -100,7 +102,7 @@ class MemoryRegistry:
     async def request_unstake(self, key: str, amount: BaseUnits) -> TxResult:
         def effect(ledger: Ledger, now: int, block: int) -> Ledger:
             if amount > ledger.market.stakes.get(self._account, 0):
-                raise Reverted("AboveStake")
+                raise Reverted("StakeTooLow")
             asked = (amount, now + UNSTAKE_SECONDS if amount else 0)
             return msgspec.structs.replace(ledger, unstaking={**ledger.unstaking, self._account: asked})
 
@@ -108,12 +110,13 @@ class MemoryRegistry:
 
     async def withdraw_stake(self, key: str, to: Address) -> TxResult:
         def effect(ledger: Ledger, now: int, block: int) -> Ledger:
-            asked, available_at = ledger.unstaking.get(self._account, (0, 0))
-            amount = min(asked, ledger.market.stakes.get(self._account, 0))
+            amount, available_at = ledger.unstaking.get(self._account, (0, 0))
+            if to in (ZERO_ADDRESS, INFO.stakes):
+                raise Reverted("BadRecipient")
             if amount == 0:
-                raise Reverted("NothingToWithdraw")
-            if now < max(available_at, ledger.market.locked.get(self._account, 0)):
-                raise Reverted("StakeLocked")
+                raise Reverted("NothingToClaim")
+            if now < max(available_at, ledger.market.locked.get(self._account, 0) + 1):
+                raise Reverted("TooEarly")
             ledger = msgspec.structs.replace(ledger, unstaking={**ledger.unstaking, self._account: (0, 0)})
             return _staked(ledger, self._account, -amount).paid(INFO.usdc, to, amount)
 
@@ -123,6 +126,8 @@ class MemoryRegistry:
         self, key: str, delegate: Address, token: Address, budget: BaseUnits, until: int
     ) -> TxResult:
         def effect(ledger: Ledger, now: int, block: int) -> Ledger:
+            if delegate in (ZERO_ADDRESS, self._account) or token == ZERO_ADDRESS:
+                raise Reverted("BadDelegate")
             budgets = {**ledger.budgets, (self._account, delegate, token): (budget, until)}
             return msgspec.structs.replace(ledger, budgets=budgets)
 
@@ -174,17 +179,18 @@ def _staked(ledger: Ledger, host: Address, delta: int) -> Ledger:
 
 def _check_entry(entry: HostEntry, ledger: Ledger) -> None:
     """As NodeRegistry.register does. Raises Reverted."""
-    wanted = [(offer.model_id, offer.token) for offer in entry.offers]
     if not 1 <= len(entry.url.encode()) <= MAX_URL_BYTES:
         raise Reverted("BadUrl")
-    if not 1 <= len(wanted) <= MAX_OFFERS:
+    if not 1 <= len(entry.offers) <= MAX_OFFERS:
         raise Reverted("BadOfferCount")
     if kept_stake(ledger, entry.address) < MIN_STAKE:
         raise Reverted("StakeTooLow")
-    if len(set(wanted)) != len(wanted):
-        raise Reverted("DuplicateOffer")
+    seen: set[tuple[ModelId, Address]] = set()
     for offer in entry.offers:
         if offer.price == 0:
             raise Reverted("ZeroPrice")
+        if (offer.model_id, offer.token) in seen:
+            raise Reverted("DuplicateOffer")
+        seen.add((offer.model_id, offer.token))
         if offer.model_id not in ledger.models:
             raise Reverted("ModelNotApproved")
