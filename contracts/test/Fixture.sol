@@ -1,24 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {HostStake} from "../src/HostStake.sol";
 import {JobMarketplace} from "../src/JobMarketplace.sol";
-import {Claim, Proof, SumNode, Terms} from "../src/MarketTypes.sol";
+import {Claim, JobView, Proof, SumNode, Terms} from "../src/MarketTypes.sol";
 import {ProofSystem} from "../src/ProofSystem.sol";
 import {TestUSDC} from "../src/TestUSDC.sol";
 import {TestBase} from "./Base.sol";
 import {HashVerifier} from "./HashVerifier.sol";
 
-/// A market with one renter, one host and a verifier that only accepts the right public inputs.
+/// A market with one renter, one host that has a stake, and a verifier that only accepts the right public inputs.
 abstract contract Fixture is TestBase {
     uint256 internal constant RENTER = 0xA11CE;
     uint256 internal constant SIGNER = 0x5E55;
     uint256 internal constant HOST = 0xB0B;
     address internal constant NATIVE = address(0);
     address internal constant TREASURY = address(0x7EA5);
+    address internal constant ARBITER = address(0xA4B1);
     bytes32 internal constant CIRCUIT = "hash circuit";
     bytes32 internal constant HEAD = "transcript head";
     uint96 internal constant PRICE = 1_234_567; // odd, so that rounding shows
     uint96 internal constant DEPOSIT = 5_000;
+    uint96 internal constant BOND = 700;
+    uint96 internal constant STAKE = 1e12;
+    uint96 internal constant SLASH = 100e6;
+    uint96 internal constant COMPENSATION = 60e6;
     uint256 internal constant START = 1_800_000_000;
 
     address internal renter = vm.addr(RENTER);
@@ -26,6 +32,7 @@ abstract contract Fixture is TestBase {
     TestUSDC internal usdc;
     ProofSystem internal proofs;
     HashVerifier internal verifier;
+    HostStake internal stakes;
     JobMarketplace internal market;
 
     function setUp() public virtual {
@@ -36,7 +43,12 @@ abstract contract Fixture is TestBase {
         proofs = new ProofSystem(address(this));
         verifier = new HashVerifier();
         proofs.register(CIRCUIT, verifier);
-        market = new JobMarketplace(TREASURY, proofs);
+        stakes = new HostStake(address(this), usdc, TREASURY, 1_000e6, SLASH, COMPENSATION);
+        market = new JobMarketplace(TREASURY, proofs, stakes);
+        stakes.announce(address(market));
+        usdc.mint(address(this), STAKE);
+        usdc.approve(address(stakes), STAKE);
+        stakes.stakeFor(host, STAKE);
         vm.deal(renter, 1e24);
         usdc.mint(renter, 1e24);
         vm.prank(renter);
@@ -51,7 +63,9 @@ abstract contract Fixture is TestBase {
             signer: vm.addr(SIGNER),
             host: host,
             token: token,
+            arbiter: ARBITER,
             pricePerMTok: PRICE,
+            bond: BOND,
             expiresAt: uint40(START + 1 days),
             challenge: 1 hours,
             exposure: 64,
@@ -72,20 +86,16 @@ abstract contract Fixture is TestBase {
         open(t, DEPOSIT);
     }
 
-    function state(Terms memory t)
-        internal
-        view
-        returns (uint96 deposit, uint96 owed, uint32 signed, uint32 proven, bool closed)
-    {
-        (deposit, owed, signed, proven, closed,,) = market.jobs(market.idOf(t));
+    function state(Terms memory t) internal view returns (JobView memory) {
+        return market.jobs(market.idOf(t));
     }
 
     function isClosed(Terms memory t) internal view returns (bool closed) {
-        (,,,, closed) = state(t);
+        return state(t).closed;
     }
 
     function owedOf(Terms memory t) internal view returns (uint96 owed) {
-        (, owed,,,) = state(t);
+        return state(t).owed;
     }
 
     function cost(Terms memory t, uint32 tokens) internal pure returns (uint96) {
@@ -99,8 +109,16 @@ abstract contract Fixture is TestBase {
     }
 
     function voucherOf(uint256 key, Terms memory t, uint32 tokens, uint96 amount) internal view returns (Claim memory) {
-        bytes32 digest = market.voucherDigest(market.idOf(t), amount, tokens, HEAD);
-        return Claim(t, amount, tokens, HEAD, sign(key, digest));
+        return voucherOf(key, t, tokens, amount, HEAD);
+    }
+
+    function voucherOf(uint256 key, Terms memory t, uint32 tokens, uint96 amount, bytes32 head)
+        internal
+        view
+        returns (Claim memory)
+    {
+        bytes32 digest = market.voucherDigest(market.idOf(t), amount, tokens, head);
+        return Claim(t, amount, tokens, head, sign(key, digest));
     }
 
     function unsigned(Terms memory t) internal pure returns (Claim memory) {
@@ -161,14 +179,24 @@ abstract contract Fixture is TestBase {
         }
     }
 
+    // What is committed is a tree and a head of the transcript; where a test does not look at the head, it is HEAD.
+
     function rootOf(uint32 tokens) internal pure returns (bytes32) {
+        return rootOf(tokens, HEAD);
+    }
+
+    function rootOf(uint32 tokens, bytes32 head) internal pure returns (bytes32) {
         (bytes32 treeRoot,,,) = tree(tokens, 0);
-        return keccak256(abi.encode(treeRoot, HEAD));
+        return keccak256(abi.encode(treeRoot, head));
     }
 
     function commit(Terms memory t, uint32 tokens) internal {
+        commit(t, tokens, HEAD);
+    }
+
+    function commit(Terms memory t, uint32 tokens, bytes32 head) internal {
         vm.prank(t.host);
-        market.commitProof(t, tokens, rootOf(tokens));
+        market.commitProof(t, tokens, rootOf(tokens, head));
     }
 
     function seedOf(Terms memory t, bytes32 root, uint256 committedAt) internal view returns (bytes32) {
@@ -176,11 +204,19 @@ abstract contract Fixture is TestBase {
     }
 
     /// The right answer to the challenge of a commitment made in block `committedAt`.
-    function answer(Terms memory t, uint32 tokens, uint256 committedAt) internal view returns (Proof memory p) {
-        bytes32 seed = seedOf(t, rootOf(tokens), committedAt);
+    function answer(Terms memory t, uint32 tokens, uint256 committedAt) internal view returns (Proof memory) {
+        return answer(t, tokens, committedAt, HEAD);
+    }
+
+    function answer(Terms memory t, uint32 tokens, uint256 committedAt, bytes32 head)
+        internal
+        view
+        returns (Proof memory p)
+    {
+        bytes32 seed = seedOf(t, rootOf(tokens, head), committedAt);
         uint256 position = uint256(seed) % tokens;
         p.circuitId = CIRCUIT;
-        p.head = HEAD;
+        p.head = head;
         p.tokens = tokens;
         (p.treeRoot, p.commitment, p.checkpointTokens, p.path) = tree(tokens, position);
         p.proof = abi.encodePacked(verifier.tag(statement(t, p, uint32(position / 256 * 256)), seed, p.commitment));
@@ -195,9 +231,27 @@ abstract contract Fixture is TestBase {
 
     /// Commits, waits for the challenge and answers it.
     function prove(Terms memory t, uint32 tokens) internal {
+        prove(t, tokens, HEAD);
+    }
+
+    function prove(Terms memory t, uint32 tokens, bytes32 head) internal {
         uint256 committedAt = block.number;
-        commit(t, tokens);
+        commit(t, tokens, head);
         vm.roll(committedAt + 3);
-        market.submitProof(t, answer(t, tokens, committedAt));
+        market.submitProof(t, answer(t, tokens, committedAt, head));
+    }
+
+    // -- claims
+
+    function claim(Terms memory t) internal {
+        vm.prank(t.host);
+        market.claimProven(t);
+    }
+
+    /// Claims, and has the window pass without an objection.
+    function claimAndSettle(Terms memory t) internal {
+        claim(t);
+        vm.warp(block.timestamp + t.challenge);
+        market.settleClaim(t);
     }
 }

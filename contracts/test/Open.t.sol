@@ -2,9 +2,9 @@
 pragma solidity 0.8.37;
 
 import {Earnings} from "../src/Earnings.sol";
-import {IProofSystem} from "../src/IProofSystem.sol";
+import {JobLedger} from "../src/JobLedger.sol";
 import {JobMarketplace} from "../src/JobMarketplace.sol";
-import {Terms} from "../src/MarketTypes.sol";
+import {JobView, Terms} from "../src/MarketTypes.sol";
 import {TestUSDC} from "../src/TestUSDC.sol";
 import {CallbackToken, FeeToken, MoodyToken} from "./Doubles.sol";
 import {Fixture} from "./Fixture.sol";
@@ -39,32 +39,31 @@ contract OpenTest is Fixture {
         vm.expectEmit(true, true, true, true);
         emit JobMarketplace.JobOpened(market.idOf(t), renter, host, t, DEPOSIT);
         bytes32 id = open(t, DEPOSIT);
-        (uint96 deposit, uint96 owed, uint32 signed, uint32 proven, bool closed, uint40 closingAt, uint40 pending) =
-            market.jobs(id);
-        eq(DEPOSIT, deposit, "deposit");
-        eq(0, uint256(owed) + signed + proven + closingAt + pending, "all else is zero");
-        ok(!closed, "open");
+        JobView memory job = market.jobs(id);
+        eq(DEPOSIT, job.deposit, "deposit");
+        eq(0, uint256(job.owed) + job.signed + job.proven + job.closingAt + job.pendingBlock, "all else is zero");
+        eq(0, uint256(job.held) + job.heldTokens + job.heldUntil + uint8(job.stage), "no claim");
+        ok(!job.closed, "open");
         eq(DEPOSIT, address(market).balance, "held");
     }
 
     function test_tokenDepositIsHeld() public {
         bytes32 id = open(terms(address(usdc), 0), DEPOSIT);
-        (uint96 deposit,,,,,,) = market.jobs(id);
-        eq(DEPOSIT, deposit, "deposit");
+        eq(DEPOSIT, market.jobs(id).deposit, "deposit");
         eq(DEPOSIT, usdc.balanceOf(address(market)), "held");
     }
 
-    function test_idIsTheHashOfElevenWords() public view {
+    function test_idIsTheHashOfThirteenWords() public view {
         Terms memory t = terms(NATIVE, 1);
-        bytes memory first = abi.encode(t.renter, t.signer, t.host, t.token, t.pricePerMTok, t.expiresAt);
-        bytes memory rest = abi.encode(t.challenge, t.exposure, t.policy, t.modelId, t.salt);
+        bytes memory first = abi.encode(t.renter, t.signer, t.host, t.token, t.arbiter, t.pricePerMTok, t.bond);
+        bytes memory rest = abi.encode(t.expiresAt, t.challenge, t.exposure, t.policy, t.modelId, t.salt);
         ok(market.idOf(t) == keccak256(bytes.concat(first, rest)), "id");
     }
 
     /// The id is hashed from the raw calldata, so a second encoding of the same terms must not open a second job.
     function test_dirtyTermsAreRefused() public {
         Terms memory t = terms(NATIVE, 0);
-        for (uint256 field; field < 9; ++field) {
+        for (uint256 field; field < 11; ++field) {
             bytes memory data = abi.encodeCall(market.open, (t, DEPOSIT));
             data[4 + 32 * field] = 0x01;
             vm.prank(renter);
@@ -73,12 +72,42 @@ contract OpenTest is Fixture {
         }
     }
 
-    function test_onlyTheRenterDeposits() public {
+    /// A stranger could take the id of a job that the renter is about to open, with a deposit of one unit.
+    function test_strangersOpenNothing() public {
         Terms memory t = terms(NATIVE, 0);
-        vm.deal(host, DEPOSIT);
+        vm.deal(host, 2 * DEPOSIT);
         vm.prank(host);
-        vm.expectRevert(JobMarketplace.NotParty.selector);
+        vm.expectRevert(JobLedger.NotParty.selector);
         market.open{value: DEPOSIT}(t, DEPOSIT);
+        t.salt = bytes32(uint256(uint160(host))); // at the wrong end
+        vm.prank(host);
+        vm.expectRevert(JobLedger.NotParty.selector);
+        market.open{value: DEPOSIT}(t, DEPOSIT);
+        t.salt = bytes32(bytes20(address(0xBEEF)));
+        vm.prank(host);
+        vm.expectRevert(JobLedger.NotParty.selector);
+        market.open{value: DEPOSIT}(t, DEPOSIT);
+    }
+
+    function test_whoLeadsTheSaltOpensForTheRenter() public {
+        address payer = address(0xBEEF);
+        Terms memory t = terms(NATIVE, 1);
+        t.salt = bytes32(bytes20(payer)) | bytes32(uint256(7));
+        vm.deal(payer, DEPOSIT);
+        vm.prank(payer);
+        market.open{value: DEPOSIT}(t, DEPOSIT);
+        eq(0, payer.balance, "the payer paid");
+        uint256 before = renter.balance;
+        vm.prank(host);
+        market.closeByHost(unsigned(t));
+        eq(before + DEPOSIT, renter.balance, "the renter gets the rest");
+    }
+
+    function test_aRenterMayOpenUnderAnothersSalt() public {
+        Terms memory t = terms(address(usdc), 0);
+        t.salt = bytes32(bytes20(address(0xBEEF)));
+        open(t, DEPOSIT);
+        eq(DEPOSIT, state(t).deposit, "deposit");
     }
 
     function test_eachTermIsChecked() public {
@@ -94,6 +123,9 @@ contract OpenTest is Fixture {
         refused(JobMarketplace.Term.Signer, t, DEPOSIT);
         t = terms(NATIVE, 2);
         refused(JobMarketplace.Term.Policy, t, DEPOSIT);
+        t = terms(NATIVE, 0);
+        t.bond = 0;
+        refused(JobMarketplace.Term.Bond, t, DEPOSIT);
     }
 
     function test_boundsOfTermsAreExact() public {
@@ -103,6 +135,10 @@ contract OpenTest is Fixture {
         t.expiresAt += 1;
         t.challenge = 899;
         refused(JobMarketplace.Term.Challenge, t, DEPOSIT);
+        t.challenge = 3 days + 1;
+        refused(JobMarketplace.Term.Challenge, t, DEPOSIT);
+        t.challenge = 3 days;
+        open(t, DEPOSIT);
         t.challenge = 900;
         t.exposure = 0;
         refused(JobMarketplace.Term.Exposure, t, DEPOSIT);
@@ -114,6 +150,15 @@ contract OpenTest is Fixture {
         open(t, DEPOSIT);
     }
 
+    /// A deposit is kept in 88 bits: one unit more must not wrap around.
+    function test_depositStopsWhereItIsCounted() public {
+        vm.deal(renter, uint256(type(uint88).max) + 1);
+        refused(JobMarketplace.Term.Deposit, terms(NATIVE, 0), uint96(type(uint88).max) + 1);
+        Terms memory t = terms(NATIVE, 0);
+        open(t, type(uint88).max);
+        eq(type(uint88).max, state(t).deposit, "to the last unit");
+    }
+
     function test_sameTermsOpenOnce() public {
         Terms memory t = opened();
         vm.expectRevert(JobMarketplace.JobExists.selector);
@@ -123,17 +168,17 @@ contract OpenTest is Fixture {
     function test_valueMustMatchTheDeposit() public {
         Terms memory t = terms(NATIVE, 0);
         vm.prank(renter);
-        vm.expectRevert(abi.encodeWithSelector(JobMarketplace.BadValue.selector, DEPOSIT, DEPOSIT - 1));
+        vm.expectRevert(abi.encodeWithSelector(JobLedger.BadValue.selector, DEPOSIT, DEPOSIT - 1));
         market.open{value: DEPOSIT - 1}(t, DEPOSIT);
         vm.prank(renter);
-        vm.expectRevert(abi.encodeWithSelector(JobMarketplace.BadValue.selector, DEPOSIT, DEPOSIT + 1));
+        vm.expectRevert(abi.encodeWithSelector(JobLedger.BadValue.selector, DEPOSIT, DEPOSIT + 1));
         market.open{value: DEPOSIT + 1}(t, DEPOSIT);
     }
 
     function test_noNativeCoinWithATokenDeposit() public {
         Terms memory t = terms(address(usdc), 0);
         vm.prank(renter);
-        vm.expectRevert(abi.encodeWithSelector(JobMarketplace.BadValue.selector, 0, 1));
+        vm.expectRevert(abi.encodeWithSelector(JobLedger.BadValue.selector, 0, 1));
         market.open{value: 1}(t, DEPOSIT);
     }
 
@@ -142,7 +187,7 @@ contract OpenTest is Fixture {
         fee.mint(renter, DEPOSIT);
         vm.prank(renter);
         fee.approve(address(market), DEPOSIT);
-        bytes memory reason = abi.encodeWithSelector(JobMarketplace.BadValue.selector, DEPOSIT, DEPOSIT - DEPOSIT / 100);
+        bytes memory reason = abi.encodeWithSelector(JobLedger.BadValue.selector, DEPOSIT, DEPOSIT - DEPOSIT / 100);
         vm.expectRevert(reason);
         open(terms(address(fee), 0), DEPOSIT);
         vm.expectRevert(reason);
@@ -219,6 +264,6 @@ contract OpenTest is Fixture {
 
     function test_treasuryMustExist() public {
         vm.expectRevert(Earnings.BadRecipient.selector);
-        new JobMarketplace(address(0), IProofSystem(address(proofs)));
+        new JobMarketplace(address(0), proofs, stakes);
     }
 }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {Disputes} from "../src/Disputes.sol";
 import {Earnings} from "../src/Earnings.sol";
+import {JobLedger} from "../src/JobLedger.sol";
 import {JobMarketplace} from "../src/JobMarketplace.sol";
 import {Proof, SumNode, Terms} from "../src/MarketTypes.sol";
 import {SumTree} from "../src/SumTree.sol";
@@ -33,8 +35,8 @@ contract ProofPathTest is Fixture {
         refused(abi.encodePacked(selector), p);
     }
 
-    function proven() internal view returns (uint32 count) {
-        (,,, count,) = state(_t);
+    function proven() internal view returns (uint32) {
+        return state(_t).proven;
     }
 
     // -- commitments
@@ -43,13 +45,12 @@ contract ProofPathTest is Fixture {
         vm.expectEmit(true, true, true, true);
         emit JobMarketplace.ProofCommitted(market.idOf(_t), 600, rootOf(600), AT);
         commit(_t, 600);
-        (,,,,,, uint40 pendingBlock) = market.jobs(market.idOf(_t));
-        eq(AT, pendingBlock, "block");
+        eq(AT, state(_t).pendingBlock, "block");
     }
 
     function test_onlyTheHostCommits() public {
         vm.prank(renter);
-        vm.expectRevert(JobMarketplace.NotParty.selector);
+        vm.expectRevert(JobLedger.NotParty.selector);
         market.commitProof(_t, 600, rootOf(600));
     }
 
@@ -69,13 +70,13 @@ contract ProofPathTest is Fixture {
     function test_unknownJobHasNoProofs() public {
         Terms memory t = terms(address(usdc), 0);
         vm.prank(host);
-        vm.expectRevert(JobMarketplace.NotOpen.selector);
+        vm.expectRevert(JobLedger.NotOpen.selector);
         market.commitProof(t, 600, rootOf(600));
         Proof memory p;
-        vm.expectRevert(JobMarketplace.NotOpen.selector);
+        vm.expectRevert(JobLedger.NotOpen.selector);
         market.submitProof(t, p);
         vm.prank(host);
-        vm.expectRevert(JobMarketplace.NotOpen.selector);
+        vm.expectRevert(JobLedger.NotOpen.selector);
         market.claimProven(t);
     }
 
@@ -105,8 +106,7 @@ contract ProofPathTest is Fixture {
         market.submitProof(_t, p);
         eq(600, proven(), "proven");
         eq(0, market.earnings(address(0x4E1A), NATIVE) + market.earnings(host, NATIVE), "a proof moves no money");
-        (,,,,,, uint40 pendingBlock) = market.jobs(market.idOf(_t));
-        eq(0, pendingBlock, "nothing pending");
+        eq(0, state(_t).pendingBlock, "nothing pending");
     }
 
     function testFuzz_anySizeIsProvable(uint32 tokens) public {
@@ -118,23 +118,23 @@ contract ProofPathTest is Fixture {
     function test_aProofIsUsedOnce() public {
         Proof memory p = challenged(600);
         market.submitProof(_t, p);
-        refused(JobMarketplace.NoCommitment.selector, p);
+        refused(JobLedger.NoCommitment.selector, p);
     }
 
     function test_noCommitmentNoProof() public {
         Proof memory p = challenged(600);
         _t.salt = "twin";
         open(_t, DEPOSIT);
-        refused(JobMarketplace.NoCommitment.selector, p);
+        refused(JobLedger.NoCommitment.selector, p);
     }
 
     function test_answerToAnotherCommitment() public {
         Proof memory p = challenged(600);
         p.head = "another head";
-        refused(JobMarketplace.NoCommitment.selector, p);
+        refused(JobLedger.NoCommitment.selector, p);
         p.head = HEAD;
         p.tokens = 601;
-        refused(JobMarketplace.NoCommitment.selector, p);
+        refused(JobLedger.NoCommitment.selector, p);
     }
 
     function test_seedIsNotReadyInItsOwnBlock() public {
@@ -170,7 +170,7 @@ contract ProofPathTest is Fixture {
 
     function test_proofForAnotherMarketIsRefused() public {
         Proof memory p = challenged(200);
-        market = new JobMarketplace(TREASURY, proofs);
+        market = new JobMarketplace(TREASURY, proofs, stakes);
         open(_t, DEPOSIT);
         vm.roll(AT);
         commit(_t, 200);
@@ -275,9 +275,8 @@ contract ProofPathTest is Fixture {
     function test_unsignedTokensArePaidUpToTheExposure() public {
         prove(_t, 600);
         vm.expectEmit(true, true, true, true);
-        emit JobMarketplace.ProvenClaimed(market.idOf(_t), cost(_t, 64), 64);
-        vm.prank(host);
-        market.claimProven(_t);
+        emit Disputes.ClaimHeld(market.idOf(_t), cost(_t, 64), 64, uint40(START + 1 hours));
+        claimAndSettle(_t);
         eq(cost(_t, 64), owedOf(_t), "W tokens");
         vm.prank(host);
         vm.expectRevert(Earnings.NothingToClaim.selector);
@@ -288,8 +287,7 @@ contract ProofPathTest is Fixture {
 
     function test_unsignedTokensMustBeProven() public {
         prove(_t, 10);
-        vm.prank(host);
-        market.claimProven(_t);
+        claimAndSettle(_t);
         eq(cost(_t, 10), owedOf(_t), "no more than proven");
     }
 
@@ -297,45 +295,42 @@ contract ProofPathTest is Fixture {
         _t.salt = "small";
         open(_t, 50);
         prove(_t, 600);
-        vm.prank(host);
-        market.claimProven(_t);
+        claimAndSettle(_t);
         eq(50, owedOf(_t), "deposit");
     }
 
     function test_onlyTheHostClaims() public {
         prove(_t, 600);
         vm.prank(renter);
-        vm.expectRevert(JobMarketplace.NotParty.selector);
+        vm.expectRevert(JobLedger.NotParty.selector);
         market.claimProven(_t);
     }
 
     function test_boundMovesWithTheVoucher() public {
         prove(_t, 600);
         redeem(voucher(_t, 100));
-        vm.prank(host);
-        market.claimProven(_t);
+        claimAndSettle(_t);
         eq(cost(_t, 164), owedOf(_t), "signed + W");
         redeem(voucher(_t, 130));
-        (, uint96 owed, uint32 signed,,) = state(_t);
-        eq(cost(_t, 164), owed, "a voucher below what was claimed pays nothing more");
-        eq(130, signed, "but counts");
-        vm.prank(host);
-        market.claimProven(_t);
+        eq(cost(_t, 164), owedOf(_t), "a voucher below what was claimed pays nothing more");
+        eq(130, state(_t).signed, "but counts");
+        claimAndSettle(_t);
         eq(cost(_t, 194), owedOf(_t), "and moves the bound");
+        uint256 paid = market.earnings(host, NATIVE) + market.earnings(TREASURY, NATIVE);
+        eq(cost(_t, 194), paid, "each token is paid once");
     }
 
     function test_closedJobTakesNoProof() public {
         Proof memory p = challenged(600);
         vm.prank(host);
         market.closeByHost(unsigned(_t));
-        refused(JobMarketplace.NotOpen.selector, p);
+        refused(JobLedger.NotOpen.selector, p);
         vm.prank(host);
-        vm.expectRevert(JobMarketplace.NotOpen.selector);
+        vm.expectRevert(JobLedger.NotOpen.selector);
         market.commitProof(_t, 600, rootOf(600));
         vm.prank(host);
-        vm.expectRevert(JobMarketplace.NotOpen.selector);
+        vm.expectRevert(JobLedger.NotOpen.selector);
         market.claimProven(_t);
-        (,,,,,, uint40 pendingBlock) = market.jobs(market.idOf(_t));
-        eq(0, pendingBlock, "reads 0");
+        eq(0, state(_t).pendingBlock, "reads 0");
     }
 }
