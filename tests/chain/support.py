@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from fabstir.chain import bindings
-from fabstir.chain.deploy import Operator
+from fabstir.chain.deploy import MINIMUM_STAKE, Operator
 from fabstir.chain.devnet import DEV_KEYS, DevnetControl
 from fabstir.chain.rpc import JsonRpc, quantity
 from fabstir.chain.web3_provider import connect_web3
@@ -17,7 +17,7 @@ from fabstir.domain.ids import Address, Hash32, ModelId, to_hex
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
 from fabstir.domain.terms import ProofPolicy, Terms
 from fabstir.ops.clock import SystemClock
-from fabstir.ports.chain import ChainInfo
+from fabstir.ports.chain import ChainInfo, RegisteredOffer
 from fabstir.protocol.signing import SigningKey, keccak
 
 CIRCUIT_ID = Hash32(b"TEST: believes every proof".ljust(32))
@@ -42,7 +42,7 @@ def rpc_to(*urls: str) -> JsonRpc:
 
 
 async def set_up(url: str) -> Chain:
-    """Deploy, approve one model, fund the renter, and register the believing verifier beside the real one."""
+    """Deploy, approve one model, fund the renter, stake for both hosts, and register the believing verifier beside the real one."""
     rpc = rpc_to(url)
     try:
         operator = Operator(rpc, DEV_KEYS[0])
@@ -50,9 +50,22 @@ async def set_up(url: str) -> Chain:
         await _register_believer(rpc, info)
         model = await operator.approve_model(info, "fabstir/tests", "model.gguf", Hash32(bytes([2]) * 32))
         await operator.mint(info, RENTER.address, BaseUnits(1_000_000_000))
+        await operator.mint(info, OPERATOR.address, BaseUnits(2 * MINIMUM_STAKE))
+        await _stake(rpc, info)
     finally:
         await rpc.close()
     return Chain(url, info, model)
+
+
+async def _stake(rpc: JsonRpc, info: ChainInfo) -> None:
+    """The operator pays, so that the hosts have sent nothing yet and own no USDC."""
+    stakes = bindings.HostStake
+    web3 = connect_web3(rpc, DEV_KEYS[0])
+    calls = [(info.usdc, bindings.TestUSDC.encode_approve(info.stakes, 2 * MINIMUM_STAKE))]
+    calls += [(info.stakes, stakes.encode_stake_for(host.address, MINIMUM_STAKE)) for host in (HOST, OTHER)]
+    for to, data in calls:
+        sent = await web3.eth.send_transaction({"to": web3.to_checksum_address(to), "data": to_hex(data)})
+        assert (await web3.eth.wait_for_transaction_receipt(sent))["status"] == 1
 
 
 async def _register_believer(rpc: JsonRpc, info: ChainInfo) -> None:
@@ -80,6 +93,11 @@ def terms_for(chain: Chain, now: int, **changes: Any) -> Terms:
         "salt": keccak(next(_salts).to_bytes(8, "big")),
     }
     return Terms(**(fields | changes))
+
+
+def offers_of(chain: Chain, price: int = 7) -> tuple[RegisteredOffer, ...]:
+    """The chain's model in USDC."""
+    return (RegisteredOffer(chain.model, chain.info.usdc, PricePerMTok(price)),)
 
 
 async def coins(rpc: JsonRpc, owner: Address) -> int:

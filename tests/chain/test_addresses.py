@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,9 @@ INFO = ChainInfo(
     models=Address(bytes([3]) * 20),
     proofs=Address(bytes([4]) * 20),
     usdc=Address(bytes([5]) * 20),
+    stakes=Address(bytes([6]) * 20),
+    board=Address(bytes([10]) * 20),
+    delegation=Address(bytes([8]) * 20),
 )
 
 
@@ -59,3 +63,19 @@ def test_an_address_that_is_none_is_named(path: Path) -> None:
     path.write_text(path.read_text().replace("0x" + "01" * 20, "0x01"))
     with pytest.raises(LocalFault, match="chain 31337"):
         addresses.load(path, 31337)
+
+
+def test_a_book_of_earlier_contracts_is_refused_with_the_next_step(path: Path) -> None:
+    """It knows no stake, no board and no delegation: nothing is guessed for them, and the file stays as it is."""
+    addresses.save(path, INFO)
+    book = json.loads(path.read_text())
+    for name in ("stakes", "board", "delegation"):
+        del book["31337"][name]
+    old = json.dumps(book)
+    path.write_text(old)
+    with pytest.raises(LocalFault) as refused:
+        addresses.load(path, 31337)
+    assert refused.value.code == "config_invalid"
+    assert str(path) in refused.value.detail and "stakes" in refused.value.detail
+    assert "`fabstir devnet`" in refused.value.next_step
+    assert path.read_text() == old

@@ -1,4 +1,4 @@
-"""Deployment: seven contracts that know each other, on the devnet only."""
+"""Deployment: ten contracts that know each other, on the devnet only."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from web3.exceptions import ContractLogicError
 from web3.types import Wei
 
 from fabstir.chain import bindings
-from fabstir.chain.deploy import Operator
+from fabstir.chain.deploy import COMPENSATION, MINIMUM_STAKE, SLASH, Operator
 from fabstir.chain.devnet import DEV_KEYS
-from fabstir.chain.rpc import JsonRpc
+from fabstir.chain.rpc import JsonRpc, quantity
 from fabstir.chain.web3_provider import connect_web3
 from fabstir.domain.errors import ChainFault, LocalFault
 from fabstir.domain.ids import Address, Hash32, to_hex
@@ -38,7 +38,31 @@ async def test_the_contracts_know_each_other(chain: Chain, rpc: JsonRpc) -> None
     adapter = bindings.EzklBindVerifier
     halo2 = adapter.decode_halo2_verifier(await _read(rpc, verifier.adapter, adapter.encode_halo2_verifier()))
     assert await rpc.request("eth_getCode", to_hex(halo2), "latest") != "0x"
-    assert len(told) == 8
+    assert len(told) == 11  # ten contracts, one circuit
+
+
+async def test_the_money_behind_the_market_is_where_it_should_be(chain: Chain, rpc: JsonRpc) -> None:
+    """Market and registry ask the same stake, which obeys this market; board and delegation pay into it; the constants are ours."""
+    info = await Operator(rpc, DEV_KEYS[0]).deploy(CIRCUIT, treasury=HOST.address)
+    market, registry, stakes = bindings.JobMarketplace, bindings.NodeRegistry, bindings.HostStake
+    assert market.decode_stakes(await _read(rpc, info.market, market.encode_stakes())) == info.stakes
+    assert registry.decode_stakes(await _read(rpc, info.registry, registry.encode_stakes())) == info.stakes
+    assert stakes.decode_token(await _read(rpc, info.stakes, stakes.encode_token())) == info.usdc
+    assert stakes.decode_treasury(await _read(rpc, info.stakes, stakes.encode_treasury())) == HOST.address
+    since = stakes.decode_authorized_from(await _read(rpc, info.stakes, stakes.encode_authorized_from(info.market)))
+    newest = await rpc.request("eth_getBlockByNumber", "latest", False)
+    assert 0 < since <= quantity(newest["timestamp"])
+    amounts = (
+        stakes.decode_minimum(await _read(rpc, info.stakes, stakes.encode_minimum())),
+        stakes.decode_slash_amount(await _read(rpc, info.stakes, stakes.encode_slash_amount())),
+        stakes.decode_compensation(await _read(rpc, info.stakes, stakes.encode_compensation())),
+    )
+    assert amounts == (MINIMUM_STAKE, SLASH, COMPENSATION)
+    board, delegation = bindings.PromptBoard, bindings.Delegation
+    assert board.decode_market(await _read(rpc, info.board, board.encode_market())) == info.market
+    assert delegation.decode_market(await _read(rpc, info.delegation, delegation.encode_market())) == info.market
+    every = [getattr(info, name) for name in info.__struct_fields__ if name != "chain_id"]
+    assert len(set(every)) == len(every) == 8
 
 
 async def test_approving_a_model_again_changes_nothing(chain: Chain, rpc: JsonRpc) -> None:

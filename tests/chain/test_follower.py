@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 from tests.chain.proxy import FlakyProxy
-from tests.chain.support import HOST, Chain, rpc_to
+from tests.chain.support import HOST, Chain, offers_of, rpc_to
 
 from fabstir.chain import bindings
 from fabstir.chain.deploy import Operator
@@ -19,8 +19,9 @@ from fabstir.chain.market import MarketClient
 from fabstir.chain.rpc import JsonRpc, quantity
 from fabstir.domain.errors import ChainFault
 from fabstir.domain.ids import Address, Hash32
-from fabstir.domain.money import BaseUnits, PricePerMTok
+from fabstir.domain.money import BaseUnits
 from fabstir.ops.clock import SystemClock
+from fabstir.ports.chain import NO_KEY
 from fabstir.testing.clock import ManualClock
 from fabstir.testing.journal import MemoryJournal
 
@@ -289,10 +290,11 @@ async def test_the_markets_events_come_typed(chain: Chain, clock: SystemClock) -
         arrived.set()
 
     following = asyncio.create_task(follower.run(take))
-    await host.register_host("register", "http://127.0.0.1:1", ((chain.model, PricePerMTok(7)),))
+    await host.register_host("register", "http://127.0.0.1:1", NO_KEY, offers_of(chain))
     follower.wake()
     await arrived.wait()
-    assert events == [bindings.NodeRegistered(HOST.address, "http://127.0.0.1:1", (chain.model,), (7,))]
+    offers = (bindings.Offer(chain.model, chain.info.usdc, 7),)
+    assert events == [bindings.NodeRegistered(HOST.address, "http://127.0.0.1:1", NO_KEY, offers)]
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
     await host.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -29,6 +30,8 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _Book = dict[str, _Entry]
+_OLD_BOOK: Final = "Move the file away and start `fabstir devnet` again; on another chain, add the addresses of this version's contracts."
+"""A book of earlier contracts is not completed: what it names does not fit what is missing."""
 
 
 def load(path: Path, chain_id: int) -> ChainInfo | None:
@@ -73,6 +76,8 @@ def _read(path: Path) -> _Book:
         return msgspec.json.decode(path.read_bytes(), type=_Book)
     except FileNotFoundError:
         return {}
+    except msgspec.ValidationError as cause:
+        raise error("config_invalid", f"{path}: {cause}", _OLD_BOOK) from cause
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as cause:
         raise error("config_invalid", detail=f"{path}: {cause}") from cause
 
