@@ -137,8 +137,8 @@ class TwinMarket:
         if not self.changed:
             return
         self.changed = False
-        for job, account in self.model.jobs.items():
-            self._check_job(self.job(job), account.state)
+        for job, known in self.model.jobs.items():
+            self._check_job(self.job(job), known.state)
         for token in self.tokens:
             held, earned = self.balance(token, self.address), 0
             for (account, owned), wealth in self.wealth.items():

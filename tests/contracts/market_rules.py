@@ -150,7 +150,7 @@ class MarketRules(RuleBasedStateMachine):
 
     def relayed(self, terms: Terms, deposit: int, key: SigningKey) -> None:
         before = self.twin.evm.time + 60
-        sig = self.twin.authorized(key, terms.renter, deposit, before, job_id(terms))
+        sig = self.twin.authorized(key, terms.renter, deposit, before, Hash32(job_id(terms)))
         data = JobMarketplace.encode_open_with_authorization(abi_terms(terms), deposit, before, sig)
         call = settlement.Open(STRANGER.address, terms, BaseUnits(deposit), authorized=True)
         besides = "" if key.address == terms.renter else "SignatureInvalid"
@@ -185,7 +185,7 @@ class MarketRules(RuleBasedStateMachine):
         before = self.twin.evm.time + (0 if flaw == "late" else 60)
         nonce = top_up_nonce(job, BaseUnits(deposit + (flaw == "deposit")))
         key = STRANGER if flaw == "stranger" else renter
-        sig = self.twin.authorized(key, terms.renter, amount, before, job if flaw == "job" else nonce)
+        sig = self.twin.authorized(key, terms.renter, amount, before, Hash32(job) if flaw == "job" else nonce)
         encoded = JobMarketplace.encode_top_up_with_authorization(abi_terms(terms), amount, before, sig)
         besides = {"": "", "late": "AuthorizationExpired"}.get(flaw, "SignatureInvalid")
         if terms.token == ZERO_ADDRESS:
