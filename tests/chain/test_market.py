@@ -16,20 +16,32 @@ from tests.chain.support import (
     SESSION_KEY,
     Chain,
     mine_until,
+    offers_of,
     set_up,
     terms_for,
 )
 
 from fabstir.chain import bindings
+from fabstir.chain.deploy import MINIMUM_STAKE, SLASH
 from fabstir.chain.devnet import DEV_KEYS, Devnet, DevnetControl
 from fabstir.chain.market import MarketClient
 from fabstir.chain.rpc import JsonRpc
 from fabstir.domain.errors import ChainFault
-from fabstir.domain.ids import ZERO_ADDRESS, ZERO_HASH, Address, Hash32, JobId
+from fabstir.domain.ids import ZERO_ADDRESS, ZERO_HASH, Address, Hash32, JobId, to_hex
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens, cost
-from fabstir.domain.terms import JobState, ProofPolicy, Terms
+from fabstir.domain.terms import ClaimStage, JobState, ProofPolicy, Terms
 from fabstir.ops.clock import SystemClock
-from fabstir.ports.chain import ClaimArgs, HostEntry, MarketChain, ProofArgs, SumNodeArgs
+from fabstir.ports.chain import (
+    NO_KEY,
+    ClaimArgs,
+    HostEntry,
+    MarketChain,
+    ProofArgs,
+    RegisteredOffer,
+    StakeState,
+    SumNodeArgs,
+)
+from fabstir.protocol.authorization import authorization_digest, top_up_nonce
 from fabstir.protocol.commitments import (
     Checkpoint,
     challenge_seed,
@@ -46,6 +58,7 @@ pytestmark = pytest.mark.real
 Connect = Callable[[int], Awaitable[MarketClient]]
 DEPOSIT = BaseUnits(10_000)
 HEAD = keccak(b"head")
+KEY = Hash32(b"\x5e" * 32)
 
 
 @pytest.fixture
@@ -143,15 +156,25 @@ async def test_a_job_from_deposit_to_withdrawal(
 async def test_a_host_is_paid_for_proven_tokens_that_nobody_signed(
     chain: Chain, connect: Connect, control: DevnetControl, rpc: JsonRpc
 ) -> None:
-    """claim_proven pays up to W beyond the best voucher, once."""
-    renter, host = await connect(1), await connect(2)
+    """claim_proven holds up to W beyond the best voucher, once; undisputed they are paid after the window, by anybody's call."""
+    renter, host, other = await connect(1), await connect(2), await connect(3)
     terms = terms_for(chain, await renter.timestamp())
     await _open(renter, terms)
     await _prove(host, control, rpc, terms, (256,))
     await host.claim_proven("tail", terms)
-    assert (await host.job(job_id(terms))).owed == cost(Tokens(64), terms.price)
-    with pytest.raises(ChainFault, match="NothingToClaim"):
+    claimed, amount = await host.job(job_id(terms)), cost(Tokens(64), terms.price)
+    assert (claimed.owed, claimed.held, claimed.held_tokens, claimed.stage) == (amount, amount, 64, ClaimStage.CLAIMED)
+    assert claimed.held_until == pytest.approx(await renter.timestamp() + terms.challenge, abs=30)
+    assert (await host.stake(HOST.address)).locked_until == claimed.held_until + 2 * terms.challenge
+    assert await host.earnings(chain.info.usdc, HOST.address) == 0
+    with pytest.raises(ChainFault, match="ClaimPending"):
         await host.claim_proven("tail again", terms)
+    with pytest.raises(ChainFault, match="StageRuns"):
+        await other.settle_claim("early", terms)
+    await control.advance(terms.challenge)
+    await other.settle_claim("settle", terms)
+    assert await host.earnings(chain.info.usdc, HOST.address) == amount
+    assert (await host.job(job_id(terms))).held == 0
 
 
 async def test_a_renter_leaves_with_and_without_the_host(
@@ -195,12 +218,13 @@ async def test_a_host_relays_a_signed_deposit(chain: Chain, connect: Connect, rp
     host = await connect(2)
     terms = terms_for(chain, await host.timestamp())
     valid_before = terms.expires_at
-    signature = RENTER.sign(await _authorization_digest(rpc, chain, terms, valid_before))
+    signature = RENTER.sign(await _authorization_digest(rpc, chain, DEPOSIT, valid_before, job_id(terms)))
     await host.open_with_authorization("open", terms, DEPOSIT, valid_before, signature)
     assert (await host.job(job_id(terms))).deposit == DEPOSIT
 
 
-async def _authorization_digest(rpc: JsonRpc, chain: Chain, terms: Terms, valid_before: int) -> Hash32:
+async def _authorization_digest(rpc: JsonRpc, chain: Chain, amount: int, valid_before: int, nonce: bytes) -> Hash32:
+    """As the token itself states its domain and its type."""
     usdc = bindings.TestUSDC
 
     async def read(data: bytes) -> bytes:
@@ -213,27 +237,81 @@ async def _authorization_digest(rpc: JsonRpc, chain: Chain, terms: Terms, valid_
     kind = usdc.decode_receive_with_authorization_typehash(
         await read(usdc.encode_receive_with_authorization_typehash())
     )
-    words = (int.from_bytes(a, "big") for a in (terms.renter, chain.info.market))
-    numbers = (*words, DEPOSIT, 0, valid_before)
-    struct = kind + b"".join(n.to_bytes(32, "big") for n in numbers) + job_id(terms)
-    return keccak(b"\x19\x01" + separator + keccak(struct))
+    words = (int.from_bytes(a, "big") for a in (RENTER.address, chain.info.market))
+    numbers = (*words, amount, 0, valid_before)
+    struct = kind + b"".join(n.to_bytes(32, "big") for n in numbers) + nonce
+    digest = keccak(b"\x19\x01" + separator + keccak(struct))
+    ours = authorization_digest(
+        chain.info.chain_id, chain.info.usdc, RENTER.address, chain.info.market,
+        BaseUnits(amount), valid_before, Hash32(nonce),
+    )  # fmt: skip
+    assert digest == ours
+    return digest
+
+
+async def test_a_deposit_is_topped_up(chain: Chain, connect: Connect, rpc: JsonRpc) -> None:
+    """By the renter, or by anybody with its signature for this job at this deposit, which fits once."""
+    renter, host = await connect(1), await connect(2)
+    terms = terms_for(chain, await renter.timestamp())
+    await _open(renter, terms)
+    await renter.approve("approve more", chain.info.usdc, BaseUnits(500))
+    await renter.top_up("more", terms, BaseUnits(500))
+    assert (await host.job(job_id(terms))).deposit == DEPOSIT + 500
+    nonce = top_up_nonce(job_id(terms), BaseUnits(DEPOSIT + 500))
+    market = bindings.JobMarketplace
+    call = {"to": to_hex(chain.info.market), "data": to_hex(market.encode_top_up_nonce(job_id(terms)))}
+    assert market.decode_top_up_nonce(bytes.fromhex((await rpc.request("eth_call", call, "latest"))[2:])) == nonce
+    signature = RENTER.sign(await _authorization_digest(rpc, chain, 70, terms.expires_at, nonce))
+    await host.top_up_with_authorization("signed", terms, BaseUnits(70), terms.expires_at, signature)
+    assert (await host.job(job_id(terms))).deposit == DEPOSIT + 570
+    with pytest.raises(ChainFault, match="chain_reverted"):
+        await host.top_up_with_authorization("signed again", terms, BaseUnits(70), terms.expires_at, signature)
+    coins = terms_for(chain, await renter.timestamp(), token=ZERO_ADDRESS)
+    await renter.open("open in coins", coins, DEPOSIT)
+    await renter.top_up("more coins", coins, BaseUnits(5))
+    assert await renter.balance(ZERO_ADDRESS, chain.info.market) == DEPOSIT + 5
 
 
 async def test_hosts_appear_and_disappear(chain: Chain, connect: Connect) -> None:
-    """Registered hosts with URL, models and prices; changed by registering again; gone after leaving."""
+    """Registered hosts with URL, key and a price for each model and currency; changed by registering again; gone after leaving."""
     host, other = await connect(2), await connect(3)
-    price = PricePerMTok(7)
-    await host.register_host("register", "http://127.0.0.1:1", ((chain.model, price),))
-    await other.register_host("register", "http://127.0.0.1:2", ((chain.model, price),))
-    entry = HostEntry(address=HOST.address, url="http://127.0.0.1:1", models=((chain.model, price),), active=True)
-    assert {found.address: found for found in await host.hosts()}[HOST.address] == entry
+    offers, both = offers_of(chain), (*offers_of(chain), RegisteredOffer(chain.model, ZERO_ADDRESS, PricePerMTok(9)))
+    await host.register_host("register", "http://127.0.0.1:1", KEY, both)
+    await other.register_host("register", "http://127.0.0.1:2", NO_KEY, offers)
+    entry = HostEntry(address=HOST.address, url="http://127.0.0.1:1", encryption_key=KEY, offers=both, active=True)
+    found = {found.address: found for found in await host.hosts()}[HOST.address]
+    assert found == entry
+    assert (found.price_of(chain.model, ZERO_ADDRESS), found.price_of(chain.model, chain.info.usdc)) == (9, 7)
     assert {found.address for found in await host.hosts(chain.model)} == {HOST.address, OTHER.address}
-    await host.register_host("move", "http://127.0.0.1:3", ((chain.model, price),))
+    await host.register_host("move", "http://127.0.0.1:3", NO_KEY, offers)
     assert {found.url for found in await host.hosts()} == {"http://127.0.0.1:3", "http://127.0.0.1:2"}
     await host.unregister_host("leave")
     assert {found.address for found in await other.hosts(chain.model)} == {OTHER.address}
     assert await host.model_approved(chain.model)
     assert not await host.model_approved(type(chain.model)(bytes(32)))
+
+
+async def test_without_its_stake_a_host_is_not_active(chain: Chain, connect: Connect, control: DevnetControl) -> None:
+    """Asked back, the stake does not count at once and leaves after the delay; staked again, the host is listed again."""
+    host, renter = await connect(2), await connect(1)
+    rules = await host.stake_rules()
+    assert (rules.token, rules.minimum, rules.slash) == (chain.info.usdc, MINIMUM_STAKE, SLASH)
+    assert await host.stake(HOST.address) == StakeState(staked=MINIMUM_STAKE)
+    await host.register_host("register", "http://127.0.0.1:1", NO_KEY, offers_of(chain))
+    await host.request_unstake("ask", MINIMUM_STAKE)
+    asked = await host.stake(HOST.address)
+    assert asked.unstaking == MINIMUM_STAKE and asked.available_at > await host.timestamp() + 86_400
+    assert await renter.hosts(chain.model) == []
+    with pytest.raises(ChainFault, match="TooEarly"):
+        await host.withdraw_stake("early", HOST.address)
+    await control.advance(asked.available_at - await host.timestamp())
+    await host.withdraw_stake("take", HOST.address)
+    assert await host.balance(chain.info.usdc, HOST.address) == MINIMUM_STAKE
+    with pytest.raises(ChainFault, match="StakeTooLow"):
+        await host.register_host("poor", "http://127.0.0.1:4", NO_KEY, offers_of(chain))
+    await host.approve_stake("allow", MINIMUM_STAKE)
+    await host.add_stake("stake", MINIMUM_STAKE)
+    assert [entry.url for entry in await renter.hosts(chain.model)] == ["http://127.0.0.1:1"]
 
 
 async def test_the_contracts_own_error_names_the_refusal(chain: Chain, connect: Connect) -> None:
@@ -270,9 +348,9 @@ async def test_another_chain_or_an_empty_address_is_refused(chain: Chain, clock:
 async def test_a_devnet_that_was_started_afresh_is_another_chain(chain: Chain, anvil: Path, clock: SystemClock) -> None:
     """The same journal, the same key, the same addresses, a new genesis: what the old chain mined was not mined here."""
     store = MemoryJournal()
-    models = ((chain.model, PricePerMTok(7)),)
+    offers = offers_of(chain)
     first = await MarketClient.connect([chain.url], DEV_KEYS[2], chain.info, store, clock)
-    await first.register_host("register", "http://127.0.0.1:1", models)
+    await first.register_host("register", "http://127.0.0.1:1", NO_KEY, offers)
     await first.close()
     async with Devnet(anvil) as net:
         fresh = await set_up(net.url)
@@ -280,6 +358,6 @@ async def test_a_devnet_that_was_started_afresh_is_another_chain(chain: Chain, a
         second = await MarketClient.connect([net.url], DEV_KEYS[2], fresh.info, store, clock)
         await second.reconcile()
         assert await second.hosts() == []
-        await second.register_host("register", "http://127.0.0.1:1", models)
+        await second.register_host("register", "http://127.0.0.1:1", NO_KEY, offers)
         assert len(await second.hosts()) == 1
         await second.close()
