@@ -122,6 +122,7 @@ abstract contract Disputes is JobLedger {
         bytes32 id = idOf(t);
         Held memory held = _undecided(id);
         if (block.timestamp < held.until) revert StageRuns(held.until);
+        // slither-disable-next-line incorrect-equality -- a stage has no neighbourhood
         if (held.stage == Stage.Disputed) _lose(id, t, held);
         else _win(id, t, held, false);
     }
@@ -130,8 +131,7 @@ abstract contract Disputes is JobLedger {
 
     /// Credits what a voucher over `amount` adds, out of the claim where there is one. Changes `job`, which the caller stores.
     function _creditVoucher(bytes32 id, Terms calldata t, Job memory job, uint96 amount) internal {
-        uint256 held;
-        if (job.claimed) held = _held[id].amount;
+        uint256 held = job.claimed ? _held[id].amount : 0;
         (uint256 credit, uint256 owed, uint256 left) = Money.takeOver(job.owed, held, amount);
         job.owed = uint88(owed);
         if (left != held) _shrink(id, t, job, uint96(left));
@@ -167,6 +167,7 @@ abstract contract Disputes is JobLedger {
 
     function _undecided(bytes32 id) private view returns (Held memory held) {
         held = _held[id];
+        // slither-disable-next-line incorrect-equality -- a stage has no neighbourhood
         if (held.stage == Stage.None || held.stage == Stage.Lost) revert WrongStage(held.stage);
     }
 

@@ -66,7 +66,9 @@ abstract contract Earnings {
 
     /// Pushes money to whom it belongs; where the receiver or the token refuses, it waits in the ledger.
     function _repay(address to, address token, uint256 amount) internal {
+        // slither-disable-next-line incorrect-equality -- of nothing there is nothing to push
         if (amount == 0) return;
+        // slither-disable-next-line unused-return -- it decides whether the ledger keeps the money
         if (token == address(0) ? _send(to, amount, REPAY_GAS) : IERC20(token).trySafeTransfer(to, amount)) return;
         earnings[to][token] += amount;
         emit RepaymentHeld(to, token, amount);

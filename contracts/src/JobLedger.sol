@@ -95,6 +95,7 @@ abstract contract JobLedger is Earnings, EIP712 {
 
     function _jobOf(bytes32 id) internal view returns (Job memory job) {
         job = _jobs[id];
+        // slither-disable-next-line incorrect-equality -- 0 is what is read of a job that was never opened
         if (job.deposit == 0 || job.closed) revert NotOpen();
     }
 

@@ -19,7 +19,7 @@ library Transcript {
     /// The head after the opening's records, beginning from `head` at `o.from` tokens.
     function extend(bytes32 head, Opening calldata o) internal pure returns (bytes32) {
         if (o.from > o.tokens || o.records.length != o.tokens - o.from) revert OpeningMalformed();
-        uint256 turn;
+        uint256 turn = 0;
         for (uint256 position = o.from; position <= o.tokens; ++position) {
             while (turn < o.turns.length && o.turns[turn].tokens == position) {
                 Turn calldata began = o.turns[turn++];
