@@ -28,7 +28,13 @@ SETTINGS: Final[dict[str, Any]] = {
     "metadata": {"appendCBOR": False, "bytecodeHash": "none"},
     "optimizer": {"enabled": True, "runs": 800},
 }
-OUTPUTS: Final = ("abi", "evm.bytecode.object", "evm.deployedBytecode.object", "storageLayout")
+OUTPUTS: Final = (
+    "abi",
+    "evm.bytecode.object",
+    "evm.deployedBytecode.object",
+    "evm.deployedBytecode.immutableReferences",
+    "storageLayout",
+)
 PRODUCTS: Final = {
     "Delegation": "src/Delegation.sol",
     "EzklBindVerifier": "src/EzklBindVerifier.sol",
@@ -99,6 +105,11 @@ def _without_ast_ids(layout: dict[str, Any]) -> Any:
     return json.loads(text, object_hook=lambda item: {k: v for k, v in item.items() if k != "astId"})
 
 
+def _immutables(references: dict[str, list[dict[str, int]]]) -> list[list[int]]:
+    """[first byte, length] of each place, without the number of the variable, for the same reason."""
+    return sorted([place["start"], place["length"]] for places in references.values() for place in places)
+
+
 def creation_code(name: str, changed: dict[str, str]) -> bytes:
     """Creation code of `name` with other texts for some sources; writes nothing."""
     path = PRODUCTS[name]
@@ -122,6 +133,7 @@ def _artifact(contract: dict[str, Any], path: str) -> str:
         "abi": contract["abi"],
         "bytecode": "0x" + contract["evm"]["bytecode"]["object"],
         "deployedBytecode": "0x" + contract["evm"]["deployedBytecode"]["object"],
+        "immutables": _immutables(contract["evm"]["deployedBytecode"]["immutableReferences"]),
         "storageLayout": _without_ast_ids(contract["storageLayout"]),
         "solcVersion": pinned()["solc"],
         "sourceHash": source_hash(path),
