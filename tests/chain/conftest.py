@@ -7,13 +7,18 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from tests.chain.support import Chain, rpc_to, set_up
+from tests.chain.playing import World
+from tests.chain.support import Chain, mine_until, rpc_to, set_up
 
+from fabstir.chain import bindings
 from fabstir.chain.anvil import find_anvil
-from fabstir.chain.devnet import Devnet, DevnetControl
+from fabstir.chain.devnet import DEV_KEYS, Devnet, DevnetControl
+from fabstir.chain.market import MarketClient
 from fabstir.chain.rpc import JsonRpc
+from fabstir.domain.money import BaseUnits
 from fabstir.ops import paths
 from fabstir.ops.clock import SystemClock
+from fabstir.testing.journal import MemoryJournal
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -61,3 +66,26 @@ def control(rpc: JsonRpc) -> DevnetControl:
 def clock() -> SystemClock:
     """Real time: the chain has its own."""
     return SystemClock()
+
+
+@pytest.fixture
+async def real_world(chain: Chain, rpc: JsonRpc, control: DevnetControl) -> AsyncIterator[World]:
+    """The same four accounts on anvil; blocks come only when asked for, as in memory."""
+    clients = [
+        await MarketClient.connect([chain.url], DEV_KEYS[index], chain.info, MemoryJournal(), SystemClock())
+        for index in (1, 2, 0, 3)
+    ]
+    await control.automine()  # ends the block every second
+
+    async def mine_to(block: int) -> None:
+        await mine_until(control, rpc, block)
+
+    renter, host, treasury, other = clients
+
+    async def allow_delegation(amount: BaseUnits) -> None:
+        data = bindings.TestUSDC.encode_approve(chain.info.delegation, amount)
+        await renter._outbox.send("allow delegation", chain.info.usdc, data)
+
+    yield World(renter, host, treasury, other, chain.model, allow_delegation, mine_to, control.advance)
+    for client in clients:
+        await client.close()

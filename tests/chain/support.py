@@ -64,7 +64,7 @@ async def _stake(rpc: JsonRpc, info: ChainInfo) -> None:
     calls = [(info.usdc, bindings.TestUSDC.encode_approve(info.stakes, 2 * MINIMUM_STAKE))]
     calls += [(info.stakes, stakes.encode_stake_for(host.address, MINIMUM_STAKE)) for host in (HOST, OTHER)]
     for to, data in calls:
-        sent = await web3.eth.send_transaction({"to": web3.to_checksum_address(to), "data": to_hex(data)})
+        sent = await web3.eth.send_transaction({"to": web3.to_checksum_address(to), "data": data})
         assert (await web3.eth.wait_for_transaction_receipt(sent))["status"] == 1
 
 
