@@ -19,7 +19,7 @@ contract Delegation is Delegates {
         market = market_;
     }
 
-    /// Opens a job for `t.renter`. The first 20 bytes of the salt must be this contract's address.
+    /// Opens a job for `t.renter`. The salt must name this contract as the opener: its address, 0xffffffff, eight more bytes.
     function openJob(Terms calldata t, uint96 deposit) external returns (bytes32 id) {
         _pull(t, deposit);
         return market.open(t, deposit);

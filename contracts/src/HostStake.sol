@@ -159,6 +159,7 @@ contract HostStake is IHostStake, Ownable2Step {
     function lock(address host, uint40 until) external onlyMarket {
         Stake storage s = _stakes[host];
         if (s.staked < slashAmount) revert StakeTooLow(slashAmount, s.staked);
+        if (until > block.timestamp + UNSTAKE_DELAY) until = uint40(block.timestamp + UNSTAKE_DELAY);
         if (until <= s.lockedUntil) return;
         s.lockedUntil = until;
         emit StakeLocked(host, msg.sender, until);

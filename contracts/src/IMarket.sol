@@ -5,8 +5,8 @@ import {Terms} from "./MarketTypes.sol";
 
 /// What a contract that opens jobs for renters needs of the market.
 interface IMarket {
-    /// Takes `deposit` from the caller: native coin with the call, an approved ERC-20 otherwise. The caller is the renter, or its
-    /// address is the first 20 bytes of the salt.
+    /// Takes `deposit` from the caller: native coin with the call, an approved ERC-20 otherwise. The caller is who the
+    /// salt says: its address, 0xffffffff, and eight more bytes.
     function open(Terms calldata t, uint96 deposit) external payable returns (bytes32 id);
 }
 

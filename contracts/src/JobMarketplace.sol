@@ -86,10 +86,10 @@ contract JobMarketplace is Disputes {
 
     // -- deposits
 
-    /// Deposits native coin (with the call) or an approved ERC-20. The renter opens its jobs itself; anybody else only jobs whose salt
-    /// begins with its own address (`PromptBoard`, `Delegation`), so that no stranger can take the id of a renter's job.
+    /// Deposits native coin (with the call) or an approved ERC-20. Who may open is written in the salt (`openerOf`): the renter, or
+    /// one other account alone. So nobody can take the id of a job that somebody else is about to open.
     function open(Terms calldata t, uint96 deposit) external payable nonReentrant returns (bytes32 id) {
-        if (msg.sender != t.renter && msg.sender != address(bytes20(t.salt))) revert NotParty();
+        if (msg.sender != openerOf(t)) revert NotParty();
         id = _open(t, deposit);
         _collect(t.token, deposit);
     }
@@ -101,6 +101,7 @@ contract JobMarketplace is Disputes {
         nonReentrant
         returns (bytes32 id)
     {
+        if (openerOf(t) != t.renter) revert NotParty();
         id = _open(t, deposit);
         _collectAuthorized(t, deposit, validBefore, id, sig);
     }
@@ -123,6 +124,11 @@ contract JobMarketplace is Disputes {
 
     function topUpNonce(bytes32 id) public view returns (bytes32) {
         return keccak256(abi.encode(id, _jobs[id].deposit));
+    }
+
+    /// The renter; or, where bytes 20 to 23 of the salt are 0xffffffff, the account in its first 20 bytes (`PromptBoard`, `Delegation`).
+    function openerOf(Terms calldata t) public pure returns (address) {
+        return uint32(uint256(t.salt) >> 64) == type(uint32).max ? address(bytes20(t.salt)) : t.renter;
     }
 
     function _open(Terms calldata t, uint96 deposit) private returns (bytes32 id) {

@@ -16,7 +16,7 @@ struct Terms {
     uint32 exposure; // W: proven tokens payable beyond what the renter signed
     uint8 policy; // 0: no redemption without a proof; 1: the renter's voucher pays alone
     bytes32 modelId;
-    bytes32 salt; // random; where its first 20 bytes are an address, that address may open for the renter
+    bytes32 salt; // random; or opener (20 bytes), 0xffffffff, 8 bytes: then only that account may open
 }
 
 /// A cumulative voucher: `amount` for `tokens` since the job began, `transcript` says which ones they were.

@@ -375,9 +375,9 @@ contract PromptBoard is Refunds, Delegates {
         return PromptView(p.state, p.host, p.until, p.price, p.escrow);
     }
 
-    /// The salt of the prompt's job: this contract, which may therefore open it, and the last 12 bytes of the id.
+    /// The salt of the prompt's job: this contract, which alone may therefore open it, and the last 8 bytes of the id.
     function saltOf(bytes32 id) public view returns (bytes32) {
-        return bytes32(bytes20(address(this))) | bytes32(uint256(uint96(uint256(id))));
+        return bytes32(bytes20(address(this))) | bytes32(uint256(type(uint32).max) << 64 | uint64(uint256(id)));
     }
 
     function idOf(PromptTerms calldata t) public pure returns (bytes32) {

@@ -83,7 +83,7 @@ contract OpenTest is Fixture {
         vm.prank(host);
         vm.expectRevert(JobLedger.NotParty.selector);
         market.open{value: DEPOSIT}(t, DEPOSIT);
-        t.salt = bytes32(bytes20(address(0xBEEF)));
+        t.salt = bytes32(bytes20(address(0xBEEF))) | bytes32(uint256(type(uint32).max) << 64);
         vm.prank(host);
         vm.expectRevert(JobLedger.NotParty.selector);
         market.open{value: DEPOSIT}(t, DEPOSIT);
@@ -92,7 +92,7 @@ contract OpenTest is Fixture {
     function test_whoLeadsTheSaltOpensForTheRenter() public {
         address payer = address(0xBEEF);
         Terms memory t = terms(NATIVE, 1);
-        t.salt = bytes32(bytes20(payer)) | bytes32(uint256(7));
+        t.salt = bytes32(bytes20(payer)) | bytes32(uint256(type(uint32).max) << 64 | 7);
         vm.deal(payer, DEPOSIT);
         vm.prank(payer);
         market.open{value: DEPOSIT}(t, DEPOSIT);
@@ -103,11 +103,16 @@ contract OpenTest is Fixture {
         eq(before + DEPOSIT, renter.balance, "the renter gets the rest");
     }
 
-    function test_aRenterMayOpenUnderAnothersSalt() public {
-        Terms memory t = terms(address(usdc), 0);
-        t.salt = bytes32(bytes20(address(0xBEEF)));
-        open(t, DEPOSIT);
-        eq(DEPOSIT, state(t).deposit, "deposit");
+    /// Else the renter of a prompt could take the id of the job that its host is about to open, and keep the answer.
+    function test_aRenterMayNotOpenUnderAnothersSalt() public {
+        Terms memory t = terms(NATIVE, 0);
+        t.salt = bytes32(bytes20(address(0xBEEF))) | bytes32(uint256(type(uint32).max) << 64);
+        vm.prank(renter);
+        vm.expectRevert(JobLedger.NotParty.selector);
+        market.open{value: DEPOSIT}(t, DEPOSIT);
+        t.token = address(usdc);
+        vm.expectRevert(JobLedger.NotParty.selector);
+        market.openWithAuthorization(t, DEPOSIT, block.timestamp + 1, "");
     }
 
     function test_eachTermIsChecked() public {

@@ -26,7 +26,8 @@ contract PromptEndTest is PromptFixture {
     uint96 private constant COST = 864; // floor(700 x 1.234567)
 
     function jobOf(PromptTerms memory t, address by, uint96 price, uint32 tokens) private view returns (Terms memory) {
-        uint256 salt = uint256(uint160(address(board))) << 96 | uint96(uint256(board.idOf(t)));
+        uint256 opener = uint256(uint160(address(board))) << 32 | type(uint32).max;
+        uint256 salt = opener << 64 | uint64(uint256(board.idOf(t)));
         return Terms({
             renter: t.renter,
             signer: t.signer,
@@ -81,7 +82,8 @@ contract PromptEndTest is PromptFixture {
             abi.decode(last.data, (uint32, uint96, bytes32, bytes32, uint40));
         Terms memory job = jobOf(told, address(uint160(uint256(last.topics[3]))), price, tokens);
         job.expiresAt = expiresAt;
-        job.salt = bytes32(uint256(uint160(address(board))) << 96 | uint256(seen[0].topics[1]) % 2 ** 96);
+        uint256 opener = uint256(uint160(address(board))) << 32 | type(uint32).max;
+        job.salt = bytes32(opener << 64 | uint256(seen[0].topics[1]) % 2 ** 64);
         ok(keccak256(abi.encode(job)) == last.topics[2], "the job's id");
     }
 

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from fabstir.chain.bindings import Claim, JobMarketplace
 from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, JobId, ModelId
 from fabstir.domain.money import MAX_DEPOSIT, BaseUnits, PricePerMTok, Tokens, affordable, cost
-from fabstir.domain.terms import ProofPolicy, Terms
+from fabstir.domain.terms import ProofPolicy, Terms, salt_for
 from fabstir.protocol import settlement
 from fabstir.protocol.authorization import top_up_nonce
 from fabstir.protocol.signing import SigningKey, job_id, keccak, recover
@@ -123,7 +123,7 @@ class MarketRules(RuleBasedStateMachine):
             token=ZERO_ADDRESS if native else self.twin.usdc, arbiter=ARBITER.address if arbiter else ZERO_ADDRESS,
             price=PricePerMTok(price), bond=BaseUnits(bond), challenge=900, exposure=Tokens(exposure), policy=policy,
             expires_at=self.twin.evm.time // 86_400 * 86_400 + 2 * 86_400, model_id=ModelId(bytes(32)),
-            salt=Hash32((PAYER.address if by == "payer" else bytes([salt]) * 20) + bytes([salt]) * 12),
+            salt=salt_for(PAYER.address, bytes([salt]) * 8) if by == "payer" else Hash32(bytes([salt]) * 32),
         )  # fmt: skip
         terms = msgspec.structs.replace(terms, **(wrong or {}))
         deposit *= price // 10**6 or 1

@@ -87,10 +87,9 @@ def test_the_escrow_is_the_longest_answer_at_the_highest_price() -> None:
 
 
 def test_the_salt_lets_the_board_open_the_job() -> None:
-    """The board's address, then the last twelve bytes of the id: `PromptBoard.saltOf`."""
+    """The board's address, the mark, then the last eight bytes of the id: `PromptBoard.saltOf`."""
     prompt = prompt_id(terms())
-    assert job_salt(BOARD, prompt) == BOARD + prompt[-12:]
-    assert int.from_bytes(job_salt(BOARD, prompt)) == (int.from_bytes(BOARD) << 96) | (int.from_bytes(prompt) % 2**96)
+    assert job_salt(BOARD, prompt) == BOARD + b"\xff" * 4 + prompt[-8:]
 
 
 def test_the_market_job_is_the_answer() -> None:

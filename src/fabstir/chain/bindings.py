@@ -1838,6 +1838,24 @@ class JobMarketplace:
         values: tuple[bytes] = cls.OPEN_WITH_AUTHORIZATION.decode(data)
         return values[0]
 
+    OPENER_OF: ClassVar[Function] = Function(
+        "openerOf",
+        "f5cfea5d",
+        ("(address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32)",),
+        ("address",),
+    )
+
+    @classmethod
+    def encode_opener_of(cls, t: Terms) -> bytes:
+        """`openerOf((address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32))`"""
+        return cls.OPENER_OF.encode(t)
+
+    @classmethod
+    def decode_opener_of(cls, data: bytes) -> Address:
+        """Returned by `openerOf`."""
+        values: tuple[Address] = cls.OPENER_OF.decode(data)
+        return values[0]
+
     PROOFS: ClassVar[Function] = Function("proofs", "435d53f2", (), ("address",))
 
     @classmethod

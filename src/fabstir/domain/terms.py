@@ -26,6 +26,10 @@ DEFAULT_BOND: Final = BaseUnits(100_000)
 """0.10 USDC: some fifty times what the answer to a dispute costs on Base, so that nobody disputes for fun."""
 
 
+_OPENED_BY: Final = b"\xff" * 4
+OPENER_SALT_BYTES: Final = 8
+
+
 class ProofPolicy(IntEnum):
     """What a host must show before it is paid."""
 
@@ -74,7 +78,19 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     policy: ProofPolicy
     model_id: ModelId
     salt: Hash32
-    """Random; makes the job id unique. Where its first 20 bytes are an address, that address may open the job for the renter."""
+    """Random; makes the job id unique. Or made by `salt_for`: then one other account alone may open the job."""
+
+    @property
+    def opener(self) -> Address:
+        """Who may open the job: the renter, unless the salt names another account."""
+        return Address(self.salt[:20]) if self.salt[20:24] == _OPENED_BY else self.renter
+
+
+def salt_for(opener: Address, rest: bytes) -> Hash32:
+    """A salt with which only `opener` may open the job; `rest` is 8 bytes, random."""
+    if len(rest) != OPENER_SALT_BYTES:
+        raise ValueError(f"{OPENER_SALT_BYTES} bytes make it unique")
+    return Hash32(opener + _OPENED_BY + rest)
 
 
 class JobState(msgspec.Struct, frozen=True, kw_only=True):

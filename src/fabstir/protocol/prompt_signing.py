@@ -8,7 +8,7 @@ from __future__ import annotations
 from fabstir.domain.ids import Address, Hash32
 from fabstir.domain.money import BaseUnits, cost
 from fabstir.domain.prompts import PromptCompletion, PromptId, PromptTerms
-from fabstir.domain.terms import Terms
+from fabstir.domain.terms import OPENER_SALT_BYTES, Terms, salt_for
 from fabstir.protocol.signing import keccak
 
 
@@ -30,8 +30,8 @@ def prompt_id(terms: PromptTerms) -> PromptId:
 
 
 def job_salt(board: Address, prompt: PromptId) -> Hash32:
-    """The salt of the prompt's market job: the board, which may therefore open it, and the last 12 bytes of the id."""
-    return Hash32(board + prompt[20:])
+    """The salt of the prompt's market job: the board, which alone may therefore open it, and the last 8 bytes of the id."""
+    return salt_for(board, prompt[-OPENER_SALT_BYTES:])
 
 
 def escrow_of(terms: PromptTerms) -> BaseUnits:

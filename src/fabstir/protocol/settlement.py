@@ -117,7 +117,9 @@ def _apply_to_claim(
 
 def _open(state: MarketState, call: Open, now: int) -> MarketState:
     terms = call.terms
-    if not call.authorized and call.sender not in (terms.renter, terms.salt[:20]):
+    if call.authorized and terms.opener != terms.renter:
+        raise Reverted("NotParty")
+    if not call.authorized and call.sender != terms.opener:
         raise Reverted("NotParty")
     bad = (
         not 1 <= call.deposit <= MAX_DEPOSIT
