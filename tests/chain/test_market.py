@@ -22,7 +22,7 @@ from tests.chain.support import (
 )
 
 from fabstir.chain import bindings
-from fabstir.chain.deploy import MINIMUM_STAKE, SLASH
+from fabstir.chain.deploy import MINIMUM_STAKE
 from fabstir.chain.devnet import DEV_KEYS, Devnet, DevnetControl
 from fabstir.chain.market import MarketClient
 from fabstir.chain.rpc import JsonRpc
@@ -51,6 +51,7 @@ from fabstir.protocol.commitments import (
     tree_root,
 )
 from fabstir.protocol.signing import Market, SigningKey, job_id, keccak
+from fabstir.testing.chain import SLASH
 from fabstir.testing.journal import MemoryJournal
 
 pytestmark = pytest.mark.real

@@ -10,9 +10,9 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from fabstir.domain.ids import ZERO_ADDRESS, Hash32, JobId
+from fabstir.domain.ids import ZERO_ADDRESS, JobId
 from fabstir.domain.money import MAX_AMOUNT, MAX_DEPOSIT, BaseUnits, PricePerMTok, Tokens, cost
-from fabstir.domain.terms import JobState
+from fabstir.domain.terms import JobState, salt_for
 from fabstir.protocol.settlement import (
     ClaimProven,
     CloseByHost,
@@ -88,11 +88,13 @@ def test_opening(agreed: Any, deposit: int, error: str | None) -> None:
 
 
 def test_who_opens() -> None:
-    """The renter, or anyone with its authorisation, or who stands in the salt; an id once."""
+    """The renter, or anyone with its authorisation; where the salt names somebody, that one alone; an id once."""
     nobody = Open(STRANGER, TERMS, BaseUnits(5))
     assert refused(MarketState(TREASURY), nobody) == "NotParty"
-    named = changed(salt=Hash32(STRANGER + bytes(12)))
+    named = changed(salt=salt_for(STRANGER, bytes(8)))
     assert refused(MarketState(TREASURY), Open(STRANGER, named, BaseUnits(5))) is None
+    assert refused(MarketState(TREASURY), Open(RENTER, named, BaseUnits(5))) == "NotParty"
+    assert refused(MarketState(TREASURY), Open(HOST, named, BaseUnits(5), authorized=True)) == "NotParty"
     state = after(MarketState(TREASURY), msgspec.structs.replace(nobody, authorized=True))
     assert (state.held[TERMS.token], job_of(state)) == (5, JobState(deposit=BaseUnits(5)))
     assert refused(state, Open(RENTER, TERMS, BaseUnits(5))) == "JobExists"
