@@ -211,6 +211,16 @@ def test_a_claim_is_sent_again_only_under_its_key_and_in_time() -> None:
     assert ask("", POSTED, now=last + 0.1, chosen=True) == NoteExpired("deadline")
 
 
+def test_a_claim_that_ran_out_unnoticed_is_noted() -> None:
+    """It was mined while this host was down, and lapsed: noted as held, then as lost, so that the next claim is another one; and
+    what is known already is not noted again."""
+    assert ask("sent", OURS, now=UNTIL) == NoteHeld(PricePerMTok(1_000_000), UNTIL)
+    assert ask("sent lost", OURS, now=UNTIL) == NoteHeld(PricePerMTok(1_000_000), UNTIL)
+    assert ask("sent held", OURS, now=UNTIL) == NoteLost("lapsed")
+    assert ask("sent held lost", OURS, now=UNTIL, chosen=True) == SendClaim(key("claim", 2), 2)
+    assert ask("sent held lost sent", OURS, now=UNTIL) == SendClaim(key("claim", 1), 1)
+
+
 def test_a_claim_that_could_not_be_kept_is_not_sent() -> None:
     """The window of the terms is too short for the measured speed; an answer that is there needs next to nothing."""
     assert ask("", POSTED, needed=48.0, chosen=True) == SendClaim(key("claim", 1), 1)

@@ -199,4 +199,4 @@ class PromptMachine(RuleBasedStateMachine):
 
 
 TestPromptMachine = PromptMachine.TestCase
-TestPromptMachine.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+TestPromptMachine.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)

@@ -170,13 +170,14 @@ def test_the_market_job_is_checked() -> None:
 
 
 def test_it_is_posted_once() -> None:
-    """Under one key; what is on the board is noted; what is too late or not wanted any more is never posted."""
+    """Under one key; what is on the board is noted; what is not wanted any more may be on its way until the deadline."""
     nothing = PromptStatus()
     assert ask("", nothing) == PostOrder(key("post"), BaseUnits(200))
     assert ask("", POSTED) == NotePosted()
     assert ask("", held()) == NotePosted()
     assert ask("", nothing, now=DEADLINE) == NoteEnded("never posted")
-    assert ask("", nothing, wanted=False) == NoteEnded("never posted")
+    assert ask("", nothing, now=DEADLINE - 1, wanted=False) == Rest("not posted, as far as the chain shows", DEADLINE)
+    assert ask("", POSTED, wanted=False) == NotePosted()
 
 
 def test_a_host_that_works_is_left_alone() -> None:

@@ -130,6 +130,43 @@ def test_the_worst_is_dropped_when_it_is_full() -> None:
     assert len(jobs) == 2 and first not in jobs
 
 
+def test_a_reservation_saves_a_queued_job() -> None:
+    """The worst of a full queue, reserved for this host, is not the worst any more; one that lost its reservation is again."""
+    jobs = queue(max_queued=2, scatter=0.0)
+    (good,) = post(jobs, 1, deadline=START + 900)
+    (bad,) = post(jobs, 2, deadline=START + 1_800)
+    worse = terms(3)
+    assert jobs.posted(prompt_id(worse), worse, START) is Reason.FULL
+    jobs.assigned(bad, terms(2, deadline=START + 1_800), HOST, START + 60, START)
+    post(jobs, 4, deadline=START + 600)
+    assert bad in jobs and good not in jobs
+    jobs.assigned(bad, terms(2, deadline=START + 1_800), OTHER, START + 60, START)
+    post(jobs, 5, deadline=START + 600)
+    assert bad not in jobs
+
+
+def test_a_lost_reservation_gives_no_head_start() -> None:
+    """Another has it: when its claim lapses, the job comes in its own place."""
+    jobs = queue(scatter=0.0, backoff_cap=0.0)
+    reserved = terms(1)
+    jobs.assigned(prompt_id(reserved), reserved, HOST, START + 60, START)
+    assert claims(jobs, START) == [prompt_id(reserved)]
+    jobs.lost(prompt_id(reserved), START + 60, START)
+    (sooner,) = post(jobs, 2, deadline=START + 900)
+    assert claims(jobs, START + 60) == [sooner, prompt_id(reserved)]
+
+
+def test_a_reason_is_forgotten_once_it_does_not_hold() -> None:
+    """Refused for its price, then the price fell: queued, claimed, and nothing speaks against it."""
+    jobs = queue()
+    right = jobs.rules
+    jobs.rules = msgspec.structs.replace(right, min_value=BaseUnits(101))
+    assert jobs.posted(prompt_id(terms()), terms(), START) is Reason.WORTHLESS
+    jobs.rules = right
+    (one,) = post(jobs, 0)
+    assert (claims(jobs, START), jobs.why(one)) == ([one], None)
+
+
 # -- what the chain shows ------------------------------------------------------------------------------------------------------
 
 
@@ -221,6 +258,16 @@ def test_a_job_that_failed_here_is_not_tried_again() -> None:
     assert jobs.posted(one, terms(1), START) is Reason.FAILED
     jobs.released(one, terms(1), START)
     assert (claims(jobs, START + 9), jobs.why(one), jobs.occupied, jobs.unpaid) == ([], Reason.FAILED, 0, 0)
+
+
+def test_a_claim_that_is_not_wanted_any_more_frees_its_slot() -> None:
+    """Failed or over before the claim was decided."""
+    jobs = queue()
+    one, two = post(jobs, 1, 2)
+    claims(jobs, START)
+    jobs.failed(one)
+    jobs.over(two)
+    assert (jobs.occupied, jobs.unpaid, len(jobs)) == (0, 0, 0)
 
 
 def test_a_claim_that_lapsed_may_be_tried_again() -> None:
@@ -360,7 +407,8 @@ def test_it_is_the_same_as_sorting_everything_each_time(steps: list[tuple[str, i
         assert set(model) == set(jobs._entries)
         assert jobs.occupied == len(claiming) + len(working)
         assert jobs.unpaid == 100 * jobs.occupied
-        assert len(jobs._ready) + len(jobs._later) == len(jobs) == len(jobs._latest) == len(jobs._worst)
+        assert len(jobs._ready) + len(jobs._later) == len(jobs) == len(jobs._latest)
+        assert jobs._worst is None or len(jobs._worst) == len(jobs)
 
 
 def test_ten_thousand_are_held_and_no_more() -> None:

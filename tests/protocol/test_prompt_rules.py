@@ -135,7 +135,7 @@ def test_nobody_starves(
     first = rank(rules, offer, prompt_id(earlier_terms), earlier_terms, seen)
     second = rank(rules, another, prompt_id(later_terms), later_terms, later) - rules.reserved_head_start
     assert first <= second + 1e-3
-    assert rules.overtaking_bound == 3_600 + 5 + 60 * MAX_DOUBLINGS + 1_800
+    assert rules.overtaking_bound == 3_600 + 60 + 60 * MAX_DOUBLINGS + 1_800
 
 
 def test_equal_hosts_want_different_jobs() -> None:

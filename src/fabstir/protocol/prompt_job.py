@@ -260,8 +260,11 @@ def _remaining(ledger: PromptLedger, situation: PromptSituation) -> float:
 def _not_held(ledger: PromptLedger, situation: PromptSituation, rules: PromptRules) -> Action:
     """Nobody or another holds it. A claim is sent only while there is time to keep it."""
     status, now = situation.status, situation.now
+    ours = status.state is PromptState.CLAIMED and status.host == ledger.seen.host
     if ledger.stage not in (Stage.SEEN, Stage.CLAIMING):
-        return NoteLost("lapsed" if now >= status.until or status.host == ledger.seen.host else "taken")
+        return NoteLost("lapsed" if ours or now >= status.until else "taken")
+    if ours and status.until != ledger.last_until:  # it was mined and ran out while this host was not there
+        return NoteHeld(status.price, status.until)
     start = now + rules.claim_margin
     time = min(ledger.terms.execute_seconds, ledger.terms.deadline - start)
     in_time = _remaining(ledger, situation) + rules.complete_margin <= time

@@ -16,9 +16,9 @@ from fabstir.domain.ids import Address, Hash32
 from fabstir.domain.money import PricePerMTok, Tokens
 from fabstir.domain.prompts import Cid, PromptCompletion, PromptId, PromptTerms
 from fabstir.domain.terms import Terms
+from fabstir.protocol.prompt_content import answer_head
 from fabstir.protocol.prompt_signing import market_terms, prompt_id
 from fabstir.protocol.signing import Market, job_id
-from fabstir.protocol.transcript import extend, job_head, turn_head
 
 DIGEST: Final = 32
 
@@ -221,6 +221,8 @@ class PromptLedger:
         self.held: ClaimHeld | None = None
         self.holds = 0
         """Claims that were this host's."""
+        self.last_until = 0
+        """When the last of them lapses or lapsed: tells a new one from it."""
         self.executions = 0
         self.result: ResultMade | None = None
         """Outlives a claim: an answer that is there is not generated again."""
@@ -267,7 +269,7 @@ class PromptLedger:
         terms = self.market_terms
         if terms is None or self.result is None:
             return None
-        return extend(turn_head(job_head(self.seen.market, terms), 0, Tokens(0), self.result.request), self.digests)
+        return answer_head(self.seen.market, terms, self.result.request, self.digests)
 
     def apply(self, event: PromptEvent) -> None:
         """Take one event in. Raises ValueError where it cannot follow."""
@@ -279,14 +281,14 @@ class PromptLedger:
             case ClaimSent():
                 self.attempt = event.attempt
             case ClaimHeld():
-                self.held, self.holds = event, self.holds + 1
+                self.held, self.holds, self.last_until = event, self.holds + 1, event.until
                 self.stage = self._stage_of_result()
             case ClaimLost() | ClaimReleased():
                 self.held = None
             case ExecutionStarted():
                 self.executions += 1
             case ResultMade():
-                self.result, self.stored = event, False
+                self.result = event
             case ResultStored():
                 self.stored = True
             case ResultMissing():

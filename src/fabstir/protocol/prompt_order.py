@@ -34,6 +34,7 @@ class OrderSituation(msgspec.Struct, frozen=True, kw_only=True):
 
     status: PromptStatus
     now: float
+    """Unix seconds of the newest block: what is over by it is over for every transaction that is still on its way."""
     completion: PromptCompletion | None = None
     """The board's event, once there is one."""
     candidates: tuple[Address, ...] = ()
@@ -182,8 +183,10 @@ def plan(ledger: OrderLedger, situation: OrderSituation, rules: OrderRules) -> A
 def _post(ledger: OrderLedger, situation: OrderSituation) -> Action:
     if situation.status.state is not PromptState.NONE:
         return NotePosted()
-    if situation.now >= ledger.terms.deadline or not situation.wanted:
+    if situation.now >= ledger.terms.deadline:
         return NoteEnded("never posted")
+    if not situation.wanted:  # a transaction may be on its way; after the deadline the contract takes none
+        return Rest("not posted, as far as the chain shows", ledger.terms.deadline)
     return PostOrder(_key("post", ledger), escrow_of(ledger.terms))
 
 

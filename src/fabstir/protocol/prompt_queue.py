@@ -61,7 +61,7 @@ class _Entry:
 
 
 class PromptQueue:
-    """Memory: one entry and at most six heap entries for each queued job, `max_queued` of them; the reasons of the last REMEMBERED
+    """Memory: one entry and at most eight heap entries for each queued job, `max_queued` of them; the reasons of the last REMEMBERED
     refusals."""
 
     def __init__(self, rules: QueueRules) -> None:
@@ -76,8 +76,8 @@ class PromptQueue:
         """By time: may be claimed then."""
         self._latest: LazyHeap[PromptId] = LazyHeap()
         """By the last moment at which a claim is of use."""
-        self._worst: LazyHeap[PromptId] = LazyHeap()
-        """By rank, worst first."""
+        self._worst: LazyHeap[PromptId] | None = None
+        """By rank, worst first. Made when the queue is first full, since until then nobody asks."""
         self._claiming: dict[PromptId, _Entry] = {}
         self._working: set[PromptId] = set()
         self._unpaid: dict[PromptId, BaseUnits] = {}
@@ -122,7 +122,7 @@ class PromptQueue:
             return self._why.get(prompt)
         reason = self._add(prompt, terms, now)
         if reason is None:
-            self._later.push(now + self._spread(prompt), prompt)
+            self._schedule(prompt, self._entries[prompt], now + self._spread(prompt), now)
         return reason
 
     def assigned(self, prompt: PromptId, terms: PromptTerms, host: Address, until: float, now: float) -> Reason | None:
@@ -132,7 +132,7 @@ class PromptQueue:
         entry = self._entries.get(prompt)
         if entry is not None:
             self._reserve(prompt, entry, ours)
-            self._schedule(prompt, entry, now if ours else until + self._spread(prompt))
+            self._schedule(prompt, entry, now if ours else until + self._spread(prompt), now)
         return reason
 
     def claimed(self, prompt: PromptId, terms: PromptTerms, host: Address, until: float, now: float) -> Reason | None:
@@ -143,7 +143,7 @@ class PromptQueue:
         entry = self._entries.get(prompt)
         if entry is not None:
             self._reserve(prompt, entry, False)
-            self._schedule(prompt, entry, until + self._spread(prompt))
+            self._schedule(prompt, entry, until + self._spread(prompt), now)
         return reason
 
     def released(self, prompt: PromptId, terms: PromptTerms, now: float) -> Reason | None:
@@ -151,7 +151,7 @@ class PromptQueue:
         entry = self._entries.get(prompt)
         if entry is None:
             return self.posted(prompt, terms, now)
-        self._schedule(prompt, entry, now + self._spread(prompt))
+        self._schedule(prompt, entry, now + self._spread(prompt), now)
         return None
 
     def ended(self, prompt: PromptId) -> None:
@@ -213,7 +213,7 @@ class PromptQueue:
         entry.losses += 1
         entry.reserved = False
         self._insert(prompt, entry)
-        self._later.push(max(now, until) + self._backoff(prompt, entry.losses), prompt)
+        self._schedule(prompt, entry, max(now, until) + self._backoff(prompt, entry.losses), now)
         self._trim()
 
     def failed(self, prompt: PromptId) -> None:
@@ -265,7 +265,8 @@ class PromptQueue:
         self._entries[prompt] = entry
         self._why.pop(prompt, None)
         self._latest.push(entry.latest, prompt)
-        self._worst.push(-self._place(entry), prompt)
+        if self._worst is not None:
+            self._worst.push(-self._place(entry), prompt)
 
     def _place(self, entry: _Entry) -> float:
         return entry.rank - (self.rules.reserved_head_start if entry.reserved else 0.0)
@@ -273,12 +274,17 @@ class PromptQueue:
     def _reserve(self, prompt: PromptId, entry: _Entry, reserved: bool) -> None:
         if entry.reserved is not reserved:
             entry.reserved = reserved
-            self._worst.push(-self._place(entry), prompt)
+            if self._worst is not None:
+                self._worst.push(-self._place(entry), prompt)
 
-    def _schedule(self, prompt: PromptId, entry: _Entry, at: float) -> None:
+    def _schedule(self, prompt: PromptId, entry: _Entry, at: float, now: float) -> None:
         """Not before `at`; `next` moves it to those that are ready."""
-        self._ready.remove(prompt)
-        self._later.push(at, prompt)
+        if at <= now:
+            self._later.remove(prompt)
+            self._ready.push(self._place(entry), prompt)
+        else:
+            self._ready.remove(prompt)
+            self._later.push(at, prompt)
 
     def _wake(self, now: float) -> None:
         while (found := self._later.peek()) is not None and found[0] <= now:
@@ -292,15 +298,25 @@ class PromptQueue:
 
     def _trim(self) -> None:
         while len(self._entries) > self.rules.max_queued:
-            found = self._worst.peek()
-            if found is None:
-                raise AssertionError("every queued job is in the heap of the worst")
-            self._drop(found[1], Reason.FULL)
+            self._drop(self._find_worst(), Reason.FULL)
+
+    def _find_worst(self) -> PromptId:
+        if self._worst is None:
+            self._worst = LazyHeap()
+            for prompt, entry in self._entries.items():
+                self._worst.push(-self._place(entry), prompt)
+        found = self._worst.peek()
+        if found is None:
+            raise AssertionError("every queued job is in the heap of the worst")
+        return found[1]
 
     def _remove(self, prompt: PromptId) -> None:
         del self._entries[prompt]
-        for heap in (self._ready, self._later, self._latest, self._worst):
-            heap.remove(prompt)
+        self._ready.remove(prompt)
+        self._later.remove(prompt)
+        self._latest.remove(prompt)
+        if self._worst is not None:
+            self._worst.remove(prompt)
 
     def _drop(self, prompt: PromptId, reason: Reason) -> None:
         self._remove(prompt)

@@ -96,10 +96,10 @@ class QueueRules(msgspec.Struct, frozen=True, kw_only=True):
     reserved_head_start: float = 3_600.0
     """Seconds that a job reserved for this host counts as earlier: more than urgency and pay together, so it comes before every
     open job that arrived with it, and not before one that waited for an hour."""
-    scatter: float = 5.0
+    scatter: float = 60.0
     """Seconds by which each host ranks differently, so that equal hosts do not all want the same job."""
-    spread: float = 1.5
-    """Seconds within which an open job's first claim is sent; a lapsed claim likewise."""
+    spread: float = 4.0
+    """Seconds, two blocks or more, within which an open job is first claimed; one whose claim lapsed likewise."""
     backoff_base: float = 2.0
     backoff_cap: float = 300.0
 
@@ -135,21 +135,36 @@ def refusal(rules: QueueRules, terms: PromptTerms, now: float) -> Reason | None:
     offer = offer_for(rules, terms)
     if offer is None:
         return Reason.MODEL
-    worth = cost(terms.max_tokens, offer.price)
-    checks = (
-        (terms.renter in rules.blocked, Reason.RENTER),
-        (terms.policy not in rules.policies, Reason.POLICY),
-        (terms.arbiter == rules.host, Reason.ARBITER),
-        (rules.arbiters is not None and terms.arbiter not in rules.arbiters, Reason.ARBITER),
-        (terms.challenge > rules.max_challenge, Reason.CHALLENGE),
-        (terms.max_tokens > offer.max_tokens, Reason.TOO_LONG),
-        (offer.price > terms.ceiling, Reason.PRICE),
-        (worth < rules.min_value, Reason.WORTHLESS),
-        (worth > rules.max_unpaid, Reason.EXPOSURE),
-        (needed_seconds(rules, offer, terms) > terms.execute_seconds, Reason.WINDOW),
-        (now > latest_start(rules, offer, terms), Reason.DEADLINE),
-    )
-    return next((reason for broken, reason in checks if broken), None)
+    return _unwanted(rules, terms) or _unfit(rules, offer, terms, now)
+
+
+def _unwanted(rules: QueueRules, terms: PromptTerms) -> Reason | None:
+    """What the operator does not want, however well it fits."""
+    if terms.renter in rules.blocked:
+        return Reason.RENTER
+    if terms.policy not in rules.policies:
+        return Reason.POLICY
+    if terms.arbiter == rules.host or (rules.arbiters is not None and terms.arbiter not in rules.arbiters):
+        return Reason.ARBITER
+    if terms.challenge > rules.max_challenge:
+        return Reason.CHALLENGE
+    return None
+
+
+def _unfit(rules: QueueRules, offer: ModelOffer, terms: PromptTerms, now: float) -> Reason | None:
+    """What cannot be done at this price, in this time."""
+    worth, needed = cost(terms.max_tokens, offer.price), needed_seconds(rules, offer, terms)
+    if terms.max_tokens > offer.max_tokens:
+        return Reason.TOO_LONG
+    if offer.price > terms.ceiling:
+        return Reason.PRICE
+    if worth < rules.min_value:
+        return Reason.WORTHLESS
+    if worth > rules.max_unpaid:
+        return Reason.EXPOSURE
+    if needed > terms.execute_seconds:
+        return Reason.WINDOW
+    return Reason.DEADLINE if now > terms.deadline - needed else None
 
 
 def rank(rules: QueueRules, offer: ModelOffer, prompt: PromptId, terms: PromptTerms, seen_at: float) -> float:

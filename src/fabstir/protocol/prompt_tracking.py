@@ -95,7 +95,7 @@ class PromptTracker:
         """What a reader at `after` gets next: at most `limit` changes, or a snapshot."""
         if limit < 1:
             raise ValueError("a reader that takes nothing never gets on")
-        known = after is not None and after.epoch == self._epoch and 0 <= after.sequence <= self._sequence
+        known = after is not None and after.epoch == self._epoch and after.sequence <= self._sequence
         if not known or after is None:
             return self._snapshot(lagged=after is not None)
         missing = self._sequence - after.sequence
