@@ -17,7 +17,7 @@ from fabstir.chain.devnet import CHAIN_ID, DEV_KEYS, DevnetControl
 from fabstir.chain.rpc import JsonRpc, quantity
 from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, JobId, to_hex
 from fabstir.domain.money import BaseUnits
-from fabstir.domain.terms import ProofPolicy
+from fabstir.domain.terms import ProofPolicy, salt_for
 from fabstir.ports.chain import ChainInfo
 from fabstir.protocol.authorization import authorization_digest
 from fabstir.protocol.signing import EIP712_DOMAIN, SigningKey, keccak
@@ -154,8 +154,8 @@ class Measurement:
         return {step: int(statistics.median(values)) for step, values in self.figures.items()}
 
     async def terms(self, token: Address, payer: Address | None = None) -> Tuple:
-        """New terms with a salt of their own, where `payer` leads it if it is not the renter that pays."""
-        salt = secrets.token_bytes(32) if payer is None else payer + secrets.token_bytes(12)
+        """New terms with a salt of their own, which names `payer` where it is not the renter that opens."""
+        salt = salt_for(payer, secrets.token_bytes(8)) if payer else secrets.token_bytes(32)
         return self.side.terms(token, await self.chain.now() + DAY, salt)
 
     def job(self, terms: Tuple) -> JobId:

@@ -37,7 +37,7 @@ SELDOM: Final = st.integers(0, 3).map(lambda n: n == 3)
 """Closing ends all play with a job."""
 MOSTLY_RIGHT: Final = st.integers(0, 39).map(lambda n: BAD_TERMS[n] if n < len(BAD_TERMS) else None)
 BY: Final = st.sampled_from(
-    ["renter", "renter", "renter", "payer", "relay", "relay", "stranger", "relay of a stranger"]
+    ["renter", "renter", "renter", "payer", "payer", "relay", "relay", "stranger", "relay of a stranger"]
 )
 
 
@@ -113,9 +113,10 @@ class MarketRules(RuleBasedStateMachine):
         bond=st.sampled_from([1, 7, 10**9]),
         wrong=MOSTLY_RIGHT,
         by=BY,
+        opener=st.sampled_from(["by", "by", "by", "by", "by", "payer", "unmarked"]),
         salt=st.integers(1, 30),
     )
-    def open(self, renter, native, price, deposit, exposure, policy, arbiter, bond, wrong, by, salt) -> None:
+    def open(self, renter, native, price, deposit, exposure, policy, arbiter, bond, wrong, by, opener, salt) -> None:
         if len(self.twin.model.jobs) == MOST_JOBS:
             return
         terms = Terms(
@@ -123,7 +124,7 @@ class MarketRules(RuleBasedStateMachine):
             token=ZERO_ADDRESS if native else self.twin.usdc, arbiter=ARBITER.address if arbiter else ZERO_ADDRESS,
             price=PricePerMTok(price), bond=BaseUnits(bond), challenge=900, exposure=Tokens(exposure), policy=policy,
             expires_at=self.twin.evm.time // 86_400 * 86_400 + 2 * 86_400, model_id=ModelId(bytes(32)),
-            salt=salt_for(PAYER.address, bytes([salt]) * 8) if by == "payer" else Hash32(bytes([salt]) * 32),
+            salt=self.salted(by if opener == "by" else opener, salt),
         )  # fmt: skip
         terms = msgspec.structs.replace(terms, **(wrong or {}))
         deposit *= price // 10**6 or 1
@@ -134,6 +135,14 @@ class MarketRules(RuleBasedStateMachine):
         data = JobMarketplace.encode_open(abi_terms(terms), deposit)
         call = settlement.Open(sender, terms, BaseUnits(deposit))
         self.opens(terms, self.twin.both(call, sender, data, deposit if native else 0))
+
+    @staticmethod
+    def salted(opener: str, salt: int) -> Hash32:
+        """For the payer alone to open, for the renter; or only nearly for the payer."""
+        rest = bytes([salt]) * 8
+        if opener == "unmarked":
+            return Hash32(PAYER.address + b"\xff\xff\xff\xfe" + rest)
+        return salt_for(PAYER.address, rest) if opener == "payer" else Hash32(bytes([salt]) * 32)
 
     def opens(self, terms: Terms, refusal: str | None) -> None:
         if refusal is None:

@@ -46,7 +46,7 @@ class MarketMachine(DisputeRules):
         for n, policy in enumerate(ProofPolicy):
             deposit, arbiter = data.draw(st.integers(100, 1_000)), data.draw(st.sampled_from([True, True, True, False]))
             native = policy is ProofPolicy.FALLBACK
-            self.open(RENTERS[0], native, price, deposit, exposure, policy, arbiter, 7, None, "renter", 31 + n)
+            self.open(RENTERS[0], native, price, deposit, exposure, policy, arbiter, 7, None, "renter", "", 31 + n)
         for job, stage in zip(sorted(self.twin.model.jobs), stages, strict=True):
             self.bring(data, job, stage)
 
