@@ -39,7 +39,7 @@ def test_ready_says_all_that_was_agreed() -> None:
         model="m",
         model_id=to_hex(world.terms.model_id),
         protocol=1,
-        capabilities=("stream", "resume", "prefix", "cancel", "receipts"),
+        capabilities=("stream", "resume", "prefix", "cancel", "receipts", "top_up"),
         price_per_mtok="250000",
         exposure=7,
         context_size=2048,

@@ -10,8 +10,11 @@ import pytest
 from fabstir.domain.ids import SessionId, to_hex
 from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.protocol.effects import Disconnect, RequestSettlement, Store
+from fabstir.protocol.generation import TokenBatch
 from fabstir.protocol.host_inputs import (
     ChainClosing,
+    DepositSeen,
+    EngineBatch,
     EngineFinished,
     RenterLost,
     SessionState,
@@ -23,6 +26,8 @@ from fabstir.protocol.host_log import (
 )
 from fabstir.protocol.messages import (
     Cancel,
+    PaymentReceived,
+    PaymentRequired,
     Ping,
     Pong,
     Prompt,
@@ -31,7 +36,7 @@ from fabstir.protocol.messages import (
 )
 from fabstir.protocol.signing import keccak, recover
 from tests.protocol.hosting import END, ack, blocked, hello, sent, stored, told
-from tests.protocol.market import HOST_KEY, MARKET, SESSION, SESSION_KEY, World, named, opened, terms
+from tests.protocol.market import HOST_KEY, MARKET, SESSION, SESSION_KEY, World, named, opened, records, terms
 
 # -- receipts and vouchers -------------------------------------------------------------------------------------------------------
 
@@ -263,3 +268,37 @@ def test_session_ids_belong_to_the_connection() -> None:
     assert (
         told(world.host.receive(Prompt(session_id=SESSION, message_index=0, content="q"), 0.0)).session_id == "second"
     )
+
+
+# -- a deposit that runs out -----------------------------------------------------------------------------------------------------
+
+
+def test_a_deposit_that_runs_out_is_announced_once_for_each() -> None:
+    """Where it pays for four W of tokens and no more: while there is time to top up."""
+    world = opened(deposit=60)  # 0.2 base units a token: 304 tokens, and 4 W are 256
+    world.ask()
+    assert [made(world, count) for count in (47, 1, 1)] == [[], [(48, 304, "60")], []]
+    world.host_in(DepositSeen(BaseUnits(61)))
+    assert [made(world, count) for count in (3, 1, 1)] == [[], [(53, 309, "61")], []]
+
+
+def made(world: World, count: int) -> list[tuple[int, int, str]]:
+    """What the host asks for while the engine makes `count` tokens, one by one."""
+    asked = []
+    for _ in range(count):
+        first = world.generated
+        world.generated += 1
+        for message in world.host_in(EngineBatch(1, TokenBatch(records(first, 1), "a"))):
+            if isinstance(message, PaymentRequired):
+                asked.append((message.tokens_served, message.tokens_affordable, message.deposit))
+        world.flow()
+    return asked
+
+
+def test_a_raised_deposit_is_written_down_and_confirmed() -> None:
+    """What the chain shows counts, never less than before; each look is answered."""
+    world = opened(deposit=60)
+    for seen, known in ((60, 60), (900, 900), (60, 900)):
+        (answer,) = world.host_in(DepositSeen(BaseUnits(seen)))
+        assert isinstance(answer, PaymentReceived)
+        assert (answer.deposit, world.host.ledger.deposit, world.replay_host().deposit) == (str(known), known, known)

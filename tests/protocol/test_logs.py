@@ -15,6 +15,7 @@ from fabstir.protocol.host_log import (
     CheckpointClosed,
     CommitmentMade,
     Credited,
+    DepositRaised,
     HostLedger,
     JobAdmitted,
     JobClosed,
@@ -32,6 +33,8 @@ from fabstir.protocol.renter_log import (
     JobPlanned,
     JobSettled,
     RenterLedger,
+    ToppedUp,
+    TopUpPlanned,
     TurnSeen,
     VoucherSigned,
 )
@@ -54,6 +57,7 @@ HOST_EVENTS: list[Any] = [
     CommitmentMade(Tokens(2), ONE, TWO, 1),
     ProofAccepted(Tokens(2), 0.25, 300_000),
     Credited(BaseUnits(2), 2.0),
+    DepositRaised(BaseUnits(9)),
     JobClosed(BaseUnits(3), BaseUnits(6), 2.5),
 ]
 PLANNED = JobPlanned(terms(), BaseUnits(9), MARKET, b"\2" * 32, "ws://host", 1.5)
@@ -63,6 +67,8 @@ RENTER_EVENTS: list[Any] = [
     VoucherSigned(Tokens(2), BaseUnits(0), TWO, b"\3" * 65),
     TurnSeen(0, Tokens(2), "stop"),
     HostReleased(Tokens(2), BaseUnits(0), b"\4" * 65),
+    TopUpPlanned(BaseUnits(9), 2.5),
+    ToppedUp(BaseUnits(9), 60_000, 2.5),
     JobSettled(BaseUnits(3), BaseUnits(6), 2.5),
 ]
 
@@ -84,7 +90,7 @@ def test_host_events_survive_the_journal(event: Any) -> None:
 
 def test_what_was_added_later_is_not_needed_to_read_an_old_log() -> None:
     """Logs of before `model` and `session` were written are read; they say that nothing is known."""
-    for event, later in ((ADMITTED, "model"), (HOST_EVENTS[1], "session")):
+    for event, later in ((ADMITTED, "model"), (HOST_EVENTS[1], "session"), (HOST_EVENTS[6], "released")):
         old = msgspec.msgpack.decode(host_log.encode_event(event))
         del old[later]
         assert host_log.decode_event(msgspec.msgpack.encode(old)) == event
