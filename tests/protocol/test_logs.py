@@ -65,10 +65,10 @@ RENTER_EVENTS: list[Any] = [
     PLANNED,
     JobOpened(100_000, 2.5),
     VoucherSigned(Tokens(2), BaseUnits(0), TWO, b"\3" * 65),
-    TurnSeen(0, Tokens(2), "stop"),
-    HostReleased(Tokens(2), BaseUnits(0), b"\4" * 65),
     TopUpPlanned(BaseUnits(9), 2.5),
     ToppedUp(BaseUnits(9), 60_000, 2.5),
+    TurnSeen(0, Tokens(2), "stop"),
+    HostReleased(Tokens(2), BaseUnits(0), b"\4" * 65),
     JobSettled(BaseUnits(3), BaseUnits(6), 2.5),
 ]
 
