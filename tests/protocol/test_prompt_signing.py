@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak as reference_keccak
 from hypothesis import given
@@ -14,7 +15,7 @@ from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
 from fabstir.domain.prompts import Cid, PromptCompletion, PromptTerms
 from fabstir.domain.terms import ProofPolicy, Terms
 from fabstir.protocol.prompt_signing import escrow_of, job_salt, market_terms, prompt_id
-from fabstir.protocol.settlement import MarketState, Open, apply
+from fabstir.protocol.settlement import MarketState, Open, Reverted, apply
 from fabstir.protocol.signing import job_id
 from tests.protocol.prompting import BOARD, START, host_address, terms
 
@@ -87,13 +88,13 @@ def test_the_escrow_is_the_longest_answer_at_the_highest_price() -> None:
 
 
 def test_the_salt_lets_the_board_open_the_job() -> None:
-    """The board's address, the mark, then the last eight bytes of the id: `PromptBoard.saltOf`."""
+    """The board's address, the mark of an opener, the last eight bytes of the id: `PromptBoard.saltOf`. Nobody else may."""
     prompt = prompt_id(terms())
-    assert job_salt(BOARD, prompt) == BOARD + b"\xff" * 4 + prompt[-8:]
+    assert job_salt(BOARD, prompt) == BOARD + b"\xff\xff\xff\xff" + prompt[-8:]
 
 
 def test_the_market_job_is_the_answer() -> None:
-    """Every field of its terms; the market takes them from the board, and from nobody else but the renter."""
+    """Every field of its terms; the market takes them from the board, and from nobody else."""
     wanted = terms(arbiter=Address(b"\x21" * 20), policy=ProofPolicy.REQUIRED)
     done = PromptCompletion(
         job=JobId(bytes(32)),
@@ -120,5 +121,8 @@ def test_the_market_job_is_the_answer() -> None:
         model_id=wanted.model_id,
         salt=job_salt(BOARD, prompt_id(wanted)),
     )
-    state = apply(MarketState(Address(b"\x99" * 20)), Open(BOARD, job, BaseUnits(50)), START, 1)
+    empty = MarketState(Address(b"\x99" * 20))
+    with pytest.raises(Reverted):
+        apply(empty, Open(wanted.renter, job, BaseUnits(50)), START, 1)
+    state = apply(empty, Open(BOARD, job, BaseUnits(50)), START, 1)
     assert state.jobs[job_id(job)].state.deposit == 50
