@@ -55,10 +55,14 @@ async def signed_checkpoint(chain: Chain, run: Measurement) -> None:
     await run.close_by_host("close_after_proof_usdc", (terms, 0, 0, bytes(32), b""))
 
 
-async def deploy_peer(chain: Chain) -> Address:
-    """Compiled from source by the pinned compiler, with the settings of our own contracts."""
+def compile_peer() -> dict[str, Any]:
+    """From source, by the pinned compiler, with the settings of our own contracts."""
     name = "peers/LeanMarket.sol"
-    compiled = build.compile_sources([], {name: PEER_SOURCE.read_text()})["contracts"][name]
+    return dict(build.compile_sources([], {name: PEER_SOURCE.read_text()})["contracts"][name])
+
+
+async def deploy_peer(chain: Chain, compiled: dict[str, Any]) -> Address:
+    """The lean channel with its verifier."""
 
     async def create(contract: str, *arguments: Address) -> Address:
         code = bytes.fromhex(compiled[contract]["evm"]["bytecode"]["object"])
@@ -70,21 +74,23 @@ async def deploy_peer(chain: Chain) -> Address:
 
 async def run_both(rpc: JsonRpc, prover: EzklProver, rounds: int) -> dict[str, Any]:
     """Deploy both, measure both, report."""
+    compiling = asyncio.create_task(asyncio.to_thread(compile_peer))  # as long as all the rest
     operator = Operator(rpc, DEV_KEYS[0])
     chain = Chain(rpc, await operator.deploy(prover.circuit_id, treasury=TREASURY.address))
     for account in (RENTER, HOST):
         await operator.mint(chain.info, account.address, BaseUnits(10**15))
     model = await operator.approve_model(chain.info, "org/model", "model.gguf", Hash32(keccak(b"weights")))
     await enlist(chain, model)
-    ours, peer = Measurement(chain, Ours(chain.info.market)), Measurement(chain, Peer(await deploy_peer(chain)))
-    for run in (ours, peer):
-        await run.everything(rounds)
+    ours = Measurement(chain, Ours(chain.info.market))
+    await ours.everything(rounds)
     for _ in range(rounds):
         await deposits(ours)
         await x402_exact(ours)
         for token, kind in chain.currencies():
             await Prompts(ours, model, token, kind).lives()
     policies = {policy: (await proven_sessions(chain, prover, policy)).medians() for policy in ProofPolicy}
+    peer = Measurement(chain, Peer(await deploy_peer(chain, await compiling)))
+    await peer.everything(rounds)
     await signed_checkpoint(chain, peer)
     for run in (ours, peer):
         await run.withdrawals()
