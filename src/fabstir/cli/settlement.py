@@ -73,7 +73,7 @@ def _kind_lines(kind: Kind, ending: Ending) -> list[str]:
         if cell.host_calls:
             lines.append(f"  The host calls   {_joined(cell.host_calls, ', then ')}.")
         if cell.other_calls:
-            lines.append(f"  Before that      {_joined(cell.other_calls, ', then ')}.")
+            lines.append(f"  Others call      {_joined(cell.other_calls, ', then ')}.")
         if cell.bond is not Bond.NONE:
             lines.append(f"  The bond         {BOND_WORDS[cell.bond]}")
         if cell.slashed:

@@ -145,9 +145,9 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     when: str
     host_gets: Pay
     host_calls: tuple[Call, ...]
-    """What the host calls to get it, in order."""
+    """What the host calls to get it, in order; no `redeem` where nothing was signed."""
     other_calls: tuple[Call, ...] = ()
-    """What others did on the way."""
+    """What others call meanwhile, in order."""
     closed_by: tuple[Call, ...]
     """Ways in which the job then ends; the first is the usual one."""
     bond: Bond = Bond.NONE
@@ -176,6 +176,10 @@ class _Row(msgspec.Struct, frozen=True):
     when: str
     pays: tuple[Pay, Pay]
     closed_by: tuple[Call, ...]
+    taken: tuple[Call, ...] = ()
+    """By the host, before there is a job in the market."""
+    claimed: tuple[Call, ...] | None = None
+    """The unsigned part was claimed; then the host called this. None: what the host calls is what it gets."""
     other_calls: tuple[Call, ...] = ()
     bond: Bond = Bond.NONE
     slashed: bool = False
@@ -186,24 +190,25 @@ _NONE: Final = (Pay.NOTHING, Pay.NOTHING)
 _SIGNED: Final = (Pay.SIGNED, Pay.SIGNED)
 _PROVEN: Final = (Pay.NOTHING, Pay.SIGNED)
 _TAIL: Final = (Pay.SIGNED_AND_TAIL, Pay.SIGNED_AND_TAIL)
-_ANSWERED: Final = (_C.CLAIM_PROVEN, _C.DISPUTE, _C.ANSWER_DISPUTE)
+_ANSWER: Final = (_C.ANSWER_DISPUTE,)
 _THERE: Final = (_C.CLAIM, _C.COMPLETE)
 _HOST: Final = (_C.CLOSE_BY_HOST, _C.CLOSE_COOPERATIVE, _C.FINALIZE)
 _ALONE: Final = (_C.CLOSE_BY_HOST, _C.FINALIZE)
 _WINDOW: Final = (_C.FINALIZE, _C.CLOSE_BY_HOST)
 
 _DISPUTES: Final = (
-    _Row(_E.SIGNED_LATE, "the renter signs for the claimed tokens after all", _SIGNED, _ALONE, (_C.CLAIM_PROVEN,)),
-    _Row(_E.AGREED_LATE, "both agree on the amount while the claim is held", _SIGNED, (_C.CLOSE_COOPERATIVE,), (_C.CLAIM_PROVEN,)),
+    _Row(_E.SIGNED_LATE, "the renter signs for the claimed tokens after all", _SIGNED, _ALONE, claimed=(_C.REDEEM,)),
+    _Row(_E.AGREED_LATE, "both agree on the amount while the claim is held", _SIGNED, (_C.CLOSE_COOPERATIVE,), claimed=()),
     _Row(_E.DISPUTE_ANSWERED, "disputed; the host opens its records, and the terms name no arbiter",
-         _TAIL, _ALONE, _ANSWERED, Bond.TO_HOST),
+         _TAIL, _ALONE, claimed=_ANSWER, other_calls=(_C.DISPUTE,), bond=Bond.TO_HOST),
     _Row(_E.DISPUTE_UNANSWERED, "disputed; the host does not answer in time",
-         _SIGNED, _ALONE, (_C.CLAIM_PROVEN, _C.DISPUTE), Bond.TO_RENTER, slashed=True),
+         _SIGNED, _ALONE, claimed=(), other_calls=(_C.DISPUTE, _C.SETTLE_CLAIM), bond=Bond.TO_RENTER, slashed=True),
     _Row(_E.RULED_FOR_HOST, "disputed and answered; the arbiter finds the host right",
-         _TAIL, _ALONE, (*_ANSWERED, _C.RULE), Bond.TO_HOST),
+         _TAIL, _ALONE, claimed=_ANSWER, other_calls=(_C.DISPUTE, _C.RULE), bond=Bond.TO_HOST),
     _Row(_E.RULED_FOR_RENTER, "disputed and answered; the arbiter finds the renter right",
-         _SIGNED, _ALONE, (*_ANSWERED, _C.RULE), Bond.TO_RENTER, slashed=True),
-    _Row(_E.ARBITER_SILENT, "disputed and answered; the arbiter does not rule in time", _TAIL, _ALONE, _ANSWERED, Bond.TO_RENTER),
+         _SIGNED, _ALONE, claimed=_ANSWER, other_calls=(_C.DISPUTE, _C.RULE), bond=Bond.TO_RENTER, slashed=True),
+    _Row(_E.ARBITER_SILENT, "disputed and answered; the arbiter does not rule in time",
+         _TAIL, _ALONE, claimed=(*_ANSWER, _C.SETTLE_CLAIM), other_calls=(_C.DISPUTE,), bond=Bond.TO_RENTER),
 )  # fmt: skip
 """Of a claim of tokens that the renter did not sign for; the same for both kinds of job."""
 
@@ -224,21 +229,39 @@ _SESSIONS: Final = (
     _Row(_E.PROOF_INVALID, "the proof does not verify", _PROVEN, _WINDOW),
     _Row(_E.EXPIRED, "the job expired; the host redeems before anyone finalizes", _SIGNED, _WINDOW),
     _Row(_E.CLAIM_CONTRADICTED, "the host signed the end at fewer tokens than it claims",
-         _SIGNED, _ALONE, (_C.CLAIM_PROVEN, _C.CONTRADICT), slashed=True),
+         _SIGNED, _ALONE, claimed=(), other_calls=(_C.CONTRADICT,), slashed=True),
     *_DISPUTES,
 )  # fmt: skip
+
+
+def _of_a_prompt(row: _Row) -> _Row:
+    """A dispute about an answer: nothing of it was signed before, so what is lost is all."""
+    lost = row.slashed and row.pays == _SIGNED
+    return msgspec.structs.replace(row, taken=_THERE, pays=_NONE if lost else row.pays)
+
 
 _PROMPTS: Final = (
     _Row(_E.NEVER_CLAIMED, "no host claimed the prompt before its deadline", _NONE, (_C.REFUND,)),
     _Row(_E.CANCELLED, "the renter took it back while no claim ran", _NONE, (_C.CANCEL,)),
-    _Row(_E.HOST_FAILED, "a host claimed it and did not answer; nobody else took it", _NONE, (_C.REFUND, _C.CANCEL), (_C.CLAIM,)),
-    _Row(_E.COMPLETED, "the answer is there, the renter says nothing", _TAIL, _ALONE, _THERE),
-    _Row(_E.ACKNOWLEDGED, "the renter fetched the answer and signed for it", _SIGNED, _HOST, _THERE),
-    _Row(_E.PROOF_MISSING, "the host answered and cannot make a proof, the renter signs nothing", _NONE, _WINDOW, _THERE),
-    _Row(_E.PROOF_INVALID, "the host answered and its proof does not verify, the renter signs nothing", _NONE, _WINDOW, _THERE),
-    _Row(_E.HOST_VANISHED, "the host answered and never settles", _NONE, (_C.FINALIZE,), _THERE),
-    *(msgspec.structs.replace(row, other_calls=(*_THERE, *row.other_calls)) for row in _DISPUTES),
+    _Row(_E.HOST_FAILED, "a host claimed it and did not answer; nobody else took it",
+         _NONE, (_C.REFUND, _C.CANCEL), taken=(_C.CLAIM,)),
+    _Row(_E.COMPLETED, "the answer is there, the renter says nothing", _TAIL, _ALONE, taken=_THERE),
+    _Row(_E.ACKNOWLEDGED, "the renter fetched the answer and signed for it", _SIGNED, _HOST, taken=_THERE),
+    _Row(_E.PROOF_MISSING, "the host answered and cannot make a proof, the renter signs nothing", _NONE, _WINDOW, taken=_THERE),
+    _Row(_E.PROOF_INVALID, "the host answered and its proof does not verify, the renter signs nothing", _NONE, _WINDOW, taken=_THERE),
+    _Row(_E.HOST_VANISHED, "the host answered and never settles", _NONE, (_C.FINALIZE,), taken=_THERE),
+    *(_of_a_prompt(row) for row in _DISPUTES),
 )  # fmt: skip
+
+
+def _host_calls(kind: Kind, policy: ProofPolicy, pay: Pay, row: _Row) -> tuple[Call, ...]:
+    calls = claims(policy, pay)
+    if row.claimed is not None:
+        calls = (*claims(policy, Pay.SIGNED_AND_TAIL)[:-1], *row.claimed)
+    if kind is Kind.PROMPT and Call.CLAIM_PROVEN in calls:  # whatever is signed of an answer is signed after that
+        at = calls.index(Call.CLAIM_PROVEN)
+        calls = (*(call for call in calls[:at] if call is not Call.REDEEM), *calls[at:])
+    return (*row.taken, *calls)
 
 
 def _cells(kind: Kind, row: _Row) -> list[Cell]:
@@ -249,7 +272,7 @@ def _cells(kind: Kind, row: _Row) -> list[Cell]:
             policy=policy,
             when=row.when,
             host_gets=pay,
-            host_calls=claims(policy, pay),
+            host_calls=_host_calls(kind, policy, pay, row),
             other_calls=row.other_calls,
             closed_by=row.closed_by,
             bond=row.bond,
