@@ -89,5 +89,5 @@ def test_every_route_of_a_host_is_documented() -> None:
 def test_every_ending_and_call_is_documented() -> None:
     """The matrix and the rights."""
     text = page("settlement.md")
-    assert all(f"| `{ending}` |" in text for ending, _ in MATRIX)
+    assert all(f"| `{ending}` |" in text for _, ending, _ in MATRIX)
     assert all(f"| `{call}` |" in text for call in Call)
