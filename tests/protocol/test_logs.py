@@ -233,5 +233,5 @@ def test_the_renters_side() -> None:
     for event in RENTER_EVENTS[2:]:
         new.apply(event)
     assert (new.signed, new.signed_head, new.voucher) == (2, TWO, RENTER_EVENTS[2])
-    assert (new.released, new.settled) == (RENTER_EVENTS[6], RENTER_EVENTS[5])
+    assert (new.released, new.settled, new.deposit) == (RENTER_EVENTS[-2], RENTER_EVENTS[-1], 9)
     assert repr(new) == f"<RenterLedger {new.job.hex()[:8]} settled: signed 2 tokens>"
