@@ -11,11 +11,12 @@ import pytest
 
 from fabstir.api.routes import host_routes
 from fabstir.cli.app import COMMANDS
+from fabstir.cli.settlement import BOND_WORDS, KIND_TITLES, PAY_SHORT
 from fabstir.domain.errors import CATALOGUE
 from fabstir.host.node import HostNode
 from fabstir.ops.metrics import Metrics
 from fabstir.ops.settings import Setting, settings
-from fabstir.protocol.matrix import MATRIX, Call
+from fabstir.protocol.matrix import MATRIX, RIGHTS, Kind
 from fabstir.protocol.messages import HOST_TYPES, RENTER_TYPES
 
 REFERENCE = Path("docs/reference")
@@ -86,8 +87,27 @@ def test_every_route_of_a_host_is_documented() -> None:
         assert all(f"### GET {path}\n" in text for path in route.paths)
 
 
-def test_every_ending_and_call_is_documented() -> None:
-    """The matrix and the rights."""
-    text = page("settlement.md")
-    assert all(f"| `{ending}` |" in text for _, ending, _ in MATRIX)
-    assert all(f"| `{call}` |" in text for call in Call)
+@pytest.mark.parametrize("kind", Kind)
+def test_every_ending_is_documented(kind: Kind) -> None:
+    """In the table of its kind, one row each: what it is, what the host gets under both policies, bond and stake, how the job closes."""
+    section = page("settlement.md").split(f"## {KIND_TITLES[kind]}\n")[1].split("\n## ")[0]
+    rows = {line.split("`")[1]: line for line in section.splitlines() if line.startswith("| `")}
+    assert set(rows) == {ending.value for of, ending, _ in MATRIX if of is kind}
+    for (of, ending, policy), cell in MATRIX.items():
+        if of is kind:
+            _, name, when, *gets, disputed, closed_by, _ = _cells(rows[ending])
+            assert (name, when) == (f"`{ending}`", cell.when)
+            assert gets[policy] == PAY_SHORT[cell.host_gets]
+            assert disputed == f"{BOND_WORDS[cell.bond]}{' The host is slashed.' * cell.slashed}".strip()
+            assert closed_by == " or ".join(cell.closed_by)
+
+
+def _cells(row: str) -> list[str]:
+    return [cell.strip() for cell in row.split("|")]
+
+
+def test_every_right_is_documented() -> None:
+    """Who, from when, until when."""
+    lines = page("settlement.md").split("## Who may call what\n")[1].splitlines()
+    for right in RIGHTS:
+        assert f"| `{right.call}` | {right.who} | {right.start} | {right.end} |" in lines

@@ -60,7 +60,7 @@ def as_text(ending: Ending) -> str:
     lines.append("Who may call what:")
     for right in RIGHTS:
         if right.call in calls:
-            lines.append(f"  {right.call.value + ':':18} {right.who}, {right.start}, until {right.end}.")
+            lines.append(f"  {right.call.value + ':':18} {right.who}; {right.start}; until {right.end}.")
     return "\n".join(lines)
 
 
