@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from fabstir.protocol.host_session import SessionState
+from fabstir.protocol.host_session import HostInput, SessionState
 from fabstir.protocol.messages import Prompt, ReceiptAck, decode_from_renter
 from fabstir.protocol.renter_session import Ask, Finish, RenterState, StopAnswer
 from fabstir.protocol.signing import recover
@@ -145,7 +147,7 @@ class SessionMachine(RuleBasedStateMachine):
             return
         before, journal = repr(world.host), list(world.host_journal)
         was_linked, world.linked = world.linked, False  # the honest renter is not shown what its scrambler got
-        sent = world.host_in(decode_from_renter(data))
+        sent = world.host_in(cast(HostInput, decode_from_renter(data)))  # as the shell hands it on
         world.linked = was_linked
         assert [type(message).__name__ for message in sent] == ["Error"]
         assert (repr(world.host), world.host_journal) == (before, journal)
