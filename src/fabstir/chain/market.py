@@ -1,4 +1,5 @@
-"""The market's contracts as one account sees them: implements `fabstir.ports.chain.MarketChain`.
+"""The market's contracts as one account sees them: implements `fabstir.ports.prompts.PromptChain`, which is `MarketChain` and
+the prompt board.
 
 Reads are plain eth_calls through the failover RPC, with the generated bindings for the encoding. Writes go through the
 outbox. Decides nothing: what to open, redeem or prove is decided by its callers, what is allowed by the contracts.
@@ -17,6 +18,7 @@ from fabstir.chain.conversion import abi_claim, abi_proof, abi_terms
 from fabstir.chain.devnet import CHAIN_ID
 from fabstir.chain.follower import LogFollower
 from fabstir.chain.outbox import Outbox, OutboxSettings
+from fabstir.chain.prompt_calls import PromptCalls
 from fabstir.chain.registry_calls import RegistryCalls
 from fabstir.chain.rpc import JsonRpc, quantity
 from fabstir.domain.errors import error
@@ -35,7 +37,7 @@ SUBMIT_PROOF_GAS: Final = 2_200_000
 """ProofSystem.VERIFY_GAS (1,500,000) has to be there at the adapter behind two 63/64 rules, plus calldata, path and bookkeeping."""
 
 
-class MarketClient(ClaimCalls, RegistryCalls):
+class MarketClient(ClaimCalls, RegistryCalls, PromptCalls):
     """One account on one chain. `await MarketClient.connect(...)`, at the end `await client.close()`."""
 
     def __init__(self, rpc: JsonRpc, info: ChainInfo, outbox: Outbox, account: Address, clock: Clock) -> None:

@@ -24,6 +24,7 @@ from fabstir.protocol.settlement import Call, MarketState, Reverted, apply
 from fabstir.protocol.settlement_state import add
 from fabstir.protocol.signing import keccak
 from fabstir.testing.clock import ManualClock
+from fabstir.testing.memory_board import MemoryBoard
 
 if TYPE_CHECKING:
     from fabstir.testing.market import MemoryMarket
@@ -65,6 +66,8 @@ class Ledger(msgspec.Struct, frozen=True):
     """Slashed, and not a renter's compensation: the treasury may collect it from `HostStake`."""
     budgets: Mapping[tuple[Address, Address, Address], tuple[int, int]] = {}
     """(renter, delegate, token) -> (base units left, Unix seconds until which)."""
+    board: MemoryBoard = msgspec.field(default_factory=lambda: MemoryBoard(INFO.board))
+    """The prompt board: each transaction changes a copy. What lies there is in `balances`."""
 
     def balance(self, token: Address, owner: Address) -> int:
         """What `owner` holds; the market's part is what the model says that it holds."""

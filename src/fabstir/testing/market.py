@@ -1,4 +1,4 @@
-"""One account's view of `fabstir.testing.chain`: implements `fabstir.ports.chain.MarketChain`.
+"""One account's view of `fabstir.testing.chain`: implements `fabstir.ports.prompts.PromptChain`.
 
 Reads the ledger, turns each write into a move of the settlement model, and finds out what the model takes as given: who
 signed, and whether a proof answers its challenge. Refusals carry the names of the contracts' own errors.
@@ -30,10 +30,11 @@ from fabstir.protocol.opening import Opening, refusal_of
 from fabstir.protocol.settlement import SEED_DELAY, Reverted
 from fabstir.protocol.signing import job_id, recover
 from fabstir.testing.chain import Effect, Ledger, settle, take
-from fabstir.testing.registry import MemoryRegistry, allow, spend_budget
+from fabstir.testing.prompts import MemoryPrompts
+from fabstir.testing.registry import allow, spend_budget
 
 
-class MemoryMarket(MemoryRegistry):
+class MemoryMarket(MemoryPrompts):
     """Made by `MemoryChain.connect`. Holds nothing: everything is in the chain."""
 
     # -- reads
