@@ -2,99 +2,13 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
-from tests.protocol.market import HOST_KEY, SESSION_KEY, terms
+from tests.host.settler_world import DEPOSIT, World
 
-from fabstir.domain.ids import Hash32, JobId
 from fabstir.domain.money import BaseUnits, Tokens
-from fabstir.domain.terms import JobState, ProofPolicy, Terms
-from fabstir.host.jobs import JobBook
-from fabstir.host.settler import RETRY_SECONDS, Settler
-from fabstir.ports.journal import Journal
-from fabstir.protocol.host_log import (
-    Credited,
-    HostLedger,
-    JobAdmitted,
-    JobClosed,
-    SessionFinished,
-    TokensServed,
-    VoucherAccepted,
-    decode_event,
-)
-from fabstir.protocol.settlement_plan import SettlementRules
-from fabstir.protocol.signing import Market, SigningKey, job_id
-from fabstir.testing.chain import INFO, MemoryChain
-from fabstir.testing.clock import ManualClock
-from fabstir.testing.journal import MemoryJournal
-from fabstir.testing.market import MemoryMarket
-from fabstir.testing.prover import HashProver
-
-RENTER = SigningKey(b"\x09" * 32)
-DEPOSIT = BaseUnits(1_000_000)
-PRICE = 2_000_000_000
-
-
-class World:
-    """A host's book, a chain, a settler, and what the settler told the sessions."""
-
-    def __init__(self, journal: Journal | None = None, **rules: object) -> None:
-        self.clock = ManualClock()
-        self.prover = HashProver()
-        self.chain = MemoryChain(self.clock, prover=self.prover)
-        self.host: MemoryMarket = self.chain.connect(HOST_KEY.address)
-        self.renter: MemoryMarket = self.chain.connect(RENTER.address)
-        self.chain.mint(RENTER.address, 100 * DEPOSIT)
-        self.journal = journal or MemoryJournal()
-        self.book = JobBook(self.journal)
-        self.told: list[JobId] = []
-        self.settler = Settler(
-            self.book,
-            self.host,
-            self.prover,
-            self.clock,
-            msgspec.structs.replace(SettlementRules(), **rules),
-            idle_for=lambda _job: 0.0,
-            on_closing=self._tell,
-        )
-
-    async def _tell(self, job: JobId, _code: str) -> None:
-        self.told.append(job)
-
-    async def job(
-        self, served: int, signed: int, *, finished: bool = True, salt: int = 1, **other: object
-    ) -> HostLedger:
-        """A job on chain and in the book, with `served` tokens of which `signed` are acknowledged."""
-        await self.prover.start()
-        agreed = self._terms(salt, **other)
-        await self.renter.approve(f"approve:{salt}", INFO.usdc, DEPOSIT)
-        await self.renter.open(f"open:{salt}", agreed, DEPOSIT)
-        contract = Market(INFO.chain_id, INFO.market)
-        ledger = await self.book.admit(JobAdmitted(agreed, DEPOSIT, contract, self.clock.now()))
-        records = b"".join(bytes([salt]) + n.to_bytes(31, "big") for n in range(served))
-        async with self.book.exclusive(ledger):
-            await self.book.record(ledger, TokensServed(records))
-            if signed:
-                amount, head = ledger.amount(Tokens(signed)), ledger.heads[signed]
-                digest = contract.voucher_digest(ledger.job, amount, Tokens(signed), head)
-                await self.book.record(ledger, VoucherAccepted(Tokens(signed), amount, head, SESSION_KEY.sign(digest)))
-            if finished:
-                await self.book.record(ledger, SessionFinished("ended by the renter"))
-        return ledger
-
-    def _terms(self, salt: int, **other: object) -> Terms:
-        fresh = {"renter": RENTER.address, "token": INFO.usdc, "salt": Hash32(bytes([salt]) * 32), "price": PRICE}
-        expiry = {"expires_at": int(self.clock.now()) + 86_400}
-        return msgspec.structs.replace(terms(), **(fresh | expiry | other))
-
-    async def settle(self, passes: int = 12) -> None:
-        """Passes, with a block between them."""
-        for _ in range(passes):
-            await self.settler.settle()
-            self.chain.mine()
-
-    async def state(self, ledger: HostLedger) -> JobState:
-        return await self.host.job(job_id(ledger.terms))
+from fabstir.domain.terms import ProofPolicy
+from fabstir.host.settler import RETRY_SECONDS
+from fabstir.protocol.host_log import Credited, JobClosed
 
 
 @pytest.mark.parametrize("policy", list(ProofPolicy))
@@ -116,17 +30,7 @@ async def test_a_restart_between_any_two_writes_settles_the_same() -> None:
     ledger = await whole.job(served=300, signed=300)
     for _ in range(12):
         await whole.settler.settle()
-        book = JobBook(whole.journal)  # a new process
-        await book.restore()
-        whole.settler = Settler(
-            book,
-            whole.host,
-            whole.prover,
-            whole.clock,
-            SettlementRules(),
-            idle_for=lambda _job: 0.0,
-            on_closing=whole._tell,
-        )
+        await whole.restart()
         whole.chain.mine()
     state = await whole.state(ledger)
     assert (state.closed, state.owed) == (True, ledger.amount(Tokens(300)))
@@ -193,12 +97,14 @@ async def test_a_credit_is_written_down_once_and_when_it_was_seen() -> None:
     assert ledger.credited == ledger.amount(Tokens(20))
     await market.clock.advance(86_400 - 3_000)  # into the last hour: the tail is claimed, the job closed
     await market.settle(5)
-    events = [decode_event(data) for data in await market.journal.read("job:" + ledger.job.hex())]
-    assert [event for event in events if isinstance(event, Credited)] == [
-        Credited(ledger.amount(Tokens(20)), seen),
-        Credited(ledger.amount(Tokens(30)), market.clock.now()),
-    ]
-    assert isinstance(events[-1], JobClosed)
+    assert (await market.state(ledger)).closed and ledger.closed is None
+    await market.clock.advance(ledger.terms.challenge)
+    await market.settle(1)
+    events = await market.events(ledger)
+    assert [event for event in events if isinstance(event, Credited)] == [Credited(ledger.amount(Tokens(20)), seen)]
+    assert events[-1] == JobClosed(
+        ledger.amount(Tokens(30)), BaseUnits(DEPOSIT - ledger.amount(Tokens(30))), market.clock.now()
+    )
     at_once = await market.job(served=10, signed=10, salt=2, policy=ProofPolicy.FALLBACK)
     await market.settle(5)
     assert at_once.closed is not None and at_once.credited == 0
