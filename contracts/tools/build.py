@@ -2,7 +2,8 @@
 
 `build.py` compiles with the pinned compiler of node_modules and writes src/fabstir/chain/artifacts/*.json,
 src/fabstir/chain/bindings.py and docs/reference/contracts.md. `build.py --check` writes nothing and exits 1 where anything is stale:
-without node_modules it compares source hashes, with node_modules it compiles again and compares every byte. Fetches nothing.
+without node_modules it compares source hashes, with node_modules it compiles again and compares every byte. `--standard-json DIR`
+writes what an explorer verifies a deployed contract with. Fetches nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import posixpath
 import re
 import subprocess
 import sys
@@ -50,6 +52,7 @@ PRODUCTS: Final = {
 TEST_ARTIFACTS: Final = CONTRACTS.parent / "tests/contracts/artifacts"
 TEST_PRODUCTS: Final = {"HashVerifier": "test/HashVerifier.sol"}
 """Contracts that only tests deploy; they are not part of the package."""
+_IMPORT: Final = re.compile(r'^import\s[^"]*"([^"]+)"', re.MULTILINE)
 _LOCAL_IMPORT: Final = re.compile(r'^import\s[^"]*"(\.[^"]+)"', re.MULTILINE)
 
 
@@ -168,17 +171,49 @@ def _generated() -> dict[Path, str]:
     return {BINDINGS: bindings.generate(abis), REFERENCE: reference_page.generate(abis, sources)}
 
 
+def standard_json(path: str) -> str:
+    """The compiler's input for one contract, with every source that it needs in it: what an explorer compiles again."""
+    sources, todo = dict[str, str](), [path]
+    while todo:
+        name = todo.pop()
+        file = CONTRACTS / name if (CONTRACTS / name).exists() else CONTRACTS / "node_modules" / name
+        sources[name] = file.read_text()
+        for found in _IMPORT.findall(sources[name]):
+            other = posixpath.normpath(posixpath.join(posixpath.dirname(name), found)) if found[0] == "." else found
+            if other not in sources:
+                todo.append(other)
+    selection = {"*": {"*": list(OUTPUTS)}}
+    content = {name: {"content": text} for name, text in sorted(sources.items())}
+    request = {"language": "Solidity", "sources": content, "settings": {**SETTINGS, "outputSelection": selection}}
+    return json.dumps(request, indent=1) + "\n"
+
+
+def write_standard_json(folder: Path) -> None:
+    """One file for each contract of the package."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, path in PRODUCTS.items():
+        (folder / f"{name}.json").write_text(standard_json(path))
+        print(folder / f"{name}.json")
+
+
 def main() -> None:
     """Parse, then build or check."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, exit 1 where something is stale")
+    parser.add_argument(
+        "--sources", action="store_true", help="with --check: compare source hashes only, compile nothing"
+    )
+    parser.add_argument("--standard-json", type=Path, metavar="DIR", help="write what explorers verify contracts with")
     arguments = parser.parse_args()
-    compiler = (CONTRACTS / "node_modules/solc").exists()
+    compiler = (CONTRACTS / "node_modules/solc").exists() and not arguments.sources
+    if arguments.standard_json:
+        write_standard_json(arguments.standard_json)
+        return
     if arguments.check:
         found = stale(build() if compiler else None)
         if found:
             sys.exit("Stale, run contracts/tools/build.py:\n  " + "\n  ".join(found))
-        print("Artifacts and bindings are current" + ("" if compiler else " (by source hash; no compiler here)"))
+        print("Artifacts and bindings are current" + ("" if compiler else " (by source hash, not compiled)"))
         return
     for name, text in build().items():
         _file(name).parent.mkdir(parents=True, exist_ok=True)

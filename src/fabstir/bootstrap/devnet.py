@@ -12,10 +12,11 @@ from fabstir.bootstrap.parts import address_book, make_prover, served_model
 from fabstir.chain import addresses, bindings
 from fabstir.chain.anvil import find_anvil
 from fabstir.chain.deploy import Operator
+from fabstir.chain.deployer import read
 from fabstir.chain.devnet import DEV_KEYS, Devnet, DevnetControl, dev_key
 from fabstir.chain.rpc import JsonRpc
 from fabstir.domain.errors import error
-from fabstir.domain.ids import Address, JobId, to_hex
+from fabstir.domain.ids import Address, JobId
 from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.ops import paths
 from fabstir.ops.clock import SystemClock
@@ -67,16 +68,14 @@ class RunningDevnet:
     async def usdc_of(self, account: Address) -> BaseUnits:
         """What `account` holds of the test USDC."""
         token = bindings.TestUSDC
-        return BaseUnits(token.decode_balance_of(await self._read(self.info.usdc, token.encode_balance_of(account))))
+        return BaseUnits(
+            token.decode_balance_of(await read(self._rpc, self.info.usdc, token.encode_balance_of(account)))
+        )
 
     async def proven(self, job: JobId) -> Tokens:
         """Tokens of `job` that the market has a proof of."""
         market = bindings.JobMarketplace
-        return Tokens(market.decode_jobs(await self._read(self.info.market, market.encode_jobs(job))).proven)
-
-    async def _read(self, to: Address, data: bytes) -> bytes:
-        answer: str = await self._rpc.request("eth_call", {"to": to_hex(to), "data": to_hex(data)}, "latest")
-        return bytes.fromhex(answer[2:])
+        return Tokens(market.decode_jobs(await read(self._rpc, self.info.market, market.encode_jobs(job))).proven)
 
     async def wait(self) -> int:
         """Return when the chain's process ends."""
@@ -120,13 +119,31 @@ async def devnet(
 
 async def fund_on_devnet(config: Config, account: Address, usdc: BaseUnits = FUND_USDC) -> None:
     """Play money on a devnet that runs elsewhere. Raises ChainFault; LocalFault (`devnet_missing`)."""
+    async with _operator(config) as (rpc, operator, known):
+        await DevnetControl(rpc).set_balance(account, FUND_ETH)
+        await operator.mint(known, account, usdc)
+
+
+async def fund_stake_on_devnet(config: Config, account: Address) -> None:
+    """Coins for gas, and as much test USDC as the stake of the settings lacks. Raises ChainFault; LocalFault (`devnet_missing`)."""
+    token, stake = bindings.TestUSDC, bindings.HostStake
+    async with _operator(config) as (rpc, operator, known):
+        await DevnetControl(rpc).set_balance(account, FUND_ETH)
+        holds = token.decode_balance_of(await read(rpc, known.usdc, token.encode_balance_of(account)))
+        staked = stake.decode_stake_of(await read(rpc, known.stakes, stake.encode_stake_of(account))).staked
+        missing = config.host.stake - holds - staked
+        if missing > 0:
+            await operator.mint(known, account, BaseUnits(missing))
+
+
+@asynccontextmanager
+async def _operator(config: Config) -> AsyncIterator[tuple[JsonRpc, Operator, ChainInfo]]:
+    key = dev_key(DEPLOYER, config.chain.chain_id)
     known = addresses.load(address_book(), config.chain.chain_id)
     if known is None:
         raise error("devnet_missing")
     rpc = JsonRpc(config.chain.rpc_urls, SystemClock())
     try:
-        operator = Operator(rpc, dev_key(DEPLOYER, config.chain.chain_id))
-        await DevnetControl(rpc).set_balance(account, FUND_ETH)
-        await operator.mint(known, account, usdc)
+        yield rpc, Operator(rpc, key), known
     finally:
         await rpc.close()

@@ -26,8 +26,12 @@ def key_file(config: Config, role: Role) -> Path:
 
 def read_key(config: Config, role: Role) -> bytes:
     """The role's key. Takes about a second where it is encrypted. Raises LocalFault (`key_missing`, `key_invalid`)."""
-    path = key_file(config, role)
-    return load_key(path, _password(path) if _is_encrypted(path) else None, chain_id=config.chain.chain_id)
+    return read_key_file(key_file(config, role), config.chain.chain_id)
+
+
+def read_key_file(path: Path, chain_id: int) -> bytes:
+    """The key in `path`, as `read_key`."""
+    return load_key(path, _password(path) if _is_encrypted(path) else None, chain_id=chain_id)
 
 
 def make_key(config: Config, role: Role) -> bytes:

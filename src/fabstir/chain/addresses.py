@@ -1,7 +1,7 @@
 """The address book: where the contracts are, by chain id, in one JSON file that people may read and edit.
 
-`{"31337": {"market": "0x...", "registry": "0x...", "models": "0x...", "proofs": "0x...", "usdc": "0x...", ...}}`. Only reads
-and writes; whether code is at the addresses is checked on connecting (`market`).
+`{"31337": {"network": "devnet", "market": "0x...", "registry": "0x...", "models": "0x...", ...}}`; the network's name is for people
+and may be missing. Only reads and writes; whether code is at the addresses is checked on connecting (`market`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from fabstir.chain.networks import network_of
 from fabstir.domain.errors import error
 from fabstir.domain.ids import address, to_hex
 from fabstir.ports.chain import ChainInfo
@@ -27,6 +28,7 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True):
     stakes: str
     board: str
     delegation: str
+    network: str | None = None
 
 
 _Book = dict[str, _Entry]
@@ -67,8 +69,9 @@ def save(path: Path, info: ChainInfo) -> None:
         stakes=to_hex(info.stakes),
         board=to_hex(info.board),
         delegation=to_hex(info.delegation),
+        network=known.name if (known := network_of(info.chain_id)) else None,
     )
-    _replace(path, msgspec.json.format(msgspec.json.encode(book), indent=2) + b"\n")
+    replace_file(path, msgspec.json.format(msgspec.json.encode(book), indent=2) + b"\n")
 
 
 def _read(path: Path) -> _Book:
@@ -82,7 +85,8 @@ def _read(path: Path) -> _Book:
         raise error("config_invalid", detail=f"{path}: {cause}") from cause
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
+    """Write the file whole; readers see the old one or the new one. Raises `config_invalid` where that cannot be done."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)

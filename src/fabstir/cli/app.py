@@ -20,7 +20,8 @@ USAGE: Final = 2
 INTERRUPTED: Final = 130
 
 MARKET: Final = Group("Market", sort_key=1)
-LOOK_UP: Final = Group("Look things up", sort_key=2)
+OPERATE: Final = Group("Operate a market", sort_key=2)
+LOOK_UP: Final = Group("Look things up", sort_key=3)
 
 
 class Command(NamedTuple):
@@ -43,6 +44,10 @@ COMMANDS: Final = (
     Command("gateway", "fabstir.cli.gateway:gateway", "An OpenAI endpoint on this machine.", MARKET),
     Command("wallet", "fabstir.cli.wallet:app", "Keys and balances of a host or a renter.", MARKET),
     Command("earnings", "fabstir.cli.earnings:earnings", "What the host on this machine earned.", MARKET),
+    Command(
+        "deploy", "fabstir.cli.deploy:deploy", "The market's contracts onto a network, after a checklist.", OPERATE
+    ),
+    Command("doctor", "fabstir.cli.doctor:app", "What is wrong, and what to do about it.", OPERATE),
     Command("explain", "fabstir.cli.explain:app", "What an error code or an ending of a session means.", LOOK_UP),
     Command("config", "fabstir.cli.config:app", "The settings in force.", LOOK_UP),
     Command("version", "fabstir.cli.version:version", "The version of this package.", LOOK_UP),

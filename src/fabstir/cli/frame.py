@@ -7,20 +7,25 @@ stderr.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 from cyclopts import Parameter
 
-from fabstir.domain.errors import FabstirError
+from fabstir.domain.errors import FabstirError, error
+from fabstir.domain.ids import Address, address
+from fabstir.domain.money import MAX_AMOUNT, BaseUnits
 
 if TYPE_CHECKING:
+    from fabstir.chain.checks import Check
     from fabstir.ops.config import Config
 
 JSON_FLAG: Final = "--json"
+USDC_DECIMALS: Final = 6
 
 
 @Parameter(name="*")
@@ -67,6 +72,37 @@ class Configured(Common):
 
 COMMON: Final = Common()
 CONFIGURED: Final = Configured()
+
+
+def address_option(option: str, text: str | None) -> Address | None:
+    """The address that was given with `option`. Raises PeerFault (`request_invalid`) where it is none."""
+    if text is None:
+        return None
+    try:
+        return address(text.lower())
+    except ValueError as wrong:
+        raise error("request_invalid", f"{option} {text!r} is no address", "Give 0x and 40 digits.") from wrong
+
+
+def usdc_amount(text: str) -> BaseUnits:
+    """Base units of an amount like `100` or `2.50`. Raises PeerFault (`request_invalid`)."""
+    try:
+        scaled = Decimal(text).scaleb(USDC_DECIMALS)
+    except InvalidOperation:
+        scaled = Decimal("NaN")
+    if not scaled.is_finite() or not 0 <= scaled <= MAX_AMOUNT or scaled != scaled.to_integral_value():
+        raise error("request_invalid", f"{text!r} is no amount with at most 6 decimals", "Give a number like 2.50.")
+    return BaseUnits(int(scaled))
+
+
+def checks_text(checks: Sequence[Check]) -> str:
+    """One line for each, and below those that are not well why it matters and what to do."""
+    lines = []
+    for item in checks:
+        lines.append(f"  {item.verdict:8} {item.name}: {item.measured}")
+        if item.verdict in ("warn", "fail"):
+            lines += [f"           {text}" for text in (item.why, f"Next: {item.next_step}") if text]
+    return "\n".join(lines)
 
 
 def print_error(refused: FabstirError, *, as_json: bool) -> None:

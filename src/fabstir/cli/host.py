@@ -1,4 +1,4 @@
-"""`fabstir host init|start|status|stop`: a host on this machine."""
+"""`fabstir host init|start|status|stop`: a host on this machine. The commands of its stake are in `stake`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 from cyclopts import App, Parameter
 
+from fabstir.cli import stake
 from fabstir.cli.frame import CONFIGURED, Configured
 from fabstir.domain.errors import error
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from fabstir.ops.config import Config
 
 app = App(name="host", help="Serve a model and be paid for it.", group_commands="Commands")
+stake.add_to(app)
 RUNNING_FILE: Final = "running.json"
 STOP_SECONDS: Final = 150
 """The drain's bound (120 s) and time to go down."""
@@ -42,15 +44,17 @@ def init(
     port: Annotated[int, Parameter(help="Port of the API; 0 takes a free one at each start.")] = 8080,
     common: Configured = CONFIGURED,
 ) -> None:
-    """Write a configuration and a key for a host; on a devnet also put play money on the key.
+    """Write a configuration and a key for a host; on a devnet also put play money on the key, the stake of a host with it.
 
     Nothing that exists is overwritten.
     """
     from fabstir.cli.running import run
-    from fabstir.ops import paths
+    from fabstir.ops import paths, settings
 
     file = common.config or paths.config_dir() / "config.toml"
-    wrote = _write_config(file, price_per_mtok, port)
+    wrote = not file.exists() and _write_config(
+        file, price_per_mtok, port, _stake_to_write(settings.from_environment())
+    )
     config = Configured(json=common.json, config=file).settings()
     made, account = _make_key(config)
     funded = run(_fund(config, account)) if config.chain.chain_id == 31337 else False
@@ -66,12 +70,19 @@ def init(
     common.show(facts, lambda: "\n".join(f"  {k:15} {v}" for k, v in facts.items()) + f"\nNext: {next_step}")
 
 
-def _write_config(file: Path, price: int, port: int) -> bool:
-    if file.exists():
-        return False
+def _stake_to_write(config: Config) -> int:
+    """On the devnet the minimum, which is play money and is put on the key; elsewhere a stake is a person's decision."""
+    from fabstir.chain.deployment import MINIMUM_STAKE
+
+    return MINIMUM_STAKE if config.chain.chain_id == 31337 else 0
+
+
+def _write_config(file: Path, price: int, port: int, stake: int) -> bool:
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    staked = f"stake = {stake}\n" if stake else ""
     text = (
-        f"# All settings: docs/reference/configuration.md\n\n[host]\nprice_per_mtok = {price}\n\n[api]\nport = {port}\n"
+        "# All settings: docs/reference/configuration.md\n\n"
+        f"[host]\nprice_per_mtok = {price}\n{staked}\n[api]\nport = {port}\n"
     )
     file.write_text(text, encoding="utf-8")
     return True
@@ -87,13 +98,13 @@ def _make_key(config: Config) -> tuple[bool, bytes]:
 
 
 async def _fund(config: Config, account: bytes) -> bool:
-    from fabstir.bootstrap.devnet import fund_on_devnet
+    """Gas, and as much test USDC as `host.stake` still lacks."""
+    from fabstir.bootstrap.devnet import fund_stake_on_devnet
     from fabstir.domain.errors import FabstirError
     from fabstir.domain.ids import Address
-    from fabstir.domain.money import BaseUnits
 
     try:
-        await fund_on_devnet(config, Address(account), BaseUnits(0))
+        await fund_stake_on_devnet(config, Address(account))
     except FabstirError as fault:
         print(f"Not funded: {fault}", file=sys.stderr)
         return False

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import App, Parameter
 
-from fabstir.cli.frame import CONFIGURED, Configured
-from fabstir.domain.errors import error
+from fabstir.cli.frame import CONFIGURED, USDC_DECIMALS, Configured, usdc_amount
 from fabstir.domain.ids import ZERO_ADDRESS, Address, to_hex
 from fabstir.domain.money import BaseUnits, format_units
 from fabstir.ops.config import Role
@@ -21,7 +19,6 @@ app = App(name="wallet", help="Keys and balances of a host or a renter.", group_
 
 ROLE_HELP: Final = "Whose key: the renter's pays deposits, the host's is paid."
 WEI_DECIMALS: Final = 18
-USDC_DECIMALS: Final = 6
 
 
 @app.command
@@ -72,7 +69,7 @@ async def fund(
     from fabstir.bootstrap.keys import read_key
 
     config = common.settings()
-    units = _base_units(usdc)
+    units = usdc_amount(usdc)
     key = read_key(config, role)
     account = _address_of(key)
     await fund_on_devnet(config, account, units)
@@ -119,16 +116,6 @@ class NothingToSend:
     async def unfinished(self) -> list[OutboxEntry]:
         """Nothing was ever sent."""
         return []
-
-
-def _base_units(amount: str) -> BaseUnits:
-    try:
-        scaled = Decimal(amount).scaleb(USDC_DECIMALS)
-    except InvalidOperation:
-        scaled = Decimal("NaN")
-    if not scaled.is_finite() or scaled < 0 or scaled != scaled.to_integral_value():
-        raise error("request_invalid", f"{amount!r} is no amount with at most 6 decimals", "Give a number like 2.50.")
-    return BaseUnits(int(scaled))
 
 
 def _next_step(config: Config, role: Role) -> str:

@@ -60,6 +60,13 @@ def load(file: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     return from_tree(raw)
 
 
+def from_environment(environ: Mapping[str, str] | None = None) -> Config:
+    """Defaults and environment, as they are before there is a file. Raises LocalFault (`config_invalid`, `bind_refused`)."""
+    raw: dict[str, Any] = {}
+    _apply_environment(raw, os.environ if environ is None else environ)
+    return from_tree(raw)
+
+
 def from_tree(raw: Mapping[str, Any]) -> Config:
     """The settings that nested dictionaries stand for. Raises LocalFault (`config_invalid`, `bind_refused`)."""
     try:

@@ -1,0 +1,114 @@
+"""Examines the contracts that are configured: is each one the compiled one, and do they know each other. Reads only."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fabstir.chain.calls import ask
+from fabstir.chain.checklist import USDC_DECIMALS, USDC_SYMBOL, USDC_VERSION
+from fabstir.chain.checks import Check, graded, judge
+from fabstir.chain.code_check import examine_code
+from fabstir.chain.deployer import read, unmet
+from fabstir.chain.deployment import OWNED, Probe, selector, word
+from fabstir.chain.networks import Network, network_of
+from fabstir.chain.rpc import JsonRpc, quantity
+from fabstir.chain.survey import TokenFacts, delay_of, domain_separator, token_facts
+from fabstir.domain.ids import ZERO_ADDRESS, Address, to_hex
+from fabstir.ports.chain import ChainInfo
+
+CONTRACTS: Final = {
+    "market": "JobMarketplace",
+    "registry": "NodeRegistry",
+    "models": "ModelRegistry",
+    "proofs": "ProofSystem",
+    "stakes": "HostStake",
+    "board": "PromptBoard",
+    "delegation": "Delegation",
+}
+"""Name in address book and configuration -> contract. The token is examined by what it says, not by its code: Circle's is a proxy."""
+LINKS: Final = (
+    ("market", "stakes()", "stakes"),
+    ("market", "proofs()", "proofs"),
+    ("registry", "stakes()", "stakes"),
+    ("registry", "modelRegistry()", "models"),
+    ("board", "market()", "market"),
+    ("board", "registry()", "registry"),
+    ("delegation", "market()", "market"),
+    ("stakes", "token()", "usdc"),
+)
+"""(contract, getter, whose address it gives)."""
+ANOTHER: Final = "Do not use it: compare the address book with the operator's, or install the version of this market."
+
+
+async def examine_contracts(rpc: JsonRpc, info: ChainInfo) -> list[Check]:
+    """Raises ChainFault where no endpoint answers."""
+    checks = []
+    for name, contract in CONTRACTS.items():
+        place: Address = getattr(info, name)
+        wrong = await examine_code(rpc, contract, place)
+        why = "Its code is the artifact's of this package"
+        checks.append(judge(f"{name} code", not wrong, f"{to_hex(place)}: {wrong or contract}", why, ANOTHER))
+    if any(check.verdict == "fail" for check in checks):
+        return [*checks, _skipped("links", "a contract is not what it should be")]
+    checks += [await _links(rpc, info), await _authorized(rpc, info), await _token(rpc, info)]
+    return [*checks, *[await _ownership(rpc, info, name) for name in OWNED]]
+
+
+def _skipped(name: str, why: str) -> Check:
+    return Check(name=name, verdict="skipped", measured=why)
+
+
+async def _links(rpc: JsonRpc, info: ChainInfo) -> Check:
+    probes = tuple(
+        Probe(what=f"{of}.{getter}", to=getattr(info, of), data=selector(getter), word=word(getattr(info, name)))
+        for of, getter, name in LINKS
+    )
+    wrong = await unmet(rpc, probes)
+    measured = "; ".join(wrong) or f"{len(probes)} immutables name each other"
+    return judge("links", not wrong, measured, "One market, one registry, one stake", ANOTHER)
+
+
+async def _authorized(rpc: JsonRpc, info: ChainInfo) -> Check:
+    answer = await read(rpc, info.stakes, selector("authorizedFrom(address)") + word(info.market))
+    since = int.from_bytes(answer[:32], "big")
+    now = quantity((await ask(rpc, "eth_getBlockByNumber", "latest", False))["timestamp"])
+    why = "The market may lock stakes only from authorizedFrom on; before that no claim can be made"
+    next_step = "The owner announces the market in HostStake." if not since else f"Wait {since - now} s."
+    return judge("market announced", 0 < since <= now, since or "never", why, next_step)
+
+
+async def _token(rpc: JsonRpc, info: ChainInfo) -> Check:
+    known = network_of(info.chain_id) or Network(name="this chain", chain_id=info.chain_id)
+    said = await token_facts(rpc, info.usdc)
+    name = said.name if said.name is not None and known.usdc is None else known.usdc_name
+    wanted = TokenFacts(
+        has_code=True,
+        name=name,
+        symbol=USDC_SYMBOL,
+        decimals=USDC_DECIMALS,
+        version=USDC_VERSION,
+        domain_separator=domain_separator(name, USDC_VERSION, info.chain_id, info.usdc),
+    )
+    measured = f"{said.symbol}, {said.decimals} decimals, {said.name!r} version {said.version!r}"
+    if said.domain_separator != wanted.domain_separator:
+        measured += ", another EIP-712 domain"
+    right = said == wanted and known.usdc in (None, info.usdc)
+    why = "Renters sign deposits for this domain; on public networks the address is Circle's"
+    return judge("USDC", right, f"{to_hex(info.usdc)}: {measured}", why, ANOTHER)
+
+
+async def _ownership(rpc: JsonRpc, info: ChainInfo, contract: str) -> Check:
+    place: Address = getattr(info, next(name for name, known in CONTRACTS.items() if known == contract))
+    owner = Address((await read(rpc, place, selector("owner()")))[12:32])
+    offered = Address((await read(rpc, place, selector("pendingOwner()")))[12:32])
+    measured, why = to_hex(owner), "Off the devnet a timelock owns the registries, and has accepted them"
+    if offered != ZERO_ADDRESS:
+        next_step = f"{to_hex(offered)} calls acceptOwnership()."
+        return graded(f"{contract} owner", "warn", f"{measured}, offered to {to_hex(offered)}", why, next_step)
+    known = network_of(info.chain_id)
+    free = known is not None and known.play_money
+    delay = None if free else await delay_of(rpc, owner)
+    shown = measured if free else f"{measured}, delay {delay} s" if delay is not None else f"{measured}, no timelock"
+    return graded(
+        f"{contract} owner", "ok" if free or delay else "warn", shown, why, "Ask the operator for a timelock."
+    )
