@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from fabstir.domain.errors import FabstirError, Refused
 from fabstir.domain.ids import Address, Hash32, JobId, ModelId, to_hex
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
-from fabstir.domain.terms import JobState, ProofPolicy, Terms
+from fabstir.domain.terms import ClaimStage, JobState, ProofPolicy, Terms
 from fabstir.protocol.authorization import authorization_digest
 from fabstir.protocol.renter_log import HostReleased, JobOpened, JobPlanned, RenterLedger
 from fabstir.protocol.signing import Market as Contract
 from fabstir.protocol.signing import SigningKey, recover
 from fabstir.renter.purse import Purse
-from fabstir.renter.settling import Stage, Step, reclaim_step, settlement_of
+from fabstir.renter.settling import Stage, Step, claim_step, reclaim_step, settlement_of
 
 
 def job(number: int) -> JobId:
@@ -119,6 +119,9 @@ def state(**changes: Any) -> JobState:
         (ProofPolicy.REQUIRED, (50, 50), state(proven=Tokens(50)), 0, Step.CLOSE_COOPERATIVE),
         (ProofPolicy.REQUIRED, (50, 50), state(owed=BaseUnits(50)), 0, Step.CLOSE_COOPERATIVE),
         (ProofPolicy.REQUIRED, (0, 0), state(), 0, Step.CLOSE_COOPERATIVE),
+        # which also ends a claim
+        (ProofPolicy.REQUIRED, (0, 0), state(owed=BaseUnits(64), held=BaseUnits(64)), 0, Step.CLOSE_COOPERATIVE),
+        (ProofPolicy.REQUIRED, (0, 0), state(owed=BaseUnits(64), held=BaseUnits(63)), 0, Step.REQUEST_CLOSE),
     ],
 )
 def test_the_step_that_brings_the_deposit_back_soonest(
@@ -126,6 +129,53 @@ def test_the_step_that_brings_the_deposit_back_soonest(
 ) -> None:
     """Never a call that the contract would refuse."""
     assert reclaim_step(ledger(policy, released), contract, now) is expected
+
+
+def claimed(stage: ClaimStage = ClaimStage.CLAIMED, tokens: int = 64) -> JobState:
+    """The host claims `tokens`, of which nothing is signed; one base unit each."""
+    return state(
+        owed=BaseUnits(tokens), held=BaseUnits(tokens), held_tokens=Tokens(tokens), held_until=900, stage=stage
+    )
+
+
+@pytest.mark.parametrize(
+    ("released", "contract", "now", "received", "expected"),
+    [
+        (None, state(), 0, 0, Step.WAIT),
+        (None, claimed(), 0, 64, Step.WAIT),  # they arrived
+        (None, claimed(), 0, None, Step.WAIT),  # nobody knows whether they did
+        (None, claimed(), 0, 0, Step.DISPUTE),
+        (None, claimed(), 0, 14, Step.DISPUTE),  # 50 of them did not
+        (None, claimed(), 0, 15, Step.WAIT),  # 49 are not worth it
+        (None, claimed(), 899, 0, Step.DISPUTE),
+        (None, claimed(), 900, 0, Step.SETTLE_CLAIM),  # too late: the host is paid
+        (None, claimed(ClaimStage.DISPUTED), 899, 0, Step.WAIT),
+        (None, claimed(ClaimStage.DISPUTED), 900, 0, Step.SETTLE_CLAIM),  # the host said nothing
+        (None, claimed(ClaimStage.ANSWERED), 899, 0, Step.WAIT),
+        (None, claimed(ClaimStage.ANSWERED), 900, 0, Step.SETTLE_CLAIM),
+        (None, claimed(ClaimStage.LOST), 900, 0, Step.WAIT),
+        # the host signed the end
+        ((63, 63), claimed(), 0, None, Step.CONTRADICT),
+        ((63, 63), claimed(), 5000, None, Step.CONTRADICT),
+        ((63, 63), claimed(ClaimStage.ANSWERED), 0, None, Step.CONTRADICT),
+        ((64, 64), claimed(), 0, 0, Step.DISPUTE),
+    ],
+)
+def test_what_is_done_about_a_claim(
+    released: tuple[int, int] | None, contract: JobState, now: int, received: int | None, expected: Step
+) -> None:
+    """Nothing where it is right or not worth it; never too late; for nothing where the host contradicts itself."""
+    arrived = None if received is None else Tokens(received)
+    assert claim_step(ledger(released=released), contract, now, arrived, BaseUnits(50)) is expected
+
+
+def test_a_job_is_paid_out_before_it_is_over() -> None:
+    """Closed with a claim that is held: the rest is there, and the job stays in the book until the claim is decided."""
+    found = settlement_of(ledger(), msgspec.structs.replace(claimed(), closed=True), 0)
+    assert (found.stage, found.over, found.paid_out) == (Stage.CLAIMED, False, True)
+    assert (found.refund, found.held, found.held_until) == (936, 64, 900)
+    lost = settlement_of(ledger(), state(closed=True, stage=ClaimStage.LOST), 0)
+    assert (lost.stage, lost.over, lost.refund) == (Stage.SETTLED, True, 1000)
 
 
 @pytest.mark.parametrize(

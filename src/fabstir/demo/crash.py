@@ -136,7 +136,7 @@ class CrashMarket:
             jobs = list(session.jobs)
             await session.close()
             settlements = await session.settled(SETTLE_SECONDS)
-        if not all(one.over for one in settlements):
+        if not all(one.paid_out for one in settlements):
             raise AssertionError(f"write {write} {phase}: not settled: {settlements}")
         paid = sum(self._tokens_of(job, one) for job, one in zip(jobs, settlements, strict=True))
         return KillPoint(

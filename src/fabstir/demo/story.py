@@ -178,7 +178,7 @@ async def _talk(now: Stage, session: Session, audience: Audience) -> tuple[list[
 
 async def _settled(session: Session) -> None:
     settlements = await session.settled(SETTLE_SECONDS)
-    open_jobs = [to_hex(one.job) for one in settlements if not one.over]
+    open_jobs = [to_hex(one.job) for one in settlements if not one.paid_out]
     if open_jobs:
         raise error("transaction_lost", f"not settled within {SETTLE_SECONDS:.0f} s: {', '.join(open_jobs)}")
 

@@ -77,13 +77,24 @@ class Registration:
             missing = BaseUnits(self._stake - kept)
             if missing <= 0:
                 break
+            seen_at = await self._chain.block_number()
             key = f"stake:{kept}:{missing}:{round_}"
             await self._chain.approve_stake(f"{key}:approve", missing)
             sent = await self._chain.add_stake(key, missing)
             log.info("host_staked", amount=missing, tx_hash=sent.hash, block=sent.block)
-            kept = await self._kept_stake()
+            # an old block: it is the top-up of an earlier time, under the same key, and the next round has another one
+            kept = await (self._seen_stake(kept) if sent.block > seen_at else self._kept_stake())
         if kept < rules.minimum:
             raise error("stake_missing", f"{kept} base units are staked, the registry asks for {rules.minimum}")
+
+    async def _seen_stake(self, before: int) -> int:
+        """The stake after a top-up. An endpoint that is behind still shows `before`: staking again then would be staking twice."""
+        for pause in RETRY_SECONDS:
+            kept = await self._kept_stake()
+            if kept > before:
+                return kept
+            await self._clock.sleep(pause)
+        raise error("chain_failed", "the stake that was sent does not show")
 
     async def _kept_stake(self) -> int:
         """Staked and not asked back."""

@@ -17,8 +17,8 @@ import structlog
 
 from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, JobId, ModelId, to_hex
-from fabstir.domain.money import BaseUnits
-from fabstir.domain.terms import Terms
+from fabstir.domain.money import BaseUnits, Tokens
+from fabstir.domain.terms import JobState, Terms
 from fabstir.market.choice import Ranked
 from fabstir.ports.chain import ClaimArgs, MarketChain, TxResult
 from fabstir.ports.clock import Clock
@@ -40,7 +40,7 @@ from fabstir.protocol.signing import Market as Contract
 from fabstir.protocol.signing import SigningKey
 from fabstir.renter.purse import Purse
 from fabstir.renter.settings import RenterSettings
-from fabstir.renter.settling import Settlement, Stage, Step, reclaim_step, settlement_of
+from fabstir.renter.settling import Settlement, Stage, Step, claim_step, reclaim_step, settlement_of
 
 STREAM_PREFIX: Final = "rent:"
 AUTHORIZATION_SECONDS: Final = 3_600
@@ -64,6 +64,8 @@ class RenterJob:
         """A session of this process holds it."""
         self.purse: Purse | None = None
         """What its deposit was taken from."""
+        self.fresh = False
+        """Opened by this process: what arrived of it is known for certain."""
         self.spoiled: FabstirError | None = None
         """Why it is not used again: the host broke the protocol, or the journal failed."""
 
@@ -71,6 +73,11 @@ class RenterJob:
     def id(self) -> JobId:
         """keccak-256 of the terms."""
         return self.ledger.job
+
+    @property
+    def received(self) -> Tokens | None:
+        """Tokens that arrived; None where an earlier process may have received more than it wrote down."""
+        return self.core.received if self.fresh else None
 
     @property
     def host(self) -> Address:
@@ -201,6 +208,7 @@ class Jobs:
         terms = await self._terms(ranked, model, SigningKey(secret).address)
         planned = JobPlanned(terms, deposit, self.contract, secret, ranked.candidate.entry.url, self._clock.now())
         job = RenterJob(RenterLedger(planned))
+        job.fresh = True
         purse.take(job.id, deposit)
         job.purse = purse
         try:
@@ -299,7 +307,7 @@ class Jobs:
             await self.record(job, JobOpened(0, self._clock.now()))
         if ledger.topping_up and state.deposit:
             await self.record(job, ToppedUp(state.deposit, 0, self._clock.now()))
-        if reclaim and (step := reclaim_step(ledger, state, now)) is not Step.WAIT:
+        if reclaim and (step := self._step(job, state, now)) is not Step.WAIT:
             await self._take_step(job, step)
             state = await self._chain.job(job.id)
         settlement = settlement_of(ledger, state, now)
@@ -317,12 +325,33 @@ class Jobs:
             if job.purse is purse:
                 await self.settle(job)
 
+    def _step(self, job: RenterJob, state: JobState, now: float) -> Step:
+        step = reclaim_step(job.ledger, state, now)
+        if step in (Step.FINALIZE, Step.CLOSE_COOPERATIVE):
+            return step
+        claim = claim_step(job.ledger, state, now, job.received, self._settings.dispute_above)
+        return step if claim is Step.WAIT else claim
+
     async def _take_step(self, job: RenterJob, step: Step) -> None:
         terms, name, chain, released = job.ledger.terms, to_hex(job.id), self._chain, job.ledger.released
         if step is Step.FINALIZE:
             await chain.finalize(f"finalize:{name}", terms)
         elif step is Step.REQUEST_CLOSE:
             await chain.request_close(f"request_close:{name}", terms)
+        elif step is Step.SETTLE_CLAIM:
+            state = await chain.job(job.id)
+            await chain.settle_claim(f"settle_claim:{name}:{state.held_until}", terms)
+        elif step is Step.DISPUTE:
+            async with self._paying:
+                if terms.token != ZERO_ADDRESS:
+                    await chain.approve(f"approve_bond:{name}", terms.token, terms.bond)
+                await chain.dispute(f"dispute:{name}", terms)
+            log.warning("claim_disputed", job_id=job.id, host_address=job.host)
+        elif step is Step.CONTRADICT and released is not None:
+            await chain.contradict(
+                f"contradict:{name}", terms, released.amount, released.tokens, released.close_signature
+            )
+            log.warning("claim_contradicted", job_id=job.id, host_address=job.host)
         elif released is not None:
             claim = ClaimArgs(
                 terms=terms,

@@ -219,11 +219,11 @@ class Session:
         return await self._access.settle(reclaim=reclaim)
 
     async def settled(self, within: float, *, reclaim: bool = False) -> tuple[Settlement, ...]:
-        """Wait until every deposit is paid out, at most `within` seconds; see `over` of each. Raises ChainFault."""
+        """Wait until every deposit is paid out, at most `within` seconds; see `paid_out` of each. Raises ChainFault."""
         deadline = self._clock.monotonic() + within
         while True:
             settlements = await self.settlements(reclaim=reclaim)
-            if all(settlement.over for settlement in settlements) or self._clock.monotonic() >= deadline:
+            if all(settlement.paid_out for settlement in settlements) or self._clock.monotonic() >= deadline:
                 return settlements
             await self._clock.sleep(POLL_SECONDS)
 

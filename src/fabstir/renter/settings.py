@@ -27,6 +27,8 @@ class RenterSettings(msgspec.Struct, frozen=True, kw_only=True):
     """From opening a job to its expiry."""
     top_up: bool = True
     """Top a job up where its deposit runs out in the middle of something, as far as the budget goes; else a new job is opened."""
+    dispute_above: BaseUnits = BaseUnits(100_000)
+    """Dispute a host's claim of tokens that never arrived where they are worth so much; below, the bond and the gas cost more."""
     authorize: bool = False
     """Pay by a signed transfer (EIP-3009) instead of approve and open: one transaction instead of two. Needs the
     wallet's key.
