@@ -30,6 +30,10 @@ from tests.contracts.stream import spoil as spoil_opening
 FLAWS: Final = ("proof", "commitment", "path", "sibling", "tokens", "circuit", "head")
 WIDTHS: Final = st.sampled_from([256, 100, 7])
 HOSTS: Final = st.sampled_from([HOST, HOST, HOST, STRANGER])
+ANSWERS: Final = st.lists(st.sampled_from([*OPENING_FLAWS, "start"]), max_size=4, unique=True).map(
+    lambda flaws: [*flaws, ""]
+)
+"""Openings with one flaw each, then the right one; "start": as if the renter had never signed."""
 NEAR_THE_END: Final[list[int | None]] = [None, None, None, -1, -1, 0]
 
 
@@ -161,20 +165,21 @@ class DisputeRules(MarketRules):
         self.twin.both(settlement.Dispute(sender, job), sender, encoded, value)
 
     @precondition(lambda self: self.staged(ClaimStage.CLAIMED, ClaimStage.DISPUTED))
-    @rule(data=st.data(), flaw=st.sampled_from(["", "", "", *OPENING_FLAWS]), sender=HOSTS, disputed=st.booleans())
-    def answer(self, data: st.DataObject, flaw: str, sender: SigningKey, disputed: bool) -> None:
-        """A dispute; one that is not raised yet may be raised first."""
+    @rule(data=st.data(), flaws=ANSWERS, sender=HOSTS, disputed=st.booleans())
+    def answer(self, data: st.DataObject, flaws: list[str], sender: SigningKey, disputed: bool) -> None:
+        """A dispute, mostly after answers that are wrong; one that is not raised yet may be raised first."""
         job, terms = self.some_claim(data, ClaimStage.DISPUTED, ClaimStage.CLAIMED)
         if disputed and self.twin.model.jobs[job].state.stage is ClaimStage.CLAIMED:
             self.disputes(job, terms, True)
         self.near_the_end(data, job)
-        self.answers(job, terms, sender, flaw)
+        for flaw in flaws:
+            self.answers(job, terms, sender, flaw)
 
     def answers(self, job: JobId, terms: Terms, sender: SigningKey, flaw: str) -> None:
         state, stream = self.twin.model.jobs[job].state, self.streams[job]
         if stream.proven is None or (state.signed and state.signed not in stream.ledger.vouchers):
             return  # never proven, or closed together: nobody has anything to open
-        opening = spoil_opening(stream.opening(state.signed), flaw)
+        opening = spoil_opening(stream.opening(Tokens(0) if flaw == "start" else state.signed), flaw)
         call = settlement.AnswerDispute(sender.address, job, self.refusal(job, terms, opening))
         encoded = JobMarketplace.encode_answer_dispute(abi_terms(terms), abi_opening(opening))
         self.twin.both(call, sender.address, encoded)
