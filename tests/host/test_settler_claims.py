@@ -58,6 +58,22 @@ async def test_what_is_held_is_not_earned_yet() -> None:
     assert events[-1] == JobClosed(owed, BaseUnits(DEPOSIT - owed), market.clock.now())
 
 
+async def test_what_a_late_voucher_takes_out_of_a_claim_is_earned_at_once() -> None:
+    """Also where it was credited by the close itself, and the rest of the claim is held for days."""
+    market = World()
+    ledger = await market.job(served=SERVED, signed=SIGNED, policy=ProofPolicy.FALLBACK)
+    while (await market.state(ledger)).stage is not ClaimStage.CLAIMED:
+        market.chain.on_transaction = lambda key, phase: market.stop_after(key, phase, "tail:")
+        await market.settle(1)
+    market.chain.on_transaction = lambda key, phase: None
+    await market.sign(ledger, SIGNED + 10)
+    await market.settle(2)
+    state = await market.state(ledger)
+    assert (state.closed, state.stage) == (True, ClaimStage.CLAIMED)
+    owed = [event.owed for event in await market.events(ledger) if isinstance(event, Credited)]
+    assert owed == [ledger.amount(Tokens(SIGNED)), ledger.amount(Tokens(SIGNED + 10))]
+
+
 async def test_a_lost_claim_was_never_earned() -> None:
     """The log never said more than what was credited."""
     market = World()

@@ -20,12 +20,15 @@ from fabstir.protocol.settlement_plan import (
     NoteClosed,
     Rest,
     SettleClaim,
+    Situation,
+    plan,
 )
 from tests.protocol.settling import ARBITER, BOND, COMPENSATION, SLASH, STAKE, Fault, Settling
 
 SIGNED, W = 300, 64
 FAULTS: Final = [fault for fault in Fault if fault is not Fault.TX_LATE]
 PROOF: Final = ["commitProof", "submitProof"]
+TAIL: Final = ["claimProven", "closeByHost", "settleClaim"]
 
 
 def over(policy: ProofPolicy = ProofPolicy.FALLBACK, tail: int = W, **other: object) -> Settling:
@@ -101,6 +104,10 @@ def test_until_when_a_dispute_is_answered() -> None:
     for now, action in ((world.now, answer), (end - 1, answer), (end, SettleClaim(end)), (end + 900, SettleClaim(end))):
         world.now = now
         assert world.plan() == action
+    late = Situation(world.job, world.block, float(end + 10_000), 0.0, end - 1)  # the host's own clock does not matter
+    assert plan(world.ledger, late, world.rules) == answer
+    early = Situation(world.job, world.block, float(end - 10_000), 0.0, end)
+    assert plan(world.ledger, early, world.rules) == SettleClaim(end)
 
 
 @pytest.mark.parametrize("policy", ProofPolicy)
@@ -276,6 +283,16 @@ def test_more_than_is_proven_is_signed_while_a_claim_is_held() -> None:
     world.settle()
     assert (world.mined[-4:], world.reverted) == (["settleClaim", *PROOF, "closeByHost"], [])
     check(world, SIGNED + 30)
+
+
+@pytest.mark.parametrize("policy", ProofPolicy)
+def test_a_second_tail_is_not_claimed_while_the_first_is_held(policy: ProofPolicy) -> None:
+    """The job is closed; the contract takes one claim at a time, and W bounds what that costs."""
+    world = claimed(policy, tail=10)
+    world.serve(20)
+    world.settle()
+    assert (world.mined[-3:], world.reverted) == (TAIL, [])
+    check(world, SIGNED + 10)
 
 
 @pytest.mark.parametrize("disputed", [False, True])
