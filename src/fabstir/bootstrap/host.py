@@ -11,12 +11,16 @@ from fabstir.api.app import host_app
 from fabstir.api.server import listen, serve, settle_garbage_collector, url_of
 from fabstir.bootstrap.keys import read_key
 from fabstir.bootstrap.parts import connect_chain, make_engine, make_prover, open_journal, served_model
+from fabstir.chain.job_events import JobEvents
 from fabstir.chain.market import MarketClient
 from fabstir.domain.errors import error
+from fabstir.domain.ids import JobId
 from fabstir.domain.money import BaseUnits
 from fabstir.host.node import HostNode
+from fabstir.host.outlook import Outlook
 from fabstir.host.settings import HostSettings
 from fabstir.host.settler import Settler
+from fabstir.host.watchtower import Watchtower
 from fabstir.ops.clock import SystemClock
 from fabstir.ops.config import Config
 from fabstir.ops.metrics import Metrics
@@ -93,6 +97,7 @@ async def _serve_host(
         on_closing=node.chain_closing,
         watch_seconds=float(config.host.settle_interval_s),
     )
+    settler.outlook = Outlook(node.metrics)
     node.on_settlement_request = lambda _job: settler.wake()
     try:
         await node.start()
@@ -100,6 +105,13 @@ async def _serve_host(
     finally:
         listener.close()
         await node.stop()
+
+
+def _watchtower(node: HostNode, settler: Settler, chain: MarketClient) -> Watchtower:
+    def ours(job: JobId) -> bool:
+        return node.book.get(job) is not None
+
+    return Watchtower(chain, JobEvents(chain), clock=SystemClock(), ours=ours, wake=settler.wake)
 
 
 async def _run_background(
@@ -118,6 +130,7 @@ async def _run_background(
             tasks.create_task(chain.reconcile()),
             tasks.create_task(node.run()),
             tasks.create_task(settler.run()),
+            tasks.create_task(_watchtower(node, settler, chain).run()),
         ]
         on_ready(node, url_of(listener))
         await serve(app, listener, max_message_bytes=config.api.max_message_bytes, stop=stop, drain=node.drain)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fabstir.chain import bindings
 from fabstir.domain.ids import Hash32, ModelId
-from fabstir.domain.money import PricePerMTok
-from fabstir.domain.terms import Terms
+from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
+from fabstir.domain.terms import ClaimStage, JobState, Terms
 from fabstir.ports.chain import ClaimArgs, HostEntry, ProofArgs, RegisteredOffer
 from fabstir.protocol.opening import Opening
 
@@ -66,3 +66,19 @@ def host_entry(node: bindings.Node) -> HostEntry:
     offers = tuple(RegisteredOffer(ModelId(o.model_id), o.token, PricePerMTok(o.price)) for o in node.offers)
     key = Hash32(node.encryption_key)
     return HostEntry(address=node.account, url=node.url, encryption_key=key, offers=offers, active=node.active)
+
+
+def job_state(found: bindings.JobView) -> JobState:
+    return JobState(
+        deposit=BaseUnits(found.deposit),
+        owed=BaseUnits(found.owed),
+        signed=Tokens(found.signed),
+        proven=Tokens(found.proven),
+        closed=found.closed,
+        closing_at=found.closing_at,
+        pending_block=found.pending_block,
+        held=BaseUnits(found.held),
+        held_tokens=Tokens(found.held_tokens),
+        held_until=found.held_until,
+        stage=ClaimStage(found.stage),
+    )

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from fabstir.chain import bindings
 from fabstir.chain.calls import ask
 from fabstir.chain.claim_calls import ClaimCalls
-from fabstir.chain.conversion import abi_claim, abi_proof, abi_terms
+from fabstir.chain.conversion import abi_claim, abi_proof, abi_terms, job_state
 from fabstir.chain.devnet import CHAIN_ID
 from fabstir.chain.follower import LogFollower
 from fabstir.chain.outbox import Outbox, OutboxSettings
@@ -24,7 +24,7 @@ from fabstir.chain.rpc import JsonRpc, quantity
 from fabstir.domain.errors import error
 from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, JobId, to_hex
 from fabstir.domain.money import BaseUnits, Tokens
-from fabstir.domain.terms import ClaimStage, JobState, Terms
+from fabstir.domain.terms import JobState, Terms
 from fabstir.ports.chain import ChainInfo, ClaimArgs, ProofArgs, TxResult
 from fabstir.ports.clock import Clock
 from fabstir.ports.journal import OutboxStore
@@ -111,19 +111,7 @@ class MarketClient(ClaimCalls, RegistryCalls, PromptCalls):
     async def job(self, job_id: JobId) -> JobState:
         """Zeros where there is no such job."""
         found = await self._call(self._info.market, _MARKET.encode_jobs(job_id), _MARKET.decode_jobs)
-        return JobState(
-            deposit=BaseUnits(found.deposit),
-            owed=BaseUnits(found.owed),
-            signed=Tokens(found.signed),
-            proven=Tokens(found.proven),
-            closed=found.closed,
-            closing_at=found.closing_at,
-            pending_block=found.pending_block,
-            held=BaseUnits(found.held),
-            held_tokens=Tokens(found.held_tokens),
-            held_until=found.held_until,
-            stage=ClaimStage(found.stage),
-        )
+        return job_state(found)
 
     async def block_number(self) -> int:
         """Of the newest block."""

@@ -44,6 +44,7 @@ COMMANDS: Final = (
     Command("gateway", "fabstir.cli.gateway:gateway", "An OpenAI endpoint on this machine.", MARKET),
     Command("wallet", "fabstir.cli.wallet:app", "Keys and balances of a host or a renter.", MARKET),
     Command("earnings", "fabstir.cli.earnings:earnings", "What the host on this machine earned.", MARKET),
+    Command("claims", "fabstir.cli.claims:claims", "What the host can still collect, and until when.", MARKET),
     Command(
         "deploy", "fabstir.cli.deploy:deploy", "The market's contracts onto a network, after a checklist.", OPERATE
     ),

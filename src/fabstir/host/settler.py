@@ -18,6 +18,8 @@ from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import JobId
 from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.host.jobs import JobBook
+from fabstir.host.outlook import Outlook
+from fabstir.ops.metrics import Metrics
 from fabstir.ports.chain import ClaimArgs, MarketChain, ProofArgs, SumNodeArgs
 from fabstir.ports.clock import Clock
 from fabstir.ports.prover import ProofStatement, Prover
@@ -92,6 +94,8 @@ class Settler:
         self._idle_for = idle_for
         self._on_closing = on_closing
         self._watch = watch_seconds
+        self.outlook = Outlook(Metrics())
+        """What can still be collected, and until when. Replaced before `run` where the metrics are shown."""
         self._due = asyncio.Event()
         self.problems: dict[JobId, str] = {}
         """Why a job is not settled yet; shown in health."""
@@ -156,6 +160,7 @@ class Settler:
                 vouchers.append((ledger, action.voucher))
             elif isinstance(action, AwaitBlock):
                 delay = min(delay, 1.0)
+        self.outlook.keep({ledger.job for ledger in self._book.ledgers()})
         if vouchers:
             delay = 0.0 if await self._redeem(vouchers) else min(delay, RETRY_SECONDS)
         return delay
@@ -180,6 +185,7 @@ class Settler:
             situation = await self._situation(ledger)  # outside: a slow chain must not hold up a running answer
             async with self._book.exclusive(ledger):
                 await self._note_credit(ledger, situation)
+                self.outlook.note(ledger, situation.job, situation.chain_time)
                 action = plan(ledger, situation, self._rules)
                 if isinstance(action, CommitTree):
                     await self._book.record(ledger, action.commitment)

@@ -20,6 +20,7 @@ CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 FINISH_REASONS: Final = ("stop", "length", "deposit", "cancelled", "interrupted")
 """As in the message `response`; `interrupted` is any other."""
 PARTS: Final = ("chain", "engine", "prover", "journal")
+PROMPT_OUTCOMES: Final = ("completed", "released", "lost", "expired")
 TRANSACTION_RESULTS: Final = ("mined", "reverted", "lost")
 
 # vLLM's own buckets, so that dashboards made for it fit.
@@ -97,6 +98,7 @@ class Metrics:
         self.registry: Final = CollectorRegistry()
         self._serving()
         self._money()
+        self._prompts()
         self._parts()
 
     def __repr__(self) -> str:
@@ -125,6 +127,15 @@ class Metrics:
         )
         self.unproven_tokens = self._gauge("unproven_tokens", "Tokens acknowledged, not yet proven on chain")
         self.claimable = self._gauge("claimable_base_units", "What open jobs would pay now, in base units")
+        self.claims_held = self._gauge(
+            "claims_held_base_units", "Claimed without a signature, held until it is decided, in base units"
+        )
+        self.claims_disputed = self._gauge(
+            "claims_disputed_base_units", "Claimed and disputed: the host must answer, in base units"
+        )
+        self.claims_expiring = self._gauge(
+            "claims_expiring", "Things to collect whose deadline is within the hour or has passed"
+        )
         self.withdrawable = self._gauge(
             "withdrawable_base_units", "Credited by the contract, not yet withdrawn, in base units"
         )
@@ -134,6 +145,18 @@ class Metrics:
         self.earned = self._counter("earned_base_units", "Credited by the contract after its fee, in base units")
         self.prove_seconds = self._histogram("prove_seconds", "Making one proof", _PROOF)
         self.proof_failures = self._counter("proof_failures", "Proofs that could not be made or were not accepted")
+
+    def _prompts(self) -> None:
+        self._prompt_outcomes = self._counter(
+            "prompt_outcomes", "Claims of prompt jobs, by what came of them", "outcome"
+        )
+        for outcome in PROMPT_OUTCOMES:
+            self._prompt_outcomes.labels(outcome)
+        self.prompts_queued = self._gauge("prompts_queued", "Prompt jobs that this host would claim")
+        self.prompts_working = self._gauge("prompts_working", "Prompt jobs that are claimed, or about to be")
+        self.prompts_unpaid = self._gauge(
+            "prompts_unpaid_base_units", "Prompt jobs that are claimed or answered and not paid yet, in base units"
+        )
 
     def _parts(self) -> None:
         self._transactions = self._counter("transactions", "Transactions of this node, by result", "result")
@@ -156,6 +179,10 @@ class Metrics:
     def failure(self, code: str) -> None:
         """One request ended with the error `code`. Raises ValueError on a code that is not in the catalogue."""
         self._failure.labels(_member(code, CATALOGUE)).inc()
+
+    def prompt_outcome(self, outcome: str) -> None:
+        """One claim of a prompt job ended. Raises ValueError on an outcome that is not in PROMPT_OUTCOMES."""
+        self._prompt_outcomes.labels(_member(outcome, PROMPT_OUTCOMES)).inc()
 
     def transaction(self, result: str) -> None:
         """One transaction ended. Raises ValueError on a result that is not in TRANSACTION_RESULTS."""

@@ -6,6 +6,8 @@ before it is sent, is sent at most once per key also across restarts, and return
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from enum import StrEnum
 from typing import Final, Protocol
 
 import msgspec
@@ -130,6 +132,35 @@ class ChainInfo(msgspec.Struct, frozen=True, kw_only=True):
 def contract_addresses(info: ChainInfo) -> dict[str, str]:
     """Name of each contract -> its address in hexadecimal, as configuration and address book call them."""
     return {name: to_hex(getattr(info, name)) for name in info.__struct_fields__ if name != "chain_id"}
+
+
+class JobNews(StrEnum):
+    """What happened to a job that its parties must hear of."""
+
+    CLOSE_REQUESTED = "close_requested"
+    CLOSED = "closed"
+    TOPPED_UP = "topped_up"
+    CLAIMED = "claimed"
+    DISPUTED = "disputed"
+    ANSWERED = "answered"
+    DECIDED = "decided"
+
+
+class JobEvent(msgspec.Struct, frozen=True):
+    """Seen on chain, or taken back by a reorganisation."""
+
+    job: JobId
+    news: JobNews
+    block: int
+    removed: bool = False
+
+
+class MarketEvents(Protocol):
+    """What happens in the market, as it happens."""
+
+    async def watch(self, start: int, take: Callable[[JobEvent], None]) -> None:
+        """Tell `take` of every event from block `start` on, until cancelled. An unreachable chain is waited out."""
+        ...
 
 
 class MarketChain(Protocol):
