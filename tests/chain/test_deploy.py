@@ -27,7 +27,7 @@ async def _read(rpc: JsonRpc, to: Address, data: bytes) -> bytes:
 
 
 async def test_the_contracts_know_each_other(chain: Chain, rpc: JsonRpc) -> None:
-    """Market and proof system, registry and models, circuit and adapter and verifier, treasury."""
+    """Market and proof system, registry and models, circuit and adapter and verifier, treasury. Deployed again, it is another market."""
     told: list[str] = []
     info = await Operator(rpc, DEV_KEYS[0]).deploy(CIRCUIT, treasury=HOST.address, progress=told.append)
     market, registry, proofs = bindings.JobMarketplace, bindings.NodeRegistry, bindings.ProofSystem
