@@ -98,6 +98,8 @@ def test_the_matrix_is_complete() -> None:
         assert sorted(endings) == sorted([*set(endings)] * len(ProofPolicy))
     assert {ending for _, ending, _ in MATRIX} == set(Ending)
     assert set(STORIES[Kind.SESSION]) == {ending for kind, ending, _ in MATRIX if kind is Kind.SESSION}
+    for cell in MATRIX.values():  # nobody is promised what was signed where nothing was
+        assert cell.host_gets is not Pay.SIGNED or story_of(cell).signed or story_of(cell).late
     ways = {way for cell in MATRIX.values() for way in cell.closed_by}
     assert ways == {Call.CLOSE_BY_HOST, Call.CLOSE_COOPERATIVE, Call.FINALIZE, *ON_THE_BOARD}
 
