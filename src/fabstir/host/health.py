@@ -64,6 +64,21 @@ class SessionsPart(msgspec.Struct, frozen=True, kw_only=True):
     """`host.max_sessions`."""
 
 
+class PromptsPart(Part, frozen=True, kw_only=True):
+    """Prompt jobs; `off` where `host.prompt_slots` is 0."""
+
+    queued: int = 0
+    """Jobs that this host would claim."""
+    working: int = 0
+    """Jobs that it claimed, or is about to."""
+    slots: int = 0
+    """`host.prompt_slots`."""
+    unpaid: str = "0"
+    """Base units of jobs that are claimed or answered and not paid yet."""
+    tokens_per_s: float = 0.0
+    """Of one answer, as measured."""
+
+
 class HostHealth(msgspec.Struct, frozen=True, kw_only=True):
     """`status`: `ok`, `degraded` (serves, but something needs care), `draining` or `failing` (a new session would be refused)."""
 
@@ -82,6 +97,8 @@ class HostHealth(msgspec.Struct, frozen=True, kw_only=True):
     registration: Part
     """The entry in NodeRegistry; `off` where the host does not register itself."""
     sessions: SessionsPart
+    prompts: PromptsPart
+    """The desk of prompt jobs; where it is down the status is `degraded`."""
 
     @property
     def serves(self) -> bool:

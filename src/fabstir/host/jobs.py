@@ -120,6 +120,15 @@ class JobBook:
                 await self.record(known, DepositRaised(admitted.deposit))
         return known
 
+    async def adopt(self, events: Sequence[HostEvent]) -> HostLedger | None:
+        """A job that was served elsewhere than in a session, whole, in one write; where its stream is there already, nothing is
+        written. None where it is closed. Raises LocalFault (`journal_failed`)."""
+        ledger = HostLedger.replay(list(events))
+        if stream_of(ledger.job) not in await self._journal.streams():
+            await self._append(ledger.job, events)
+            self._keep(ledger)
+        return self.get(ledger.job)
+
     @contextlib.asynccontextmanager
     async def exclusive(self, ledger: HostLedger) -> AsyncIterator[None]:
         """Between entering and leaving nobody else writes to this job, and what `ledger` says at entry is durable.

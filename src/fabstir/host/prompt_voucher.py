@@ -1,0 +1,35 @@
+"""Takes the renter's voucher for a whole answer: its signature over what the host served, which pays without a claim.
+
+Checks everything against the market job's own ledger; what does not fit is refused and changes nothing.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from fabstir.domain.errors import error
+from fabstir.domain.ids import Hash32, JobId
+from fabstir.domain.money import BaseUnits, Tokens
+from fabstir.host.jobs import JobBook
+from fabstir.protocol.host_log import VoucherAccepted
+from fabstir.protocol.signing import recover
+
+log = structlog.get_logger("fabstir.prompts")
+
+
+async def accept_voucher(
+    book: JobBook, job: JobId, tokens: Tokens, amount: BaseUnits, head: bytes, signature: bytes
+) -> None:
+    """Store it; the same one again changes nothing. Raises `job_closed`, `voucher_invalid`, `journal_failed`."""
+    ledger = book.get(job)
+    if ledger is None:
+        raise error("job_closed", "the market job is settled")
+    if (tokens, amount, head) != (ledger.served, ledger.amount(ledger.served), ledger.head):
+        raise error("voucher_invalid", f"the answer has {ledger.served} tokens, costs {ledger.amount(ledger.served)}")
+    digest = ledger.market.voucher_digest(job, amount, tokens, Hash32(head))
+    if recover(digest, signature) != ledger.terms.signer:
+        raise error("voucher_invalid", "somebody else signed it")
+    async with book.exclusive(ledger):
+        if ledger.acknowledged < tokens:
+            await book.record(ledger, VoucherAccepted(tokens, amount, Hash32(head), signature))
+            log.info("prompt_signed", job_id=job, tokens=tokens)
