@@ -67,6 +67,10 @@ check: install ## Format, lint, types, layers, and that nothing generated is sta
 mutants: install ## Mistakes put into the contracts on purpose, each of which the tests must find (20 minutes)
 	@$(BIN)/python contracts/tools/mutants.py
 
+.PHONY: halmos
+halmos: install ## Proofs of the contracts' arithmetic for all inputs
+	@contracts/tools/halmos.sh
+
 .PHONY: slither
 slither: install ## Static analysis of the contracts; fails on high and medium findings
 	@contracts/tools/slither.sh
