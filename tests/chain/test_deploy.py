@@ -1,4 +1,4 @@
-"""Deployment: ten contracts that know each other, on the devnet only."""
+"""Deployment on the devnet: ten contracts that know each other, in the places that the plan named before."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from web3.types import Wei
 
 from fabstir.chain import bindings
 from fabstir.chain.deploy import MINIMUM_STAKE, Operator
+from fabstir.chain.deployer import is_done
+from fabstir.chain.deployment import Parameters, plan, salt_of
 from fabstir.chain.devnet import DEV_KEYS
 from fabstir.chain.rpc import JsonRpc, quantity
 from fabstir.chain.web3_provider import connect_web3
@@ -67,6 +69,20 @@ async def test_the_money_behind_the_market_is_where_it_should_be(chain: Chain, r
     assert delegation.decode_market(await _read(rpc, info.delegation, delegation.encode_market())) == info.market
     every = [getattr(info, name) for name in info.__struct_fields__ if name != "chain_id"]
     assert len(set(every)) == len(every) == 8
+
+
+async def test_an_immutable_that_reads_back_otherwise_is_found(chain: Chain, rpc: JsonRpc) -> None:
+    """Code that is the artifact's, with another treasury in it, is not taken for the contract that was planned."""
+    nonce = int(await rpc.request("eth_getTransactionCount", to_hex(OPERATOR.address), "latest"), 16)
+    info = await Operator(rpc, DEV_KEYS[0]).deploy(CIRCUIT, treasury=HOST.address)
+    me = OPERATOR.address
+    wanted = Parameters(chain_id=31337, deployer=me, owner=me, treasury=HOST.address, token=None, circuit=CIRCUIT)
+    step = next(step for step in plan(wanted, salt_of(nonce)).creates if step.name == "HostStake")
+    assert step.address == info.stakes and await is_done(rpc, step)
+    code = await rpc.request("eth_getCode", to_hex(step.address), "latest")
+    await rpc.request("anvil_setCode", to_hex(step.address), code.replace(HOST.address.hex(), RENTER.address.hex()))
+    with pytest.raises(ChainFault, match="chain_mismatch.*HostStake.treasury is 0x0+70997970"):
+        await is_done(rpc, step)
 
 
 async def test_approving_a_model_again_changes_nothing(chain: Chain, rpc: JsonRpc) -> None:

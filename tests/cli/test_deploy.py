@@ -20,7 +20,7 @@ from fabstir.chain.anvil import find_anvil
 from fabstir.chain.checklist import MIN_DELAY
 from fabstir.chain.deployer import is_done
 from fabstir.chain.deployment import Call
-from fabstir.chain.devnet import DEV_KEYS, Devnet
+from fabstir.chain.devnet import DEV_KEYS, Devnet, DevnetControl
 from fabstir.chain.networks import network
 from fabstir.chain.rpc import JsonRpc, quantity
 from fabstir.domain.errors import ChainFault, LocalFault
@@ -200,6 +200,25 @@ async def test_an_interrupted_deployment_goes_on_where_money_is_real(base: Runni
     """The same with the outbox on disk, and the contracts offered to their owner."""
     prepared, runs = await deploy_with_deaths(base, SAFE_ORDER)
     assert runs == len(prepared.plan.steps)
+
+
+@pytest.mark.real
+async def test_a_transaction_that_was_under_way_is_not_sent_again(base: Running) -> None:
+    """Killed between sending and mining: the next run finds it in the outbox and joins it, though the deployer has one that waits."""
+    control = DevnetControl(base.rpc)
+    await control.hold_blocks()
+    prepared = await prepare(base.config, SAFE_ORDER, KEY)
+    first = asyncio.create_task(deploy(base.config, prepared, KEY, quiet))
+    while await base.rpc.request("eth_getTransactionCount", to_hex(DEPLOYER), "pending") == "0x0":
+        assert not first.done()
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    again = await prepare(base.config, SAFE_ORDER, KEY)
+    assert names(again) == [] and len(again.left) == len(prepared.plan.steps)
+    await control.automine()
+    await control.mine()
+    assert (await deploy(base.config, again, KEY, quiet)).finished
+    assert await base.sent() == len(prepared.plan.steps)
 
 
 def _is_handover(step: Any) -> bool:
