@@ -19,9 +19,10 @@ trap 'rm -rf "$work"' EXIT
 forge="$(PYTHONPATH=tools "$root/.venv/bin/python" -c 'import forge; print(forge.find_forge())')"
 mkdir "$work/test"
 cp foundry.toml "$work"
+printf "\n[lint]\nlint_on_build = false\n" >> "$work/foundry.toml"
 cp -r src tools "$work"
 cp test/Symbolic.t.sol "$work/test"
 ln -s "$PWD/node_modules" "$work/node_modules"
-FOUNDRY_LINT_LINT_ON_BUILD=false "$forge" build --quiet --root "$work" --ast --extra-output storageLayout --extra-output metadata
+"$forge" build --quiet --root "$work" --ast --extra-output storageLayout --extra-output metadata
 PATH="$(dirname "$forge"):$venv/bin:$PATH" "$venv/bin/halmos" --root "$work" --contract SymbolicTest --function testFuzz_ \
     --solver z3 --solver-timeout-assertion 300s "$@"
