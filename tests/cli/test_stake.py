@@ -8,11 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.chain.support import mine_until_done
 from tests.cli.conftest import Fabstir, Ran
 
 from fabstir.bootstrap.devnet import devnet
+from fabstir.bootstrap.keys import read_key
 from fabstir.bootstrap.parts import open_journal
+from fabstir.bootstrap.staking import staking
+from fabstir.chain.devnet import DevnetControl
+from fabstir.chain.rpc import JsonRpc
 from fabstir.ops import settings
+from fabstir.ops.clock import SystemClock
+from fabstir.ops.config import Config
+from fabstir.ports.chain import TxResult
+from fabstir.protocol.signing import SigningKey
 
 DELAY = 14 * 86_400
 
@@ -95,6 +104,42 @@ async def test_while_the_host_runs_only_looking_is_allowed(fabstir: Fabstir, mon
             assert status.json()["minimum"] == 100_000_000
         finally:
             await journal.close()
+
+
+async def raised(config: Config) -> TxResult | None:
+    """What the command does."""
+    async with staking(config) as held:
+        return await held.raise_to(None)
+
+
+@pytest.mark.real
+async def test_a_stake_that_was_under_way_is_not_staked_again(
+    fabstir: Fabstir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after sending, repeated before it is mined: what was sent is finished first, and nothing is left to do."""
+    async with devnet(settings.load(environ={})) as running:
+        monkeypatch.setenv("FABSTIR_CHAIN_RPC_URLS", running.url)
+        await asyncio.to_thread(fabstir, "host", "init")
+        await asyncio.to_thread(fabstir, "wallet", "fund", "--role", "host", "--usdc=100")
+        config = settings.load()
+        account = "0x" + SigningKey(read_key(config, "host")).address.hex()
+        rpc = JsonRpc([running.url], SystemClock())
+        control = DevnetControl(rpc)
+        await control.hold_blocks()
+        first = asyncio.create_task(raised(config))
+        while await rpc.request("eth_getTransactionCount", account, "pending") != "0x2":  # allowance, stake
+            assert not first.done()
+            if await rpc.request("eth_getTransactionCount", account, "pending") == "0x1":
+                await control.mine()
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        second = asyncio.create_task(raised(config))
+        await mine_until_done(control, second)
+        assert await second is None
+        await control.automine()
+        await rpc.close()
+        found = (await asyncio.to_thread(fabstir, "host", "stake-status", "--json")).json()
+        assert (found["staked"], found["holds"]) == (100_000_000, 100_000_000)
 
 
 def test_off_the_devnet_no_stake_is_written(fabstir: Fabstir, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
