@@ -36,7 +36,11 @@ def read_key_file(path: Path, chain_id: int) -> bytes:
 
 def make_key(config: Config, role: Role) -> bytes:
     """A new key in the role's file; never replaces one. Raises LocalFault (`key_invalid`)."""
-    path, chain_id = key_file(config, role), config.chain.chain_id
+    return make_key_file(key_file(config, role), config.chain.chain_id)
+
+
+def make_key_file(path: Path, chain_id: int) -> bytes:
+    """A new key in `path`, as `make_key`."""
     if path.exists():
         raise error(
             "key_invalid", f"{path} exists and is not replaced", "Use it, or name another file in the settings."
