@@ -13,7 +13,8 @@ from tests.chain.public_chain import SAFE, TIMELOCK, PublicChain, pose_as, put_a
 from tests.chain.support import mine_until_done
 from tests.cli.conftest import Fabstir
 
-from fabstir.bootstrap.deploy import Order, Prepared, deploy, prepare
+from fabstir.bootstrap.deploy import Order, Prepared, deploy
+from fabstir.bootstrap.deploy import prepare as measure
 from fabstir.bootstrap.doctor import examine_chain
 from fabstir.bootstrap.parts import address_book
 from fabstir.chain import addresses, deployment_record
@@ -48,6 +49,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def quiet(_: str) -> None:
     """Nobody listens."""
+
+
+async def prepare(config: Config, order: Order, key: bytes) -> Prepared:
+    """With current artifacts, whatever somebody is changing in contracts/."""
+    return await measure(config, order, key, stale=str)
 
 
 def config_for(url: str, chain_id: int) -> Config:
@@ -274,6 +280,37 @@ async def test_the_checklist_of_another_network_is_printed_and_fails(
         "USDC domain",
     ):
         assert f"fail     {item}" in ran.out
+
+
+@pytest.mark.real
+async def test_where_money_is_real_the_command_asks_first(
+    fabstir: Fabstir, base: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a terminal and without --yes nothing is sent; with it the market is there, and its owner is told what to accept."""
+    monkeypatch.setenv("FABSTIR_CHAIN_RPC_URLS", base.url)
+    monkeypatch.setenv("FABSTIR_KEY_PASSWORD", "open-sesame")
+    monkeypatch.setenv("FABSTIR_CHAIN_CHAIN_ID", "8453")
+    monkeypatch.setenv("FABSTIR_HOST_KEY_FILE", str(paths.config_dir() / "deployer.key"))
+    account = fabstir("wallet", "new", "--role", "host", "--json").json()["address"]
+    await base.rpc.request("anvil_setBalance", account, hex(10**18))
+    wanted = (
+        "deploy",
+        "--network",
+        "base",
+        "--owner",
+        to_hex(TIMELOCK),
+        "--treasury",
+        to_hex(SAFE),
+        "--without-circuit",
+    )
+    unasked = await asyncio.to_thread(fabstir, *wanted, "--json")
+    assert (unasked.code, unasked.json()["error"]["code"]) == (1, "request_invalid")
+    assert await base.rpc.request("eth_getTransactionCount", account, "latest") == "0x0"
+    done = await asyncio.to_thread(fabstir, *wanted, "--yes", "--json")
+    assert done.code == 0, done.out + done.err
+    told = done.json()
+    assert told["owner"] == to_hex(TIMELOCK)
+    assert told["must_accept_ownership"] == [told["addresses"][name] for name in ("models", "stakes", "proofs")]
 
 
 def test_without_a_key_the_next_step_is_told(fabstir: Fabstir) -> None:

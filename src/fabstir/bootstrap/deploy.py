@@ -99,13 +99,17 @@ async def _endpoint(config: Config) -> AsyncIterator[JsonRpc]:
         await rpc.close()
 
 
-async def prepare(config: Config, order: Order, key: bytes) -> Prepared:
-    """Measure and check; sends nothing. Raises ChainFault (`chain_unreachable`), LocalFault."""
+async def prepare(config: Config, order: Order, key: bytes, *, stale: Callable[[], str] | None = None) -> Prepared:
+    """Measure and check; sends nothing. `stale` says which artifacts are not of their sources (default: `stale_artifacts`).
+
+    Raises ChainFault (`chain_unreachable`), LocalFault.
+    """
+    current = await asyncio.to_thread(stale or stale_artifacts)
     async with _endpoint(config) as rpc:
-        return await _prepare(config, order, rpc, SigningKey(key).address)
+        return await _prepare(config, order, rpc, SigningKey(key).address, current)
 
 
-async def _prepare(config: Config, order: Order, rpc: JsonRpc, deployer: Address) -> Prepared:
+async def _prepare(config: Config, order: Order, rpc: JsonRpc, deployer: Address, stale: str) -> Prepared:
     begun = deployment_record.load(_record_file(order))
     wanted = _parameters(config, order, deployer)
     made = plan(wanted, await _salt(rpc, begun, deployer))
@@ -116,7 +120,7 @@ async def _prepare(config: Config, order: Order, rpc: JsonRpc, deployer: Address
         treasury=order.treasury,
         token=wanted.token,
         without_circuit=order.without_circuit,
-        stale=await asyncio.to_thread(stale_artifacts),
+        stale=stale,
     )
     checks = checklist(order.network, wishes, found, begun, record_of(order.network.name, made))
     return Prepared(order=order, plan=made, checks=checks, left=found.left)

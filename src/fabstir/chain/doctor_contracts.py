@@ -42,7 +42,7 @@ ANOTHER: Final = "Do not use it: compare the address book with the operator's, o
 
 async def examine_contracts(rpc: JsonRpc, info: ChainInfo) -> list[Check]:
     """Raises ChainFault where no endpoint answers."""
-    checks = []
+    checks = [_network(info)]
     for name, contract in CONTRACTS.items():
         place: Address = getattr(info, name)
         wrong = await examine_code(rpc, contract, place)
@@ -52,6 +52,15 @@ async def examine_contracts(rpc: JsonRpc, info: ChainInfo) -> list[Check]:
         return [*checks, _skipped("links", "a contract is not what it should be")]
     checks += [await _links(rpc, info), await _authorized(rpc, info), await _token(rpc, info)]
     return [*checks, *[await _ownership(rpc, info, name) for name in OWNED]]
+
+
+def _network(info: ChainInfo) -> Check:
+    known = network_of(info.chain_id)
+    why = "Of a chain that is in no table, Circle's address is not known: the token is judged by what it says alone"
+    measured = f"{known.name if known else 'unknown'}, chain {info.chain_id}"
+    return graded(
+        "network", "ok" if known else "warn", measured, why, "Compare chain.usdc with Circle's list yourself."
+    )
 
 
 def _skipped(name: str, why: str) -> Check:
