@@ -20,8 +20,8 @@ import {Transcript} from "./Transcript.sol";
 abstract contract Disputes is JobLedger {
     using SafeERC20 for IERC20;
 
-    /// Stages that a claim can have; the host's stake is locked for so many challenge windows.
-    uint256 private constant STAGES = 3;
+    /// The host's stake is locked for so many challenge windows: three stages, and one in which silence can still be settled.
+    uint256 private constant LOCK_WINDOWS = 4;
 
     IHostStake public immutable stakes;
 
@@ -74,7 +74,7 @@ abstract contract Disputes is JobLedger {
         _jobs[id].claimed = true;
         _held[id] = Held(held, until, uint32(tokens), Stage.Claimed);
         emit ClaimHeld(id, held, uint32(tokens), until);
-        stakes.lock(t.host, uint40(block.timestamp + STAGES * t.challenge));
+        stakes.lock(t.host, uint40(block.timestamp + LOCK_WINDOWS * t.challenge));
     }
 
     /// The renter objects and puts up the bond of the terms: native coin with the call, or an approved ERC-20.

@@ -89,6 +89,7 @@ contract HostStake is IHostStake, Ownable2Step {
 
     modifier onlyMarket() {
         uint256 from = authorizedFrom[msg.sender];
+        // slither-disable-next-line incorrect-equality -- 0 is who was never announced
         if (from == 0 || block.timestamp < from) revert NotAMarket();
         _;
     }

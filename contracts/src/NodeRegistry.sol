@@ -102,6 +102,7 @@ contract NodeRegistry {
 
     function _checkStake() private view {
         if (stakes.isStaked(msg.sender)) return;
+        // slither-disable-next-line unused-return -- when it can leave is of no interest here
         (uint96 staked, uint96 unstaking,,) = stakes.stakeOf(msg.sender);
         revert StakeTooLow(stakes.minimum(), staked - unstaking);
     }

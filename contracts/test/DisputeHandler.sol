@@ -136,7 +136,7 @@ contract Handler is MarketHandler {
         if (now_.owed > cost(t, state(t).proven)) breaks("claimed unproven tokens");
         if (now_.owed > cost(t, state(t).signed + t.exposure)) breaks("claimed more than W unsigned tokens");
         (,,, uint40 lockedUntil) = stakes.stakeOf(host);
-        if (lockedUntil < block.timestamp + 3 * t.challenge) breaks("the stake is not locked");
+        if (lockedUntil < block.timestamp + 4 * t.challenge) breaks("the stake is not locked");
         begins(t, Stage.Claimed);
         credited(t, before, before.credited, 0);
     }

@@ -61,7 +61,7 @@ abstract contract DisputesTests is DisputeFixture {
     function test_aClaimLocksTheStakeForThreeWindows() public {
         claimed(agreed());
         (,,, uint40 lockedUntil) = stakes.stakeOf(host);
-        eq(START + 3 hours, lockedUntil, "as long as a dispute can last");
+        eq(START + 4 hours, lockedUntil, "as long as a dispute can last, and be settled");
     }
 
     function test_aClaimNeedsAStake() public {

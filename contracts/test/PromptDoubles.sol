@@ -22,7 +22,9 @@ contract MarketDouble is IMarket {
 
     function open(Terms calldata t, uint96 deposit) external payable returns (bytes32 id) {
         refuseIf(shut, "shut");
-        refuseIf(uint32(uint256(t.salt) >> 64) != type(uint32).max || msg.sender != address(bytes20(t.salt)), "stranger");
+        refuseIf(
+            uint32(uint256(t.salt) >> 64) != type(uint32).max || msg.sender != address(bytes20(t.salt)), "stranger"
+        );
         refuseIf(deposit == 0 || deposit > type(uint88).max, "deposit");
         refuseIf(t.pricePerMTok == 0, "price");
         refuseIf(t.host == address(0), "host");

@@ -116,7 +116,7 @@ def test_what_a_claim_holds() -> None:
         held_until=NOW + WINDOW,
         stage=ClaimStage.CLAIMED,
     )
-    assert (got(state), state.locked[HOST]) == (outcome(), NOW + 3 * WINDOW)
+    assert (got(state), state.locked[HOST]) == (outcome(), NOW + 4 * WINDOW)
 
 
 def test_who_claims_and_when() -> None:

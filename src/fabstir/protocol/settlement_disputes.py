@@ -32,8 +32,8 @@ from fabstir.protocol.settlement_state import (
 )
 
 UNDECIDED: Final = (ClaimStage.CLAIMED, ClaimStage.DISPUTED, ClaimStage.ANSWERED)
-STAGES: Final = 3
-"""That a claim can have; the stake is locked for so many challenge windows."""
+LOCK_WINDOWS: Final = 4
+"""The stake is locked for so many challenge windows: three stages, and one in which silence can still be settled."""
 _NOTHING_HELD: Final = {"held": BaseUnits(0), "held_tokens": Tokens(0), "held_until": 0}
 
 
@@ -57,7 +57,7 @@ def claim_proven(state: MarketState, call: ClaimProven, now: int) -> MarketState
         raise Reverted("NothingToClaim")
     if state.stakes.get(terms.host, 0) < state.slash:
         raise Reverted("StakeTooLow")
-    until = max(state.locked.get(terms.host, 0), now + STAGES * terms.challenge)
+    until = max(state.locked.get(terms.host, 0), now + LOCK_WINDOWS * terms.challenge)
     state = msgspec.structs.replace(state, locked=with_item(state.locked, terms.host, until))
     return change(
         state,
