@@ -28,7 +28,13 @@ SETTINGS: Final[dict[str, Any]] = {
     "metadata": {"appendCBOR": False, "bytecodeHash": "none"},
     "optimizer": {"enabled": True, "runs": 10_000},
 }
-OUTPUTS: Final = ("abi", "evm.bytecode.object", "evm.deployedBytecode.object", "storageLayout")
+OUTPUTS: Final = (
+    "abi",
+    "evm.bytecode.object",
+    "evm.deployedBytecode.object",
+    "evm.deployedBytecode.immutableReferences",
+    "storageLayout",
+)
 PRODUCTS: Final = {
     "EzklBindVerifier": "src/EzklBindVerifier.sol",
     "Halo2BindVerifier": "src/generated/Halo2BindVerifier.sol",
@@ -119,11 +125,17 @@ def _artifact(contract: dict[str, Any], path: str) -> str:
         "abi": contract["abi"],
         "bytecode": "0x" + contract["evm"]["bytecode"]["object"],
         "deployedBytecode": "0x" + contract["evm"]["deployedBytecode"]["object"],
+        "immutables": _places(contract["evm"]["deployedBytecode"].get("immutableReferences", {})),
         "storageLayout": _without_ast_ids(contract["storageLayout"]),
         "solcVersion": pinned()["solc"],
         "sourceHash": source_hash(path),
     }
     return json.dumps(artifact, indent=1, sort_keys=True) + "\n"
+
+
+def _places(references: dict[str, list[dict[str, int]]]) -> list[list[int]]:
+    """[start, length] of every immutable; the compiler groups them by node, whose numbers mean nothing here."""
+    return sorted([place["start"], place["length"]] for places in references.values() for place in places)
 
 
 def stale(rebuilt: dict[str, str] | None) -> list[str]:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.chain.support import Chain, rpc_to, set_up
+from tests.chain.support import QUICK, RENTER, Chain, Make, rpc_to, set_up
 
 from fabstir.chain.anvil import find_anvil
 from fabstir.chain.devnet import Devnet, DevnetControl
+from fabstir.chain.outbox import Outbox, OutboxSettings
 from fabstir.chain.rpc import JsonRpc
 from fabstir.ops import paths
 from fabstir.ops.clock import SystemClock
+from fabstir.protocol.signing import SigningKey
+from fabstir.testing.journal import MemoryJournal
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -61,3 +65,25 @@ def control(rpc: JsonRpc) -> DevnetControl:
 def clock() -> SystemClock:
     """Real time: the chain has its own."""
     return SystemClock()
+
+
+@pytest.fixture
+async def make(chain: Chain, rpc: JsonRpc, clock: SystemClock) -> AsyncIterator[Make]:
+    """Outboxes of one account over a given store."""
+    opened: list[Outbox] = []
+
+    def make_outbox(
+        store: MemoryJournal,
+        *,
+        over: JsonRpc = rpc,
+        settings: OutboxSettings = QUICK,
+        key: SigningKey = RENTER,
+        **more: Any,
+    ) -> Outbox:
+        outbox = Outbox(over, store, key, clock, chain_id=31337, settings=settings, **more)
+        opened.append(outbox)
+        return outbox
+
+    yield make_outbox
+    for outbox in opened:
+        await outbox.close()

@@ -21,7 +21,7 @@ from fabstir.host.node import HostNode
 from fabstir.host.session_actor import SessionActor
 from fabstir.host.settings import HostSettings
 from fabstir.ops.metrics import Metrics
-from fabstir.ports.chain import ChainInfo, HostEntry, MarketChain, TxResult
+from fabstir.ports.chain import ChainCondition, ChainInfo, HostEntry, MarketChain, TxResult
 from fabstir.ports.journal import Journal
 from fabstir.protocol.host_log import HostLedger
 from fabstir.protocol.messages import (
@@ -96,6 +96,10 @@ class TableChain:
         self.sent: dict[str, TxResult] = {}
         self.reachable = True
         self.reads = 0
+        self.state = ChainCondition()
+
+    def condition(self) -> ChainCondition:
+        return self.state
 
     def open(self, terms: Terms, deposit: int = DEPOSIT) -> Terms:
         """As if the renter had opened the job."""

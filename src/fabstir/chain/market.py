@@ -7,20 +7,23 @@ outbox. Decides nothing: what to open, redeem or prove is decided by its callers
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from fabstir.chain import bindings
+from fabstir.chain.code_check import check_code
 from fabstir.chain.devnet import CHAIN_ID
 from fabstir.chain.faults import translate
 from fabstir.chain.follower import LogFollower
 from fabstir.chain.outbox import Outbox, OutboxSettings
 from fabstir.chain.rpc import JsonRpc, RpcError, quantity
-from fabstir.domain.errors import error
+from fabstir.chain.survey import Survey
+from fabstir.domain.errors import ChainFault, error
 from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, JobId, ModelId, to_hex
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
 from fabstir.domain.terms import JobState, Terms
-from fabstir.ports.chain import ChainInfo, ClaimArgs, HostEntry, ProofArgs, TxResult
+from fabstir.ports.chain import ChainCondition, ChainInfo, ClaimArgs, HostEntry, ProofArgs, TxResult
 from fabstir.ports.clock import Clock
 from fabstir.ports.journal import OutboxStore
 from fabstir.protocol.signing import SigningKey
@@ -29,6 +32,8 @@ T = TypeVar("T")
 _MARKET: Final = bindings.JobMarketplace
 _REGISTRY: Final = bindings.NodeRegistry
 
+CATCH_UP_SECONDS: Final = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+"""Pauses while an endpoint lacks the block of a transaction that another one has shown; three blocks of Base."""
 PAGE: Final = 50
 """Hosts in one call: about 300,000 gas of storage reads with one model each, far below any node's eth_call bound."""
 SUBMIT_PROOF_GAS: Final = 2_200_000
@@ -45,6 +50,7 @@ class MarketClient:
         self._outbox = outbox
         self._account = account
         self._clock = clock
+        self._survey = asyncio.create_task(Survey(rpc, clock).run(), name="survey of the RPC endpoints")
 
     def __repr__(self) -> str:
         return f"<MarketClient {to_hex(self._account)} on {self._info.chain_id}, {self._rpc!r}>"
@@ -59,11 +65,12 @@ class MarketClient:
         clock: Clock,
         settings: OutboxSettings = OutboxSettings(),  # noqa: B008 - frozen
     ) -> MarketClient:
-        """Raises `chain_unreachable`, or `chain_mismatch` where an endpoint serves another chain or an address holds no code.
+        """Raises `chain_unreachable`; `chain_mismatch` where an endpoint serves another chain or an address holds no code;
+        `contract_mismatch` where it holds other code than this package's.
 
         Sends nothing: `reconcile` takes up what an earlier process left in `store`.
         """
-        signer, rpc = SigningKey(key), JsonRpc(urls, clock)
+        signer, rpc = SigningKey(key), JsonRpc(urls, clock, chain_id=info.chain_id)
         try:
             await _check(rpc, info)
             chain = await _chain_name(rpc, info.chain_id)
@@ -88,6 +95,8 @@ class MarketClient:
 
     async def close(self) -> None:
         """Stop following transactions, close connections."""
+        self._survey.cancel()
+        await asyncio.gather(self._survey, return_exceptions=True)
         await self._outbox.close()
         await self._rpc.close()
 
@@ -115,6 +124,13 @@ class MarketClient:
     def account(self) -> Address:
         """Whose key signs."""
         return self._account
+
+    def condition(self) -> ChainCondition:
+        """Asks nobody."""
+        sending, reason = self._outbox.state
+        return ChainCondition(
+            endpoints=self._rpc.describe(), sending=sending, reason=reason, waiting=self._outbox.waiting
+        )
 
     # -- reads
     async def job(self, job_id: JobId) -> JobState:
@@ -181,7 +197,7 @@ class MarketClient:
     # -- writes
     async def approve(self, key: str, token: Address, amount: BaseUnits) -> TxResult:
         """Let the market take `amount`."""
-        return await self._outbox.send(key, token, bindings.TestUSDC.encode_approve(self._info.market, amount))
+        return await self._send(key, token, bindings.TestUSDC.encode_approve(self._info.market, amount))
 
     async def open(self, key: str, terms: Terms, deposit: BaseUnits) -> TxResult:
         """Pay the deposit."""
@@ -234,14 +250,24 @@ class MarketClient:
     async def register_host(self, key: str, url: str, models: tuple[tuple[ModelId, PricePerMTok], ...]) -> TxResult:
         """Appear in the registry, or replace the entry."""
         data = _REGISTRY.encode_register(url, [model for model, _ in models], [price for _, price in models])
-        return await self._outbox.send(key, self._info.registry, data)
+        return await self._send(key, self._info.registry, data)
 
     async def unregister_host(self, key: str) -> TxResult:
         """Leave the registry."""
-        return await self._outbox.send(key, self._info.registry, _REGISTRY.encode_unregister())
+        return await self._send(key, self._info.registry, _REGISTRY.encode_unregister())
 
     async def _market(self, key: str, data: bytes, value: int = 0) -> TxResult:
-        return await self._outbox.send(key, self._info.market, data, value)
+        return await self._send(key, self._info.market, data, value)
+
+    async def _send(self, key: str, to: Address, data: bytes, value: int = 0) -> TxResult:
+        """Who reads next sees the effect: a plan made from a state before it would do the same again and again."""
+        result = await self._outbox.send(key, to, data, value)
+        with contextlib.suppress(ChainFault):  # it is mined, whatever the reading does
+            for pause in CATCH_UP_SECONDS:
+                if await self.block_number() >= result.block:
+                    break
+                await self._clock.sleep(pause)
+        return result
 
     async def _call(self, to: Address, data: bytes, decode: Callable[[bytes], T]) -> T:
         answer = await _ask(self._rpc, "eth_call", {"to": to_hex(to), "data": to_hex(data)}, "latest")
@@ -265,25 +291,18 @@ async def _chain_name(rpc: JsonRpc, chain_id: int) -> str:
 
 
 async def _check(rpc: JsonRpc, info: ChainInfo) -> None:
-    served = quantity(await _ask(rpc, "eth_chainId"))
-    every = {served, *map(quantity, await rpc.everywhere("eth_chainId"))}
-    if every != {info.chain_id}:
-        raise error("chain_mismatch", detail=f"wanted chain {info.chain_id}, the endpoints serve {sorted(every)}")
-    contracts = {
+    await _ask(rpc, "eth_chainId")
+    await rpc.everywhere("eth_chainId")  # each that answers says which chain it serves
+    wrong = [state.reason for state in rpc.describe() if state.state == "wrong_chain"]
+    if wrong:
+        raise error("chain_mismatch", detail="; ".join(wrong))
+    ours = {
         "JobMarketplace": info.market,
         "NodeRegistry": info.registry,
         "ModelRegistry": info.models,
         "ProofSystem": info.proofs,
-        "USDC": info.usdc,
     }
-    codes: list[Awaitable[Any]] = [_ask(rpc, "eth_getCode", to_hex(place), "latest") for place in contracts.values()]
-    missing = [
-        f"{name} at {to_hex(place)}"
-        for (name, place), code in zip(contracts.items(), await asyncio.gather(*codes), strict=True)
-        if code == "0x"
-    ]
-    if missing:
-        raise error("chain_mismatch", detail=f"no code on chain {info.chain_id}: {', '.join(missing)}")
+    await check_code(rpc, info.chain_id, ours, {"USDC": info.usdc})
 
 
 def _terms(terms: Terms) -> bindings.Terms:

@@ -15,7 +15,7 @@ from fabstir.domain.errors import error
 from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, JobId, ModelId
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
 from fabstir.domain.terms import JobState, Terms
-from fabstir.ports.chain import ChainInfo, ClaimArgs, HostEntry, ProofArgs, TxResult
+from fabstir.ports.chain import ChainCondition, ChainInfo, ClaimArgs, HostEntry, ProofArgs, TxResult
 from fabstir.ports.prover import ProofBundle, ProofStatement
 from fabstir.protocol import settlement
 from fabstir.protocol.commitments import (
@@ -57,6 +57,9 @@ class MemoryMarket:
     @property
     def account(self) -> Address:
         return self._account
+
+    def condition(self) -> ChainCondition:
+        return ChainCondition()
 
     # -- reads
     async def job(self, job_id: JobId) -> JobState:

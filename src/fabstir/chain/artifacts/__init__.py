@@ -1,4 +1,5 @@
-"""The compiled contracts, one JSON file each: {abi, bytecode, deployedBytecode, storageLayout, solcVersion, sourceHash}.
+"""The compiled contracts, one JSON file each: {abi, bytecode, deployedBytecode, immutables, storageLayout,
+solcVersion, sourceHash}.
 
 Written by contracts/tools/build.py, checked for being current, shipped in the package: a user needs no compiler and no
 Node. Most code wants `fabstir.chain.bindings`; this is for deployment and for comparing what stands on a chain.
@@ -25,6 +26,8 @@ class Artifact(msgspec.Struct, frozen=True):
     """Creation code, without constructor arguments."""
     deployed_bytecode: bytes
     """Runtime code with zeros where immutables go."""
+    immutables: tuple[tuple[int, int], ...]
+    """(start, length) of each place in the runtime code that the constructor fills."""
     source_hash: str
 
 
@@ -40,5 +43,6 @@ def load(name: str) -> Artifact:
         abi=raw["abi"],
         bytecode=bytes.fromhex(raw["bytecode"].removeprefix("0x")),
         deployed_bytecode=bytes.fromhex(raw["deployedBytecode"].removeprefix("0x")),
+        immutables=tuple((start, length) for start, length in raw["immutables"]),
         source_hash=raw["sourceHash"],
     )
