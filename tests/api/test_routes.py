@@ -9,6 +9,7 @@ from tests.host.table_chain import HOST, INFO, USDC
 from tests.host.world import MODEL, World, some_terms
 
 from fabstir.domain.ids import to_hex
+from fabstir.ports.chain import ChainCondition, EndpointState
 from fabstir.protocol.admission import WireOffer
 
 
@@ -22,7 +23,8 @@ async def test_health_shows_every_part(served: Served) -> None:
     assert health == {
         "status": "ok",
         "engine": {**ok, "model": "scripted", "restarts": 0},
-        "chain": {**ok, "chain_id": 31337, "block": 7, "block_age_s": 0},
+        "chain": {**ok, "chain_id": 31337, "block": 7, "block_age_s": 0, "endpoints": []},
+        "sending": {**ok, "waiting": 0},
         "journal": ok,
         "prover": ok,
         "registration": {"status": "off", "reason": ""},
@@ -37,6 +39,37 @@ async def test_a_prover_that_is_down_is_no_reason_to_turn_renters_away(served: S
     assert (status, health["status"], health["prover"]["status"]) == (200, "degraded", "down")
     assert health["prover"]["reason"]
     await served.renter()
+
+
+async def test_endpoints_show_what_each_of_them_does(served: Served) -> None:
+    """By place and origin; also while none of them answers."""
+    states = (
+        EndpointState(name="0 https://one.example", state="rate_limited", reason="HTTP 429", block=7),
+        EndpointState(name="1 https://two.example", state="lagging", reason="20 blocks behind", block=6),
+    )
+    served.world.chain.state = ChainCondition(endpoints=states)
+    served.world.chain.reachable = False
+    _, health = await served.get("/health")
+    assert health["chain"]["status"] == "down"
+    assert health["chain"]["endpoints"] == [msgspec.to_builtins(state) for state in states]
+
+
+async def test_fees_above_the_bound_are_shown_and_sessions_go_on(served: Served) -> None:
+    """Transactions wait: `degraded` with 200, how many wait, and why."""
+    served.world.chain.state = ChainCondition(sending="fee_too_high", reason="50 gwei, the bound is 10", waiting=3)
+    status, health = await served.get("/health")
+    assert (status, health["status"]) == (200, "degraded")
+    assert health["sending"] == {"status": "fee_too_high", "reason": "50 gwei, the bound is 10", "waiting": 3}
+    await served.renter()
+
+
+async def test_a_key_that_is_in_use_elsewhere_lets_nobody_in(served: Served) -> None:
+    """Nothing could be collected: 503, the reason in `sending`, and a new session is refused with `capacity`."""
+    served.world.chain.state = ChainCondition(sending="key_in_use", reason="key_in_use: ...")
+    status, health = await served.get("/health")
+    assert (status, health["status"], health["sending"]["status"]) == (503, "failing", "key_in_use")
+    stranger = await served.stranger()
+    assert (await stranger.refused(stranger.init())).code == "capacity"
 
 
 async def test_how_old_the_newest_block_is(served: Served) -> None:

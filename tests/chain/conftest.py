@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from tests.chain.playing import World
-from tests.chain.support import Chain, mine_until, rpc_to, set_up
+from tests.chain.support import QUICK, RENTER, Chain, Make, mine_until, rpc_to, set_up
 
 from fabstir.chain import bindings
 from fabstir.chain.anvil import find_anvil
 from fabstir.chain.devnet import DEV_KEYS, Devnet, DevnetControl
 from fabstir.chain.market import MarketClient
+from fabstir.chain.outbox import Outbox, OutboxSettings
 from fabstir.chain.rpc import JsonRpc
 from fabstir.domain.money import BaseUnits
 from fabstir.ops import paths
 from fabstir.ops.clock import SystemClock
+from fabstir.protocol.signing import SigningKey
 from fabstir.testing.journal import MemoryJournal
 
 
@@ -89,3 +92,25 @@ async def real_world(chain: Chain, rpc: JsonRpc, control: DevnetControl) -> Asyn
     yield World(renter, host, treasury, other, chain.model, allow_delegation, mine_to, control.advance)
     for client in clients:
         await client.close()
+
+
+@pytest.fixture
+async def make(chain: Chain, rpc: JsonRpc, clock: SystemClock) -> AsyncIterator[Make]:
+    """Outboxes of one account over a given store."""
+    opened: list[Outbox] = []
+
+    def make_outbox(
+        store: MemoryJournal,
+        *,
+        over: JsonRpc = rpc,
+        settings: OutboxSettings = QUICK,
+        key: SigningKey = RENTER,
+        **more: Any,
+    ) -> Outbox:
+        outbox = Outbox(over, store, key, clock, chain_id=31337, settings=settings, **more)
+        opened.append(outbox)
+        return outbox
+
+    yield make_outbox
+    for outbox in opened:
+        await outbox.close()

@@ -1,4 +1,4 @@
-"""A JSON-RPC proxy that fails on purpose: before the node heard of a call, or after it did what was asked."""
+"""JSON-RPC proxies that fail on purpose: before the node heard of a call, after it did what was asked, or by showing an old state."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ class FlakyProxy:
         self._rate = rate
         self._longest_range = longest_range
         self._random = random.Random(seed)
+        self.behind_at: int | None = None
+        """The block that it shows as its newest; None: the node's."""
+        self.shown = 0
+        """Times that it showed an old head."""
+        self.catches_up_after = 0
         self.fates: dict[Fate, int] = {"pass": 0, "refuse": 0, "lose answer": 0}
         self.url = ""
 
@@ -48,7 +53,12 @@ class FlakyProxy:
         body = await request.read()
         if fate == "refuse":
             return web.Response(status=503)
-        if self._is_too_long(json.loads(body)):
+        call = json.loads(body)
+        if self.behind_at is not None and call["method"] == "eth_blockNumber":
+            return self._old_head(self.behind_at)
+        if self.behind_at is not None and call["method"] == "eth_call":
+            body = json.dumps(call | {"params": [call["params"][0], hex(self.behind_at)]}).encode()
+        if self._is_too_long(call):
             return web.json_response({"id": 1, "error": {"code": -32602, "message": "block range is too large"}})
         async with self._client.post(self._target, data=body, headers={"content-type": "application/json"}) as answer:
             content = await answer.read()
@@ -56,6 +66,12 @@ class FlakyProxy:
             assert request.transport is not None
             request.transport.abort()
         return web.Response(body=content, content_type="application/json")
+
+    def _old_head(self, block: int) -> web.Response:
+        self.shown += 1
+        if self.shown == self.catches_up_after:
+            self.behind_at = None
+        return web.json_response({"jsonrpc": "2.0", "id": 1, "result": hex(block)})
 
     def _is_too_long(self, call: dict[str, Any]) -> bool:
         if self._longest_range is None or call["method"] != "eth_getLogs":

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from fabstir.chain import bindings
+from fabstir.chain import bindings, transactions
 from fabstir.chain.deploy import MINIMUM_STAKE, Operator
 from fabstir.chain.devnet import DEV_KEYS, DevnetControl
+from fabstir.chain.fees import GWEI, Fee
+from fabstir.chain.outbox import Outbox, OutboxSettings
 from fabstir.chain.rpc import JsonRpc, quantity
+from fabstir.chain.transactions import Signed, Transaction
 from fabstir.chain.web3_provider import connect_web3
 from fabstir.domain.ids import Address, Hash32, ModelId, to_hex
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
@@ -19,6 +23,7 @@ from fabstir.domain.terms import ProofPolicy, Terms
 from fabstir.ops.clock import SystemClock
 from fabstir.ports.chain import ChainInfo, RegisteredOffer
 from fabstir.protocol.signing import SigningKey, keccak
+from fabstir.testing.journal import WritePhase
 
 CIRCUIT_ID = Hash32(b"TEST: believes every proof".ljust(32))
 BELIEVER_CODE = bytes.fromhex("60088060093d393df360015f5260205ff3")
@@ -26,6 +31,10 @@ BELIEVER_CODE = bytes.fromhex("60088060093d393df360015f5260205ff3")
 
 OPERATOR, RENTER, HOST, OTHER = (SigningKey(key) for key in DEV_KEYS[:4])
 SESSION_KEY = SigningKey(bytes.fromhex("11" * 32))
+TARGET = Address(bytes.fromhex("00000000000000000000000000000000000ca11e"))
+QUICK = OutboxSettings(first_poll=0.005, longest_poll=0.02, bump_after=0.05, patience=60.0, watch_every=0.02)
+"""The same rules at another scale; nothing here asserts a time."""
+Make = Callable[..., Outbox]
 _salts = itertools.count(1)
 
 
@@ -118,3 +127,28 @@ async def mine_until_done(control: DevnetControl, task: asyncio.Task[Any]) -> No
     of its own for what is in the pool, at a time of its choosing."""
     while not task.done():
         await control.mine()
+
+
+def foreign_transfer(nonce_: int, to: Address, key: SigningKey = RENTER) -> Signed:
+    """What another program with `key` sends: one wei, with a fee that replaces ours."""
+    transaction = Transaction(
+        chain_id=31337, nonce=nonce_, fee=Fee(90 * GWEI, 50 * GWEI), gas=21_000, to=to, value=1, data=b""
+    )
+    return transactions.sign(transaction, key)
+
+
+class WriteCounter:
+    """Lets a test wait for a number of writes."""
+
+    def __init__(self) -> None:
+        self._events: dict[int, asyncio.Event] = {}
+
+    def __call__(self, number: int, phase: WritePhase) -> None:
+        if phase == "after":
+            self._event(number).set()
+
+    def _event(self, number: int) -> asyncio.Event:
+        return self._events.setdefault(number, asyncio.Event())
+
+    async def reached(self, number: int) -> None:
+        await self._event(number).wait()

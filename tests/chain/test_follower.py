@@ -81,6 +81,10 @@ class ScriptedEndpoint:
         """As JsonRpc has it."""
         return [self]
 
+    async def pick(self) -> ScriptedEndpoint:
+        """As JsonRpc has it."""
+        return self
+
     async def request(self, method: str, *params: Any) -> Any:
         if method == "eth_getBlockByNumber":
             number = len(self.forks) - 1 if params[0] == "latest" else int(params[0], 16)

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 from tests.chain.proxy import FlakyProxy
-from tests.chain.support import HOST, RENTER, Chain, coins, mine_until_done, nonce, rpc_to
+from tests.chain.support import (
+    HOST,
+    QUICK,
+    RENTER,
+    TARGET,
+    Chain,
+    Make,
+    WriteCounter,
+    coins,
+    foreign_transfer,
+    mine_until_done,
+    nonce,
+    rpc_to,
+)
 
 from fabstir.chain import transactions
+from fabstir.chain.account import HORIZON
 from fabstir.chain.devnet import DevnetControl
-from fabstir.chain.fees import GWEI, Fee
-from fabstir.chain.outbox import GAS_HEADROOM, Outbox, OutboxSettings
+from fabstir.chain.fees import GWEI
+from fabstir.chain.outbox import GAS_HEADROOM, Outbox
 from fabstir.chain.rpc import JsonRpc
-from fabstir.chain.transactions import Transaction
 from fabstir.domain.errors import ChainFault, error
-from fabstir.domain.ids import Address, to_hex
+from fabstir.domain.ids import to_hex
 from fabstir.ops.clock import SystemClock
 from fabstir.ports.chain import TxResult
 from fabstir.ports.journal import OutboxEntry
@@ -28,36 +40,8 @@ from fabstir.testing.journal import MemoryJournal, SimulatedCrash, WritePhase, c
 
 pytestmark = pytest.mark.real
 
-TARGET = Address(bytes.fromhex("00000000000000000000000000000000000ca11e"))
-QUICK = OutboxSettings(first_poll=0.005, longest_poll=0.02, bump_after=0.05, patience=60.0)
-"""The same rules at another scale; nothing here asserts a time."""
-
 REVERTING_CODE = "0x" + "63deadbeef" + "5f52" + "6004601cfd"
 """PUSH4 0xdeadbeef, MSTORE at 0, REVERT with these four bytes."""
-
-Make = Callable[..., Outbox]
-
-
-@pytest.fixture
-async def make(chain: Chain, rpc: JsonRpc, clock: SystemClock) -> AsyncIterator[Make]:
-    """Outboxes of one account over a given store."""
-    opened: list[Outbox] = []
-
-    def make_outbox(
-        store: MemoryJournal,
-        *,
-        over: JsonRpc = rpc,
-        settings: OutboxSettings = QUICK,
-        key: SigningKey = RENTER,
-        **more: Any,
-    ) -> Outbox:
-        outbox = Outbox(over, store, key, clock, chain_id=31337, settings=settings, **more)
-        opened.append(outbox)
-        return outbox
-
-    yield make_outbox
-    for outbox in opened:
-        await outbox.close()
 
 
 class DyingRpc(JsonRpc):
@@ -91,23 +75,6 @@ class AbsentRpc(JsonRpc):
         if self.asked in self._absent:
             raise error("chain_unreachable", detail=method)
         return await super().request(method, *params)
-
-
-class WriteCounter:
-    """Lets a test wait for a number of writes."""
-
-    def __init__(self) -> None:
-        self._events: dict[int, asyncio.Event] = {}
-
-    def __call__(self, number: int, phase: WritePhase) -> None:
-        if phase == "after":
-            self._event(number).set()
-
-    def _event(self, number: int) -> asyncio.Event:
-        return self._events.setdefault(number, asyncio.Event())
-
-    async def reached(self, number: int) -> None:
-        await self._event(number).wait()
 
 
 class SlowStore(MemoryJournal):
@@ -238,15 +205,17 @@ async def test_a_stuck_transaction_gets_a_higher_fee_on_its_nonce(
     assert await coins(rpc, TARGET) == 7
 
 
-async def test_a_nonce_that_somebody_else_used_is_given_up(rpc: JsonRpc, control: DevnetControl, make: Make) -> None:
-    """Another program with the same key outbids us on our nonce: the intent is signed again with the next one, and happens once."""
+async def test_a_nonce_that_was_taken_long_ago_is_given_up(rpc: JsonRpc, control: DevnetControl, make: Make) -> None:
+    """A transaction that was not ours has it, and more blocks than any reorganisation takes back are on top: the intent is signed again
+    with the next one, and happens once."""
     writes = WriteCounter()
     await control.hold_blocks()
     outbox = make(MemoryJournal(writes), settings=replace(QUICK, bump_after=0.3))
     task = asyncio.create_task(outbox.send("pay", TARGET, b"", 7))
     await writes.reached(2)
-    foreign = transactions.sign(_plain(await nonce(rpc, RENTER.address), HOST.address), RENTER)
+    foreign = foreign_transfer(await nonce(rpc, RENTER.address), HOST.address)
     await rpc.request("eth_sendRawTransaction", to_hex(foreign.raw))
+    await control.mine(HORIZON + 1)
     await mine_until_done(control, task)
     await task
     assert await coins(rpc, TARGET) == 7
@@ -269,7 +238,7 @@ async def test_what_fails_on_chain_is_final_under_its_key(rpc: JsonRpc, control:
     for fault in (refused.value, again.value):
         assert (fault.code, fault.detail) == ("chain_reverted", "0xdeadbeef")
     entry = await store.get("pay")
-    assert entry is not None and entry.status == "reverted" and entry.gas_used > 0
+    assert entry is not None and entry.block > 0 and entry.gas_used > 0 and entry.error == "0xdeadbeef"
 
 
 async def test_a_refusal_before_signing_costs_no_nonce_and_may_be_asked_again(rpc: JsonRpc, make: Make) -> None:
@@ -437,9 +406,3 @@ async def test_no_endpoint_is_told_as_such_and_nothing_stays_behind(make: Make) 
     assert refused.value.code == "chain_unreachable"
     assert await store.unfinished() == []
     await dead.close()
-
-
-def _plain(nonce_: int, to: Address) -> Transaction:
-    return Transaction(
-        chain_id=31337, nonce=nonce_, fee=Fee(90 * GWEI, 50 * GWEI), gas=21_000, to=to, value=1, data=b""
-    )

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from structlog.testing import capture_logs
 from tests.cli.conftest import Fabstir
-from tests.host.test_settler import World
+from tests.host.settler_world import World
 from tests.protocol.earning import Log, agreed, logs
 
 from fabstir.cli.earnings import AMOUNTS, COUNTS, Fiat, Report, as_csv, as_data, as_table, report

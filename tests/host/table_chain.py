@@ -14,7 +14,7 @@ from fabstir.domain.errors import error
 from fabstir.domain.ids import Address, Hash32, JobId, ModelId
 from fabstir.domain.money import BaseUnits
 from fabstir.domain.terms import JobState, Terms
-from fabstir.ports.chain import ChainInfo, HostEntry, RegisteredOffer, StakeRules, StakeState, TxResult
+from fabstir.ports.chain import ChainCondition, ChainInfo, HostEntry, RegisteredOffer, StakeRules, StakeState, TxResult
 from fabstir.protocol.signing import SigningKey, job_id
 
 HOST = SigningKey(bytes([1]) * 32)
@@ -48,6 +48,10 @@ class TableChain:
         self.sent: dict[str, TxResult] = {}
         self.reachable = True
         self.reads = 0
+        self.state = ChainCondition()
+
+    def condition(self) -> ChainCondition:
+        return self.state
 
     def open(self, terms: Terms, deposit: int = DEPOSIT) -> Terms:
         """As if the renter had opened the job."""

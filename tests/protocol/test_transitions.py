@@ -246,7 +246,19 @@ RENTERS: dict[RenterState, Callable[[], World]] = {
     RenterState.ENDED: ended,
 }
 LATE: dict[type, list[str]] = {
-    kind: [] for kind in (StreamChunk, Receipt, Response, PaymentRequired, PaymentReceived, Error, SessionEnd, Notice, Pong, HostLost)
+    kind: []
+    for kind in (
+        StreamChunk,
+        Receipt,
+        Response,
+        PaymentRequired,
+        PaymentReceived,
+        Error,
+        SessionEnd,
+        Notice,
+        Pong,
+        HostLost,
+    )
 }
 TOLD: dict[type, list[str]] = {Pong: [], Notice: ["ShowNotice"]}
 EXPECTED_OF_RENTER: dict[RenterState, dict[type, list[str]]] = {

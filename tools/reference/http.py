@@ -11,6 +11,7 @@ from fabstir.api.routes import ModelCard, host_routes
 from fabstir.api.websocket import CLOSE_CODES, POLICY_VIOLATION
 from fabstir.host import health
 from fabstir.host.node import HostNode
+from fabstir.ports.chain import EndpointState
 from fabstir.protocol.admission import WireModelOffer
 from fabstir.protocol.messages import Error
 from reference.structs import struct
@@ -37,7 +38,16 @@ ERRORS = """\
 Every error has this body, and the HTTP status of its code: see [errors](errors.md). Where trying again can help there is a
 `Retry-After` header."""
 
-INSIDE = (ModelCard, WireModelOffer, health.EnginePart, health.ChainPart, health.Part, health.SessionsPart)
+INSIDE = (
+    ModelCard,
+    WireModelOffer,
+    health.EnginePart,
+    health.ChainPart,
+    EndpointState,
+    health.SendingPart,
+    health.Part,
+    health.SessionsPart,
+)
 
 
 def render() -> str:

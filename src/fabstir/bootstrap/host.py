@@ -9,9 +9,10 @@ from typing import Final
 
 from fabstir.api.app import host_app
 from fabstir.api.server import listen, serve, settle_garbage_collector, url_of
-from fabstir.bootstrap.keys import read_key
+from fabstir.bootstrap.keys import key_file, read_key
 from fabstir.bootstrap.parts import connect_chain, make_engine, make_prover, open_journal, served_model
 from fabstir.chain.job_events import JobEvents
+from fabstir.chain.keys import held
 from fabstir.chain.market import MarketClient
 from fabstir.domain.errors import error
 from fabstir.domain.ids import JobId
@@ -52,11 +53,12 @@ async def run_host(config: Config, stop: asyncio.Event, on_ready: Callable[[Host
     key = await asyncio.to_thread(read_key, config, "host")
     journal = open_journal(config.host.data_dir, config.chain.chain_id)
     try:
-        chain = await connect_chain(config, key, journal)
-        try:
-            await _serve_host(config, chain, journal, SigningKey(key), clock, stop, on_ready)
-        finally:
-            await chain.close()
+        with held(key_file(config, "host")):
+            chain = await connect_chain(config, key, journal)
+            try:
+                await _serve_host(config, chain, journal, SigningKey(key), clock, stop, on_ready)
+            finally:
+                await chain.close()
     finally:
         await journal.close()
 

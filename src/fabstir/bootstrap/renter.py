@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fabstir.bootstrap.keys import read_key
+from fabstir.bootstrap.keys import key_file, read_key
 from fabstir.bootstrap.parts import connect_chain, open_journal
+from fabstir.chain.keys import held
 from fabstir.domain.money import BaseUnits
 from fabstir.ops.clock import SystemClock
 from fabstir.ops.config import Config
@@ -22,13 +23,14 @@ async def renter_market(config: Config) -> AsyncIterator[Market]:
     key = await asyncio.to_thread(read_key, config, "renter")
     journal = open_journal(config.renter.data_dir, config.chain.chain_id)
     try:
-        chain = await connect_chain(config, key, journal)
-        try:
-            await chain.reconcile()
-            settings = RenterSettings(budget=BaseUnits(config.renter.budget))
-            async with Market(chain, journal, SystemClock(), settings=settings, wallet=SigningKey(key)) as market:
-                yield market
-        finally:
-            await chain.close()
+        with held(key_file(config, "renter")):
+            chain = await connect_chain(config, key, journal)
+            try:
+                await chain.reconcile()
+                settings = RenterSettings(budget=BaseUnits(config.renter.budget))
+                async with Market(chain, journal, SystemClock(), settings=settings, wallet=SigningKey(key)) as market:
+                    yield market
+            finally:
+                await chain.close()
     finally:
         await journal.close()

@@ -6,9 +6,13 @@ whoever deployed or examines a contract reads it back through its getters (`depl
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
+
 from fabstir.chain.artifacts import Artifact, load
 from fabstir.chain.calls import ask
 from fabstir.chain.rpc import JsonRpc
+from fabstir.domain.errors import error
 from fabstir.domain.ids import Address, to_hex
 
 
@@ -41,6 +45,19 @@ async def code_at(rpc: JsonRpc, place: Address) -> bytes:
 async def examine_code(rpc: JsonRpc, contract: str, place: Address) -> str:
     """`difference` between the artifact of `contract` and what stands at `place`. Raises ChainFault."""
     return difference(load(contract), await code_at(rpc, place))
+
+
+async def check_code(rpc: JsonRpc, chain_id: int, ours: Mapping[str, Address], others: Mapping[str, Address]) -> None:
+    """Raises `chain_mismatch` where an address holds no code, `contract_mismatch` where one of `ours` holds other code than the
+    artifact of its name. Contracts of `others`, a token say, only have to be there."""
+    places = {**ours, **others}
+    codes = dict(zip(places, await asyncio.gather(*(code_at(rpc, place) for place in places.values())), strict=True))
+    missing = [f"{name} at {to_hex(places[name])}" for name, code in codes.items() if not code]
+    if missing:
+        raise error("chain_mismatch", detail=f"no code on chain {chain_id}: {', '.join(missing)}")
+    foreign = [f"{name} at {to_hex(place)}" for name, place in ours.items() if not same_code(load(name), codes[name])]
+    if foreign:
+        raise error("contract_mismatch", detail=f"on chain {chain_id}: {', '.join(foreign)}")
 
 
 def _masked(artifact: Artifact, code: bytes) -> bytes:

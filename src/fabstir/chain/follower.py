@@ -2,8 +2,9 @@
 
 Pulls, so that nothing is missed: a subscription may wake it early and may be lost at no cost. Each step asks one
 endpoint only, because a second one that lags would answer with an empty list for blocks that it lacks; the last few
-blocks are read again for the same reason. The place moves on only when the consumer has taken a batch. Never decides
-what an event means. See research/chain.md 3.2.
+blocks are read again for the same reason. A head far ahead is believed when the endpoint can show the block below it; a
+head that stays behind is believed after a while. The place moves on only when the consumer has taken a batch. Never
+decides what an event means. See research/chain.md 3.2.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
+from fabstir.chain.heads import LEAP, is_founded
 from fabstir.chain.rpc import Endpoint, EndpointDown, JsonRpc, RpcError, quantity
 from fabstir.domain.errors import ChainFault, error
 from fabstir.domain.ids import Address, Hash32, to_hex
@@ -25,6 +27,9 @@ DEPTH: Final = 64
 """Blocks that are kept for unwinding. Base reorganises by single blocks; 64 is Ethereum's finality."""
 RESCAN: Final = 4
 """Blocks read again at each step."""
+BEHIND_STEPS: Final = 30
+"""Steps in a row with a head below our place until that place is given up: an endpoint that lags has caught up by then, one that
+had lied about its head has gone. At one step a second, half a minute."""
 SPAN: Final = 2_000
 """Blocks in one query at most; halved where an endpoint finds it too many."""
 
@@ -103,6 +108,7 @@ class LogFollower(Generic[E]):
         self._poll = poll
         self._span = span
         self._wake = asyncio.Event()
+        self._behind = 0
         self.window: Final = Window[E](start)
 
     def __repr__(self) -> str:
@@ -117,15 +123,15 @@ class LogFollower(Generic[E]):
 
         Raises `chain_unreachable`, `chain_failed`; then nothing that was not taken is lost.
         """
-        endpoint = self._rpc.preferred()[0]
+        endpoint = await self._rpc.pick()
         try:
-            head = await endpoint.request("eth_getBlockByNumber", "latest", False)
+            head = await self._head(endpoint)
             async for batch in self._unwind(endpoint, quantity(head["number"])):
                 yield batch
             async for batch in self._forward(endpoint, head):
                 yield batch
         except EndpointDown as cause:
-            self._rpc.rest(endpoint)
+            self._rpc.rest(endpoint, cause)
             raise error("chain_unreachable", detail=str(cause)) from cause
         except RpcError as cause:
             raise error("chain_failed", detail=f"{endpoint.label}: {cause.message}") from cause
@@ -150,7 +156,21 @@ class LogFollower(Generic[E]):
                 wait.cancel()
         self._wake.clear()
 
+    async def _head(self, endpoint: Endpoint) -> dict[str, Any]:
+        head: dict[str, Any] = await endpoint.request("eth_getBlockByNumber", "latest", False)
+        number = quantity(head["number"])
+        if number > self.window.cursor + LEAP and not await is_founded(endpoint, head):
+            self._rpc.distrust(endpoint, f"names block {number} as its head and has none below it")
+            raise EndpointDown(f"{endpoint.label}: its head {number} is unfounded")
+        self._behind = self._behind + 1 if number < self.window.cursor else 0
+        return head
+
     async def _unwind(self, endpoint: Endpoint, head: int) -> AsyncIterator[list[Followed[E]]]:
+        while (newest := self.window.newest()) is not None and newest > head and self._behind >= BEHIND_STEPS:
+            removed = self.window.removals(newest)
+            if removed:
+                yield removed
+            self.window.forget_newest()
         while (newest := self.window.newest()) is not None and newest <= head:
             block = await endpoint.request("eth_getBlockByNumber", hex(newest), False)
             if block is not None and _hash(block["hash"]) == self.window.blocks[newest][0]:

@@ -2,15 +2,19 @@
 
 Two forms. Encrypted: Web3 Secret Storage (JSON, scrypt), which every Ethereum wallet reads. Plain: 0x-prefixed
 hexadecimal, allowed on the devnet only, where money is play money. Raises `key_missing`, `key_invalid`. Never logs,
-prints or returns a key to anybody but its caller.
+prints or returns a key to anybody but its caller. Who sends with a key holds its file (`held`), so that a second
+program on this machine is refused before it sends anything.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import secrets
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +44,30 @@ def load_key(path: Path, password: str | None = None, *, chain_id: int) -> bytes
         detail = f"{path} is not encrypted, which is for chain {DEVNET_ID} only; this is {chain_id}"
         raise error("key_invalid", detail=detail, next_step="Make one with `fabstir wallet new`, or encrypt yours.")
     return _checked(_hexadecimal(path, content), path)
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold the file against every other holder on this machine. Raises `key_in_use`, `key_missing`, `key_invalid`.
+
+    The lock is on the key file itself, whatever its name or mount, and the kernel drops it when the process ends.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except FileNotFoundError as cause:
+        raise error("key_missing", detail=str(path)) from cause
+    except OSError as cause:
+        raise error("key_invalid", detail=f"{path}: {cause}") from cause
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as cause:
+            raise error("key_in_use", detail=f"{path} is held by another process on this machine") from cause
+        except OSError as cause:
+            raise error("key_invalid", detail=f"{path} cannot be locked: {cause}") from cause
+        yield
+    finally:
+        os.close(file)
 
 
 def new_key(path: Path, password: str | None = None, *, chain_id: int) -> bytes:

@@ -8,15 +8,17 @@ outbox. Decides nothing: what to open, redeem or prove is decided by its callers
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
 from fabstir.chain import bindings
 from fabstir.chain.calls import ask
 from fabstir.chain.claim_calls import ClaimCalls
+from fabstir.chain.code_check import check_code
 from fabstir.chain.conversion import abi_claim, abi_proof, abi_terms, job_state
 from fabstir.chain.devnet import CHAIN_ID
 from fabstir.chain.follower import LogFollower
+from fabstir.chain.heads import HeadSurvey
 from fabstir.chain.outbox import Outbox, OutboxSettings
 from fabstir.chain.prompt_calls import PromptCalls
 from fabstir.chain.registry_calls import RegistryCalls
@@ -25,7 +27,7 @@ from fabstir.domain.errors import error
 from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, JobId, to_hex
 from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.domain.terms import JobState, Terms
-from fabstir.ports.chain import ChainInfo, ClaimArgs, ProofArgs, TxResult
+from fabstir.ports.chain import ChainCondition, ChainInfo, ClaimArgs, ProofArgs, TxResult
 from fabstir.ports.clock import Clock
 from fabstir.ports.journal import OutboxStore
 from fabstir.protocol.signing import SigningKey
@@ -42,8 +44,8 @@ class MarketClient(ClaimCalls, RegistryCalls, PromptCalls):
 
     def __init__(self, rpc: JsonRpc, info: ChainInfo, outbox: Outbox, account: Address, clock: Clock) -> None:
         """Use `connect`, which checks what it is connected to."""
-        super().__init__(rpc, info, outbox, account)
-        self._clock = clock
+        super().__init__(rpc, info, outbox, account, clock)
+        self._survey = asyncio.create_task(HeadSurvey(rpc, clock).run(), name="survey of the RPC endpoints")
 
     def __repr__(self) -> str:
         return f"<MarketClient {to_hex(self._account)} on {self._info.chain_id}, {self._rpc!r}>"
@@ -58,11 +60,12 @@ class MarketClient(ClaimCalls, RegistryCalls, PromptCalls):
         clock: Clock,
         settings: OutboxSettings = OutboxSettings(),  # noqa: B008 - frozen
     ) -> MarketClient:
-        """Raises `chain_unreachable`, or `chain_mismatch` where an endpoint serves another chain or an address holds no code.
+        """Raises `chain_unreachable`; `chain_mismatch` where an endpoint serves another chain or an address holds no code;
+        `contract_mismatch` where it holds other code than this package's.
 
         Sends nothing: `reconcile` takes up what an earlier process left in `store`.
         """
-        signer, rpc = SigningKey(key), JsonRpc(urls, clock)
+        signer, rpc = SigningKey(key), JsonRpc(urls, clock, chain_id=info.chain_id)
         try:
             await _check(rpc, info)
             chain = await _chain_name(rpc, info.chain_id)
@@ -87,6 +90,8 @@ class MarketClient(ClaimCalls, RegistryCalls, PromptCalls):
 
     async def close(self) -> None:
         """Stop following transactions, close connections."""
+        self._survey.cancel()
+        await asyncio.gather(self._survey, return_exceptions=True)
         await self._outbox.close()
         await self._rpc.close()
 
@@ -106,6 +111,13 @@ class MarketClient(ClaimCalls, RegistryCalls, PromptCalls):
             return codec.decode(log) if codec is not None else None
 
         return LogFollower(self._rpc, self._clock, tuple(emitters), decode, start=start, poll=poll)
+
+    def condition(self) -> ChainCondition:
+        """Asks nobody."""
+        sending, reason = self._outbox.state
+        return ChainCondition(
+            endpoints=self._rpc.describe(), sending=sending, reason=reason, waiting=self._outbox.waiting
+        )
 
     # -- reads
     async def job(self, job_id: JobId) -> JobState:
@@ -141,7 +153,7 @@ class MarketClient(ClaimCalls, RegistryCalls, PromptCalls):
     # -- writes
     async def approve(self, key: str, token: Address, amount: BaseUnits) -> TxResult:
         """Let the market take `amount`."""
-        return await self._outbox.send(key, token, bindings.TestUSDC.encode_approve(self._info.market, amount))
+        return await self._send(key, token, bindings.TestUSDC.encode_approve(self._info.market, amount))
 
     async def open(self, key: str, terms: Terms, deposit: BaseUnits) -> TxResult:
         """Pay the deposit."""
@@ -210,11 +222,12 @@ async def _chain_name(rpc: JsonRpc, chain_id: int) -> str:
 
 
 async def _check(rpc: JsonRpc, info: ChainInfo) -> None:
-    served = quantity(await ask(rpc, "eth_chainId"))
-    every = {served, *map(quantity, await rpc.everywhere("eth_chainId"))}
-    if every != {info.chain_id}:
-        raise error("chain_mismatch", detail=f"wanted chain {info.chain_id}, the endpoints serve {sorted(every)}")
-    contracts = {
+    await ask(rpc, "eth_chainId")
+    await rpc.everywhere("eth_chainId")  # each that answers says which chain it serves
+    wrong = [state.reason for state in rpc.describe() if state.state == "wrong_chain"]
+    if wrong:
+        raise error("chain_mismatch", detail="; ".join(wrong))
+    ours = {
         "JobMarketplace": info.market,
         "NodeRegistry": info.registry,
         "ModelRegistry": info.models,
@@ -222,13 +235,5 @@ async def _check(rpc: JsonRpc, info: ChainInfo) -> None:
         "HostStake": info.stakes,
         "PromptBoard": info.board,
         "Delegation": info.delegation,
-        "USDC": info.usdc,
     }
-    codes: list[Awaitable[Any]] = [ask(rpc, "eth_getCode", to_hex(place), "latest") for place in contracts.values()]
-    missing = [
-        f"{name} at {to_hex(place)}"
-        for (name, place), code in zip(contracts.items(), await asyncio.gather(*codes), strict=True)
-        if code == "0x"
-    ]
-    if missing:
-        raise error("chain_mismatch", detail=f"no code on chain {info.chain_id}: {', '.join(missing)}")
+    await check_code(rpc, info.chain_id, ours, {"USDC": info.usdc})

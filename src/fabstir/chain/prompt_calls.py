@@ -82,7 +82,7 @@ class PromptCalls(Calls):
     # -- writes
     async def approve_board(self, key: str, token: Address, amount: BaseUnits) -> TxResult:
         """Let the board take `amount`."""
-        return await self._outbox.send(key, token, bindings.TestUSDC.encode_approve(self._info.board, amount))
+        return await self._send(key, token, bindings.TestUSDC.encode_approve(self._info.board, amount))
 
     async def post_prompt(self, key: str, terms: PromptTerms) -> TxResult:
         """Deposit the escrow."""
@@ -132,7 +132,7 @@ class PromptCalls(Calls):
         return await self._board(key, _BOARD.encode_set_claim_delegate(delegate, until))
 
     async def _board(self, key: str, data: bytes, value: int = 0) -> TxResult:
-        return await self._outbox.send(key, self._info.board, data, value)
+        return await self._send(key, self._info.board, data, value)
 
 
 class BoardFollower:

@@ -71,37 +71,37 @@ class RegistryCalls(Calls):
     ) -> TxResult:
         """Appear in the registry, or replace the entry."""
         data = _REGISTRY.encode_register(url, encryption_key, [abi_offer(offer) for offer in offers])
-        return await self._outbox.send(key, self._info.registry, data)
+        return await self._send(key, self._info.registry, data)
 
     async def unregister_host(self, key: str) -> TxResult:
         """Leave the registry."""
-        return await self._outbox.send(key, self._info.registry, _REGISTRY.encode_unregister())
+        return await self._send(key, self._info.registry, _REGISTRY.encode_unregister())
 
     async def approve_stake(self, key: str, amount: BaseUnits) -> TxResult:
         """Let `HostStake` take so much of its token."""
         token = (await self.stake_rules()).token
-        return await self._outbox.send(key, token, bindings.TestUSDC.encode_approve(self._info.stakes, amount))
+        return await self._send(key, token, bindings.TestUSDC.encode_approve(self._info.stakes, amount))
 
     async def add_stake(self, key: str, amount: BaseUnits) -> TxResult:
         """Stake, or stake more."""
-        return await self._outbox.send(key, self._info.stakes, _STAKE.encode_stake(amount))
+        return await self._send(key, self._info.stakes, _STAKE.encode_stake(amount))
 
     async def request_unstake(self, key: str, amount: BaseUnits) -> TxResult:
         """Ask for a part back; replaces what was asked before, 0 takes it back."""
-        return await self._outbox.send(key, self._info.stakes, _STAKE.encode_request_unstake(amount))
+        return await self._send(key, self._info.stakes, _STAKE.encode_request_unstake(amount))
 
     async def withdraw_stake(self, key: str, to: Address) -> TxResult:
         """Once the delay has passed and nothing is locked."""
-        return await self._outbox.send(key, self._info.stakes, _STAKE.encode_withdraw(to))
+        return await self._send(key, self._info.stakes, _STAKE.encode_withdraw(to))
 
     async def open_as_delegate(self, key: str, terms: Terms, deposit: BaseUnits) -> TxResult:
         """Open for `terms.renter`, which set a budget for this account."""
         data = _DELEGATION.encode_open_job(abi_terms(terms), deposit)
-        return await self._outbox.send(key, self._info.delegation, data)
+        return await self._send(key, self._info.delegation, data)
 
     async def set_delegate(
         self, key: str, delegate: Address, token: Address, budget: BaseUnits, until: int
     ) -> TxResult:
         """Let `delegate` spend up to `budget` of this account's `token` on jobs."""
         data = _DELEGATION.encode_set_delegate(delegate, token, budget, until)
-        return await self._outbox.send(key, self._info.delegation, data)
+        return await self._send(key, self._info.delegation, data)

@@ -125,6 +125,7 @@ def _rows() -> tuple[ErrorSpec, ...]:
         # -- chain -----------------------------------------------------------------------------------------------------
         ErrorSpec("chain_unreachable", ChainFault, True, 503, "No RPC endpoint answers", "Check `chain.rpc_urls`; start `fabstir devnet`."),
         ErrorSpec("chain_mismatch", ChainFault, False, 500, "The chain or contract is not the configured one", "Check `chain.rpc_urls` and the address book."),
+        ErrorSpec("contract_mismatch", ChainFault, False, 500, "The code at an address is not this release's contract", "Check the addresses in the configuration, or use the release that deployed them; a devnet of an older release: start a fresh one."),
         ErrorSpec("chain_reverted", ChainFault, False, 400, "The contract refuses the call", "The detail names the contract's error."),
         ErrorSpec("chain_failed", ChainFault, True, 502, "The RPC endpoint reported an error", "The detail has its words; try again."),
         ErrorSpec("transaction_lost", ChainFault, True, 504, "The transaction was not mined in time", "It stays in the outbox and is followed; raise the fee bound if the chain is busy."),
@@ -133,6 +134,7 @@ def _rows() -> tuple[ErrorSpec, ...]:
         ErrorSpec("stake_locked", ChainFault, True, 409, "The stake cannot leave yet", "Wait until the time in the detail; `fabstir host stake-status` shows it."),
         ErrorSpec("stake_not_requested", ChainFault, False, 409, "No stake was asked back", "Ask with `fabstir host unstake AMOUNT`; it can be withdrawn 14 days later."),
         ErrorSpec("stake_exceeded", ChainFault, False, 400, "More is asked back than is staked", "Ask for less; `fabstir host stake-status` shows how much there is."),
+        ErrorSpec("key_in_use", ChainFault, False, 409, "Another program sends transactions with this key", "Stop the other program, or give each its own key; then start this one again."),
         ErrorSpec("funds_insufficient", ChainFault, False, 402, "The account cannot pay", "Fund the account; `fabstir wallet` shows address and balance."),
         # -- proofs ----------------------------------------------------------------------------------------------------
         ErrorSpec("prover_unavailable", LocalFault, True, 503, "The prover process does not run", "See the log; it is restarted by itself."),

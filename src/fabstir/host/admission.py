@@ -75,6 +75,8 @@ class Admission:
     async def examine(self, hello: Hello, known: HostLedger | None) -> JobAdmitted:
         """Check an identified job against the chain. Raises Refused (`job_*`, `deposit_exhausted`), ChainFault (`chain_unreachable`)."""
         job, terms = job_of(hello.job_id), hello.terms.terms()
+        if self._chain.condition().sending == "key_in_use":
+            raise error("capacity", "this host cannot collect what it would earn")
         state = await self._chain.job(job)
         now = self._clock.now()
         check(terms, job, state, self._offer, now, known.acknowledged if known else None)

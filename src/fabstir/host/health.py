@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from fabstir.domain.errors import FabstirError
-from fabstir.ports.chain import MarketChain
+from fabstir.ports.chain import EndpointState, MarketChain
 from fabstir.ports.clock import Clock
 from fabstir.ports.engine import Engine
 from fabstir.ports.prover import Prover
@@ -51,6 +51,20 @@ class ChainPart(Part, frozen=True, kw_only=True):
     """Newest block."""
     block_age_s: int = 0
     """By this host's clock."""
+    endpoints: tuple[EndpointState, ...] = ()
+    """Of `chain.rpc_urls`, in their order."""
+
+
+class SendingPart(Part, frozen=True, kw_only=True):
+    """This host's own transactions. `status`: `ok`, `fee_too_high` (they wait) or `key_in_use` (nothing is sent any more)."""
+
+    waiting: int = 0
+    """In no block yet."""
+
+    @property
+    def stopped(self) -> bool:
+        """Nothing can be collected before somebody acts."""
+        return self.status == "key_in_use"
 
 
 class SessionsPart(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +104,8 @@ class HostHealth(msgspec.Struct, frozen=True, kw_only=True):
     """Needed to serve."""
     chain: ChainPart
     """Needed to admit."""
+    sending: SendingPart
+    """Needed to be paid: while fees are too high the status is `degraded`, with `key_in_use` it is `failing`."""
     journal: Part
     """Needed to serve."""
     prover: Part
@@ -145,15 +161,28 @@ class Probe:
 
     async def _ask_chain(self) -> ChainPart:
         chain_id = self._chain.info.chain_id
+        block = stamp = 0
+        reason = ""
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 block, stamp = await asyncio.gather(self._chain.block_number(), self._chain.timestamp())
         except FabstirError as fault:
-            return ChainPart(status="down", reason=str(fault), chain_id=chain_id)
+            reason = str(fault)
         except TimeoutError:
-            return ChainPart(status="down", reason=f"no answer in {PATIENCE_SECONDS:g} s", chain_id=chain_id)
-        age = max(0, int(self._clock.now()) - stamp)
-        return ChainPart(status="ok", chain_id=chain_id, block=block, block_age_s=age)
+            reason = f"no answer in {PATIENCE_SECONDS:g} s"
+        return ChainPart(
+            status="down" if reason else "ok",
+            reason=reason,
+            chain_id=chain_id,
+            block=block,
+            block_age_s=0 if reason else max(0, int(self._clock.now()) - stamp),
+            endpoints=self._chain.condition().endpoints,
+        )
+
+    def sending(self) -> SendingPart:
+        """How the host's own transactions fare; costs nothing to ask."""
+        condition = self._chain.condition()
+        return SendingPart(status=condition.sending, reason=condition.reason, waiting=condition.waiting)
 
 
 def _part(answer: str) -> Part:

@@ -98,7 +98,8 @@ class JobBook:
         try:
             ledger = HostLedger.replay([decode_event(data) for data in await self._journal.read(stream)])
         except (msgspec.MsgspecError, ValueError) as unreadable:
-            raise error("journal_failed", f"{stream}: {unreadable}") from unreadable
+            next_step = "Use the program that wrote it, or a copy of the journal that is whole."
+            raise error("journal_failed", f"{stream}: {unreadable}", next_step) from unreadable
         if ledger.in_turn:
             ended = TurnEnded(ledger.message_index - 1, "host_restarted")
             await self._journal.append(stream, [encode_event(ended)])

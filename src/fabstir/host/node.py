@@ -140,15 +140,17 @@ class HostNode:
         engine, chain, prover = await self._probe.parts()
         fault = self.book.fault
         journal = Part(status="down", reason=str(fault)) if fault else Part(status="ok")
-        registration = self._registration_part()
+        registration, sending = self._registration_part(), self._probe.sending()
+        needed: tuple[Part, ...] = (engine, chain, journal, sending) if sending.stopped else (engine, chain, journal)
         for name, part in (("engine", engine), ("chain", chain), ("prover", prover), ("journal", journal)):
             self.metrics.up(name, part.works)
         return HostHealth(
-            status=overall(self.draining, (engine, chain, journal), (prover, registration)),
+            status=overall(self.draining, needed, (prover, registration, sending)),
             version=fabstir.__version__,
             uptime_s=int(self._clock.monotonic() - self._started_at),
             engine=engine,
             chain=chain,
+            sending=sending,
             journal=journal,
             prover=prover,
             registration=registration,

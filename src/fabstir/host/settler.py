@@ -280,7 +280,8 @@ class Settler:
             path=tuple(SumNodeArgs(node.hash, node.tokens, node.left) for node in path.siblings),
             proof=bundle.proof,
         )
-        key = f"prove:{ledger.job.hex()}:{made.tokens}:{action.seed_block}"
+        # another hash at the same height, after a reorganisation, is another challenge
+        key = f"prove:{ledger.job.hex()}:{made.tokens}:{action.seed_block}:{seed_hash[:8].hex()}"
         result = await self._chain.submit_proof(key, ledger.terms, proof)
         async with self._book.exclusive(ledger):
             await self._book.record(ledger, ProofAccepted(made.tokens, seconds, result.gas_used))

@@ -163,6 +163,29 @@ class MarketEvents(Protocol):
         ...
 
 
+class EndpointState(msgspec.Struct, frozen=True, kw_only=True):
+    """One RPC endpoint."""
+
+    name: str
+    """Place in `chain.rpc_urls` (from 0) and origin; never a path or credentials."""
+    state: str
+    """`ready`; `resting`, `rate_limited`, `wrong_chain` (not used); `lagging`, `untrue` (used last); `unproven` (asked again next)."""
+    reason: str = ""
+    block: int = 0
+    """Newest block that it named."""
+
+
+class ChainCondition(msgspec.Struct, frozen=True, kw_only=True):
+    """How the way to the chain is, from what happened lately."""
+
+    endpoints: tuple[EndpointState, ...] = ()
+    sending: str = "ok"
+    """`ok`, `fee_too_high` (transactions wait), `key_in_use` (nothing is sent any more)."""
+    reason: str = ""
+    waiting: int = 0
+    """Transactions that are in no block yet."""
+
+
 class MarketChain(Protocol):
     """One account's view of the market. Raises ChainFault."""
 
@@ -174,6 +197,10 @@ class MarketChain(Protocol):
     @property
     def account(self) -> Address:
         """Whose key signs."""
+        ...
+
+    def condition(self) -> ChainCondition:
+        """Asks nobody."""
         ...
 
     # -- reads

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from fabstir.domain.ids import Hash32
+
+NO_BLOCK: Final = Hash32(bytes(32))
 
 
 class OutboxEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,10 +26,13 @@ class OutboxEntry(msgspec.Struct, frozen=True, kw_only=True):
     """Every signed form that was or may have been sent, oldest first (fee bumps share the nonce)."""
     hashes: tuple[Hash32, ...] = ()
     status: str = "planned"
-    """planned, signed, mined, reverted, abandoned."""
+    """planned, signed, mined, reverted, abandoned. `mined` and `reverted` are final: buried beyond any reorganisation."""
     block: int = 0
+    """Where it was seen last; 0: in no block. A signed entry with a block has its result, and may lose it again."""
+    block_hash: Hash32 = NO_BLOCK
     gas_used: int = 0
     error: str = ""
+    """Why it failed; empty for a success."""
     created_at: float = 0.0
 
 

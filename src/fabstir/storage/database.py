@@ -1,8 +1,9 @@
 """One SQLite file that belongs to one process: lock, permissions, migrations, connections.
 
-Decides nothing about what is stored beyond the schema. A file that cannot be opened, is read-only, is no database or
-was written by a newer version raises `journal_failed`; one that another process holds raises `journal_locked`. WAL with
-synchronous=FULL: a commit is on the disk when it returns. Specification: sqlite.org/wal.html, research/server.md.
+Decides nothing about what is stored beyond the schema. A file that cannot be opened, is read-only, is no database, is
+damaged or was written by a newer version raises `journal_failed`; one that another process holds raises
+`journal_locked`. WAL with synchronous=FULL: a commit is on the disk when it returns, and one that was torn by a power
+cut, of which nobody was told, is left out at the next start. Specification: sqlite.org/wal.html, research/server.md.
 """
 
 from __future__ import annotations
@@ -110,6 +111,24 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def check_whole(connection: sqlite3.Connection, path: Path) -> None:
+    """Read every page. Raises `journal_failed` where the file is cut off or damaged: serving on would lose what it cannot show."""
+    try:
+        found = [str(line) for (line,) in connection.execute("PRAGMA quick_check (1)")]
+    except sqlite3.Error as cause:
+        raise failure(path, cause) from cause
+    if found != ["ok"]:
+        raise _damaged(path, found[0])
+
+
+def _damaged(path: Path, words: str) -> FabstirError:
+    return error(
+        "journal_failed",
+        detail=f"{path}: {words}",
+        next_step="Keep the file, check the disk, and start with a copy that is whole; vouchers in it are money.",
+    )
+
+
 def migrate(connection: sqlite3.Connection, path: Path, migrations: tuple[str, ...] = MIGRATIONS) -> None:
     """Bring the file to the newest version, one transaction for each step. Raises `journal_failed`."""
     try:
@@ -128,4 +147,6 @@ def migrate(connection: sqlite3.Connection, path: Path, migrations: tuple[str, .
 
 def failure(path: Path, cause: Exception) -> FabstirError:
     """`journal_failed`, with the words of the system."""
+    if isinstance(cause, sqlite3.DatabaseError) and "malformed" in str(cause):
+        return _damaged(path, str(cause))
     return error("journal_failed", detail=f"{path}: {cause}")

@@ -30,6 +30,7 @@ WriteHook = Callable[[int, WritePhase], None]
 
 JOURNAL_FILE: Final = "journal.db"
 """Its name in a data directory."""
+OTHER_VERSION: Final = "Use the program that wrote it, or a copy of the journal that is whole."
 MAX_BATCH: Final = 512
 """Writes in one transaction: more would only make the first of them wait longer."""
 
@@ -74,6 +75,7 @@ class SqliteJournal:
         self._lock = database.Lock(path.with_name(path.name + ".lock"))
         try:
             self._connection = database.connect(path)
+            database.check_whole(self._connection, path)
             database.migrate(self._connection, path)
             self._reads = database.connect(path)
         except FabstirError:
@@ -133,12 +135,18 @@ class SqliteJournal:
     async def get(self, key: str) -> OutboxEntry | None:
         """The entry, if any."""
         rows = await self._read("SELECT entry FROM outbox WHERE key = ?", key)
-        return _ENTRY.decode(rows[0][0]) if rows else None
+        return self._entry(rows[0][0]) if rows else None
 
     async def unfinished(self) -> list[OutboxEntry]:
         """Entries that are planned or signed, oldest first."""
         rows = await self._read("SELECT entry FROM outbox WHERE status IN ('planned', 'signed') ORDER BY position")
-        return [_ENTRY.decode(entry) for (entry,) in rows]
+        return [self._entry(entry) for (entry,) in rows]
+
+    def _entry(self, stored: bytes) -> OutboxEntry:
+        try:
+            return _ENTRY.decode(stored)
+        except msgspec.MsgspecError as cause:
+            raise error("journal_failed", detail=f"{self.path}, outbox: {cause}", next_step=OTHER_VERSION) from cause
 
     # -- the caller's side
     async def _write(self, apply: Callable[[sqlite3.Connection], None]) -> None:

@@ -12,7 +12,7 @@ from fabstir.domain.errors import error
 from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, JobId
 from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.domain.terms import JobState, Terms
-from fabstir.ports.chain import ClaimArgs, ProofArgs, TxResult
+from fabstir.ports.chain import ChainCondition, ClaimArgs, ProofArgs, TxResult
 from fabstir.ports.prover import ProofBundle, ProofStatement
 from fabstir.protocol import settlement
 from fabstir.protocol.authorization import authorization_digest, top_up_nonce
@@ -36,6 +36,9 @@ from fabstir.testing.registry import allow, spend_budget
 
 class MemoryMarket(MemoryPrompts):
     """Made by `MemoryChain.connect`. Holds nothing: everything is in the chain."""
+
+    def condition(self) -> ChainCondition:
+        return ChainCondition()
 
     # -- reads
     async def job(self, job_id: JobId) -> JobState:
