@@ -166,7 +166,7 @@ async def test_a_host_is_paid_for_proven_tokens_that_nobody_signed(
     claimed, amount = await host.job(job_id(terms)), cost(Tokens(64), terms.price)
     assert (claimed.owed, claimed.held, claimed.held_tokens, claimed.stage) == (amount, amount, 64, ClaimStage.CLAIMED)
     assert claimed.held_until == pytest.approx(await renter.timestamp() + terms.challenge, abs=30)
-    assert (await host.stake(HOST.address)).locked_until == claimed.held_until + 2 * terms.challenge
+    assert (await host.stake(HOST.address)).locked_until == claimed.held_until + 3 * terms.challenge
     assert await host.earnings(chain.info.usdc, HOST.address) == 0
     with pytest.raises(ChainFault, match="ClaimPending"):
         await host.claim_proven("tail again", terms)
