@@ -272,6 +272,14 @@ def test_a_settled_job_is_the_end(stage: OrderStage) -> None:
     assert ask(STAGES[stage], DONE, job=JobState(deposit=BaseUnits(50), closed=True)) == NoteEnded("settled")
 
 
+def test_a_closed_job_whose_claim_is_held_can_still_be_disputed() -> None:
+    """A host that claims and closes at once does not escape: the order goes on until the claim is decided."""
+    closed = JobState(deposit=BaseUnits(50), closed=True, held_until=START + 900, stage=ClaimStage.CLAIMED)
+    assert isinstance(ask("posted answer refused", DONE, job=closed), DisputeClaim)
+    assert isinstance(ask("posted answer", DONE, job=closed), FetchResult)
+    assert ask("posted answer refused disputed", DONE, job=closed) == Rest("the market settles it")
+
+
 # -- the whole life ------------------------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -29,6 +29,8 @@ from fabstir.storage.journal import JOURNAL_FILE
 from fabstir.storage.reader import JournalReader
 
 T = TypeVar("T")
+AT_ONCE: Final = 16
+"""Questions that an endpoint is asked at a time."""
 
 
 class Outstanding(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,50 +43,89 @@ class Outstanding(msgspec.Struct, frozen=True, kw_only=True):
     unstaking: BaseUnits
     stake_available_at: int
     """Unix seconds from which `unstaking` can leave, locks included; 0 where nothing is asked back."""
+    elsewhere: int
+    """Open jobs in the journal that are of another chain or market than the settings name."""
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What the journal says."""
+
+    open: tuple[HostLedger, ...]
+    """Jobs of this market that are not over."""
+    hosts: frozenset[Address]
+    """Accounts that served in this market, for jobs that are over too: what they earned may still be there."""
+    tokens: frozenset[Address]
+    elsewhere: int
 
 
 async def read_claims(config: Config) -> Outstanding:
     """Raises LocalFault (`journal_missing`, `journal_unreadable`), ChainFault."""
     info = chain_info(config)
-    ledgers = await asyncio.to_thread(open_ledgers, config.host.data_dir, info)
+    found = await asyncio.to_thread(read_journal, config.host.data_dir, info)
     rpc = JsonRpc(config.chain.rpc_urls, SystemClock())
     try:
+        served = quantity(await ask(rpc, "eth_chainId"))
+        if served != info.chain_id:
+            raise error("chain_mismatch", f"wanted chain {info.chain_id}, the endpoint serves {served}")
         now = quantity((await ask(rpc, "eth_getBlockByNumber", "latest", False))["timestamp"])
-        claims: list[Claim] = []
-        for ledger in ledgers:
-            claims += claims_of(ledger, await _job(rpc, info, ledger), now)
-        hosts = {ledger.terms.host for ledger in ledgers}
-        unstaking, available_at = await _stake(rpc, info, hosts)
-        tokens = {info.usdc, ZERO_ADDRESS, *(ledger.terms.token for ledger in ledgers)}
+        stakes = [await _stake(rpc, info, host) for host in sorted(found.hosts)]
         return Outstanding(
             now=now,
-            claims=tuple(claims),
-            withdrawable=tuple(
-                [(token, amount) for token in sorted(tokens) if (amount := await _earnings(rpc, info, hosts, token))]
-            ),
-            unstaking=unstaking,
-            stake_available_at=available_at,
+            claims=await _claims(rpc, info, found, now, BaseUnits(config.host.claim_tail_above)),
+            withdrawable=await _withdrawable(rpc, info, found),
+            unstaking=BaseUnits(sum(stake.unstaking for stake in stakes)),
+            stake_available_at=max((_leaves_at(stake) for stake in stakes if stake.unstaking), default=0),
+            elsewhere=found.elsewhere,
         )
     finally:
         await rpc.close()
 
 
-def open_ledgers(data_dir: Path, info: ChainInfo) -> list[HostLedger]:
-    """Jobs of this market that the journal does not say are over. Raises as `read_claims`."""
-    found = []
+def read_journal(data_dir: Path, info: ChainInfo) -> Found:
+    """One job at a time, oldest first; only those that are not over stay in memory. Raises as `read_claims`."""
+    ledgers: list[HostLedger] = []
+    hosts: set[Address] = set()
+    tokens = {info.usdc, ZERO_ADDRESS}
+    elsewhere = 0
     with JournalReader(data_dir / JOURNAL_FILE) as journal:
         for stream in journal.streams():
             if not stream.startswith(STREAM_PREFIX):
                 continue
-            try:
-                with contextlib.closing(journal.events(stream)) as events:
-                    ledger = HostLedger.replay([decode_event(event) for event in events])
-            except (msgspec.MsgspecError, ValueError) as unreadable:
-                raise error("journal_unreadable", f"{journal.path}, {stream}: {unreadable}") from unreadable
-            where = (ledger.market.chain_id, ledger.market.address)
-            if ledger.closed is None and where == (info.chain_id, info.market):
-                found.append(ledger)
-    return found
+            ledger = _ledger(journal, stream)
+            if (ledger.market.chain_id, ledger.market.address) != (info.chain_id, info.market):
+                elsewhere += ledger.closed is None
+                continue
+            hosts.add(ledger.terms.host)
+            tokens.add(ledger.terms.token)
+            if ledger.closed is None:
+                ledgers.append(ledger)
+    return Found(tuple(ledgers), frozenset(hosts), frozenset(tokens), elsewhere)
+
+
+def _ledger(journal: JournalReader, stream: str) -> HostLedger:
+    try:
+        with contextlib.closing(journal.events(stream)) as events:
+            return HostLedger.replay([decode_event(event) for event in events])
+    except (msgspec.MsgspecError, ValueError) as unreadable:
+        raise error("journal_unreadable", f"{journal.path}, {stream}: {unreadable}") from unreadable
+
+
+async def _claims(rpc: JsonRpc, info: ChainInfo, found: Found, now: int, tail_above: BaseUnits) -> tuple[Claim, ...]:
+    stake = bindings.HostStake
+    slash = await _call(rpc, info.stakes, stake.encode_slash_amount(), stake.decode_slash_amount)
+    rows: list[Claim] = []
+    staked = {host: (await _stake(rpc, info, host)).staked >= slash for host in found.hosts}
+    for at in range(0, len(found.open), AT_ONCE):
+        ledgers = found.open[at : at + AT_ONCE]
+        states = await asyncio.gather(*(_job(rpc, info, ledger) for ledger in ledgers))
+        for ledger, state in zip(ledgers, states, strict=True):
+            rows += claims_of(ledger, state, now, tail_above=tail_above, staked=staked[ledger.terms.host])
+    return tuple(rows)
+
+
+async def _withdrawable(rpc: JsonRpc, info: ChainInfo, found: Found) -> tuple[tuple[Address, BaseUnits], ...]:
+    amounts = [(token, await _earnings(rpc, info, found.hosts, token)) for token in sorted(found.tokens)]
+    return tuple((token, amount) for token, amount in amounts if amount)
 
 
 async def _job(rpc: JsonRpc, info: ChainInfo, ledger: HostLedger) -> JobState:
@@ -92,20 +133,19 @@ async def _job(rpc: JsonRpc, info: ChainInfo, ledger: HostLedger) -> JobState:
     return job_state(await _call(rpc, info.market, market.encode_jobs(ledger.job), market.decode_jobs))
 
 
-async def _earnings(rpc: JsonRpc, info: ChainInfo, hosts: set[Address], token: Address) -> BaseUnits:
+async def _earnings(rpc: JsonRpc, info: ChainInfo, hosts: frozenset[Address], token: Address) -> BaseUnits:
     market = bindings.JobMarketplace
     calls = [_call(rpc, info.market, market.encode_earnings(host, token), market.decode_earnings) for host in hosts]
     return BaseUnits(sum(await asyncio.gather(*calls)))
 
 
-async def _stake(rpc: JsonRpc, info: ChainInfo, hosts: set[Address]) -> tuple[BaseUnits, int]:
-    stake, amount, available_at = bindings.HostStake, 0, 0
-    for host in hosts:
-        found = await _call(rpc, info.stakes, stake.encode_stake_of(host), stake.decode_stake_of)
-        amount += found.unstaking
-        if found.unstaking:
-            available_at = max(available_at, found.available_at, found.locked_until + 1)
-    return BaseUnits(amount), available_at
+async def _stake(rpc: JsonRpc, info: ChainInfo, host: Address) -> bindings.StakeOfResult:
+    stake = bindings.HostStake
+    return await _call(rpc, info.stakes, stake.encode_stake_of(host), stake.decode_stake_of)
+
+
+def _leaves_at(stake: bindings.StakeOfResult) -> int:
+    return max(stake.available_at, stake.locked_until + 1)
 
 
 async def _call(rpc: JsonRpc, to: Address, data: bytes, decode: Callable[[bytes], T]) -> T:

@@ -14,7 +14,7 @@ from typing import Final
 
 from fabstir.bootstrap.keys import key_file, make_key_file, read_key_file
 from fabstir.chain.market import MarketClient
-from fabstir.domain.ids import ModelId
+from fabstir.domain.ids import ZERO_ADDRESS, ModelId
 from fabstir.domain.money import BaseUnits, PricePerMTok
 from fabstir.domain.terms import ProofPolicy
 from fabstir.host.node import HostNode
@@ -70,6 +70,8 @@ async def make_desk(
         price=PricePerMTok(host.price_per_mtok),
         slots=host.prompt_slots,
         policies=frozenset(ProofPolicy[name.upper()] for name in config.proofs.accepted),
+        arbiters=frozenset((ZERO_ADDRESS, *node.settings.arbiters)),
+        bond_min=node.settings.bond_min,
         min_value=BaseUnits(host.claim_tail_above),
         max_unpaid=BaseUnits(host.prompt_unpaid_max),
         max_queued=host.prompt_queue,

@@ -21,8 +21,8 @@ _NEWS: Final[dict[type, JobNews]] = {
     bindings.ClaimPaid: JobNews.DECIDED,
     bindings.ClaimLost: JobNews.DECIDED,
 }
-POLL_SECONDS: Final = 2.0
-"""Base makes a block every two seconds."""
+POLL_SECONDS: Final = 6.0
+"""Three requests each. The shortest window to act in is 900 s, so that every block of Base (2 s) would cost more than it gives."""
 
 
 class JobEvents:

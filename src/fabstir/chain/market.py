@@ -106,7 +106,7 @@ class MarketClient(ClaimCalls, RegistryCalls, PromptCalls):
         }
 
         def decode(log: dict[str, Any]) -> Any:
-            events = emitters[Address(bytes.fromhex(log["address"][2:]))]
+            events = emitters.get(Address(bytes.fromhex(log["address"][2:])), {})
             codec = events.get(bytes.fromhex(log["topics"][0][2:])) if log["topics"] else None
             return codec.decode(log) if codec is not None else None
 

@@ -26,8 +26,9 @@ WORDS: Final = {
 def claims(*, common: Configured = CONFIGURED) -> int:
     """What the host can collect now, what it must wait for, and what is gone when. Reads its journal and the chain; sends nothing.
 
-    A host that runs does all of it by itself. Exit code 1 where something expires within the hour, is overdue or disputed: then
-    see that the host runs and that its chain answers (`fabstir host status`, `fabstir doctor chain`).
+    A host that runs does all of it by itself. Exit code 1 where something expires soon (within the hour, or half of the job's challenge
+    window where that is shorter), is overdue or disputed: then see that the host runs and that its chain answers
+    (`fabstir host status`, `fabstir doctor chain`). Prompt jobs that are not completed yet are not in it.
     """
     from fabstir.bootstrap.claims import read_claims
     from fabstir.cli.running import run
@@ -55,6 +56,7 @@ def _as_data(found: Outstanding) -> dict[str, Any]:
         ],
         "withdrawable": [{"token": to_hex(token), "amount": str(amount)} for token, amount in found.withdrawable],
         "unstaking": {"amount": str(found.unstaking), "available_at": found.stake_available_at},
+        "jobs_elsewhere": found.elsewhere,
     }
 
 
@@ -78,6 +80,8 @@ def _as_table(found: Outstanding) -> object:
         lines.append(f"To withdraw: {_money(token, amount)}")
     if found.unstaking:
         lines.append(f"Stake asked back: {format_units(found.unstaking)}, available {_when(found.stake_available_at)}")
+    if found.elsewhere:
+        lines.append(f"Left out, open jobs of another chain or market than the settings name: {found.elsewhere}")
     return Group(*lines)  # type: ignore[arg-type]
 
 

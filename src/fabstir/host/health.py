@@ -93,6 +93,20 @@ class PromptsPart(Part, frozen=True, kw_only=True):
     """Of one answer, as measured."""
 
 
+class ClaimsPart(Part, frozen=True, kw_only=True):
+    """What the host can still collect, as of the settler's last look; `degraded` where a deadline is near or has passed, or a claim is
+    disputed. `fabstir claims` lists it; `off` where nothing settles here."""
+
+    held: int = 0
+    """Claims that wait for the end of their time."""
+    disputed: int = 0
+    """Claims that must be answered."""
+    expiring: int = 0
+    """Things to collect whose deadline is near or has passed."""
+    problems: int = 0
+    """Jobs whose settlement is delayed; the log says why."""
+
+
 class HostHealth(msgspec.Struct, frozen=True, kw_only=True):
     """`status`: `ok`, `degraded` (serves, but something needs care), `draining` or `failing` (a new session would be refused)."""
 
@@ -115,6 +129,8 @@ class HostHealth(msgspec.Struct, frozen=True, kw_only=True):
     sessions: SessionsPart
     prompts: PromptsPart
     """The desk of prompt jobs; where it is down the status is `degraded`."""
+    claims: ClaimsPart
+    """What is still to be collected; where it needs care the status is `degraded`."""
 
     @property
     def serves(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from fabstir.domain.ids import Address
+from fabstir.domain.money import BaseUnits
 from fabstir.domain.prompts import Cid, PromptId, PromptTerms
 from fabstir.ports.blobs import BlobStore
 from fabstir.ports.prompts import BoardEvent
@@ -23,10 +23,11 @@ ENDED: Final = frozenset({"completed", "cancelled", "refunded"})
 class PromptWatch:
     """Memory: the terms of MAX_WATCHED jobs, and the last event of each that waits for its prompt."""
 
-    def __init__(self, queue: PromptQueue, uploads: BlobStore, host: Address) -> None:
+    def __init__(self, queue: PromptQueue, uploads: BlobStore, bond_min: BaseUnits) -> None:
+        """Jobs whose disputes cost less than `bond_min` are passed over."""
         self._queue = queue
         self._uploads = uploads
-        self._host = host
+        self._bond_min = bond_min
         self._terms: dict[PromptId, PromptTerms] = {}
         self._waiting: dict[Cid, dict[PromptId, BoardEvent]] = {}
 
@@ -68,6 +69,8 @@ class PromptWatch:
     def _remember(self, prompt: PromptId, terms: PromptTerms, now: float) -> None:
         if refusal(self._queue.rules, terms, now) is not None:
             self._queue.posted(prompt, terms, now)  # counts why, and keeps nothing
+            return
+        if terms.bond < self._bond_min:
             return
         self._terms[prompt] = terms
         if len(self._terms) > MAX_WATCHED:

@@ -64,6 +64,10 @@ class DeskSettings(msgspec.Struct, frozen=True, kw_only=True):
     slots: int
     """Answers that are worked on at the same time, claims on their way included."""
     policies: frozenset[ProofPolicy] = frozenset(ProofPolicy)
+    arbiters: frozenset[Address] | None = None
+    """Accepted ones; None: any."""
+    bond_min: BaseUnits = BaseUnits(1)
+    """A job whose dispute costs less is not claimed."""
     max_tokens: Tokens = Tokens(4096)
     min_value: BaseUnits = BaseUnits(1)
     """A job whose longest answer is worth less is not claimed."""
@@ -82,6 +86,7 @@ class DeskSettings(msgspec.Struct, frozen=True, kw_only=True):
             host=host,
             offers={(self.model_id, token): offer},
             policies=self.policies,
+            arbiters=self.arbiters,
             slots=self.slots,
             max_queued=self.max_queued,
             max_unpaid=self.max_unpaid,
@@ -121,7 +126,7 @@ class PromptDesk:
         self._clock = clock
         self._key = key
         self._book = PromptBook(journal)
-        self._watch = PromptWatch(self.queue, stores.uploads, chain.account)
+        self._watch = PromptWatch(self.queue, stores.uploads, settings.bond_min)
         self._cases: dict[PromptId, PromptCase] = {}
         self._working: dict[PromptId, asyncio.Task[None]] = {}
         self._due = asyncio.Event()
@@ -350,8 +355,11 @@ class PromptDesk:
         request = GenerationRequest(
             messages=(ChatMessage("user", "count 32"),), max_tokens=MEASURED_TOKENS, temperature=0.0, ignore_eos=True
         )
-        async for item in self._engine.generate(request):
-            tokens += 0 if isinstance(item, GenerationEnd) else len(item.records)
+        try:
+            async for item in self._engine.generate(request):
+                tokens += 0 if isinstance(item, GenerationEnd) else len(item.records)
+        except FabstirError as fault:  # the engine comes back by itself; until then it is believed to be slow
+            log.warning("speed_not_measured", code=fault.code, detail=fault.detail)
         self._set_speed(tokens, self._clock.monotonic() - began, 1.0)
 
     def _measured(self, tokens: int, seconds: float) -> None:

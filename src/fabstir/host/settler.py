@@ -17,6 +17,7 @@ import structlog
 from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import JobId
 from fabstir.domain.money import BaseUnits, Tokens
+from fabstir.host.health import ClaimsPart
 from fabstir.host.jobs import JobBook
 from fabstir.host.outlook import Outlook
 from fabstir.ops.metrics import Metrics
@@ -94,7 +95,7 @@ class Settler:
         self._idle_for = idle_for
         self._on_closing = on_closing
         self._watch = watch_seconds
-        self.outlook = Outlook(Metrics())
+        self.outlook = Outlook(Metrics(), clock, rules.claim_tail_above)
         """What can still be collected, and until when. Replaced before `run` where the metrics are shown."""
         self._due = asyncio.Event()
         self.problems: dict[JobId, str] = {}
@@ -106,6 +107,10 @@ class Settler:
 
     def __repr__(self) -> str:
         return f"<Settler {self.passes} passes, {len(self.problems)} problems>"
+
+    def claims(self) -> ClaimsPart:
+        """For `/health`."""
+        return self.outlook.part(len(self.problems))
 
     def wake(self) -> None:
         """Something can be settled: look now."""
@@ -160,9 +165,9 @@ class Settler:
                 vouchers.append((ledger, action.voucher))
             elif isinstance(action, AwaitBlock):
                 delay = min(delay, 1.0)
-        self.outlook.keep({ledger.job for ledger in self._book.ledgers()})
         if vouchers:
             delay = 0.0 if await self._redeem(vouchers) else min(delay, RETRY_SECONDS)
+        self.outlook.keep({ledger.job for ledger in self._book.ledgers()})
         return delay
 
     async def _look_at_stake(self) -> None:
@@ -185,7 +190,7 @@ class Settler:
             situation = await self._situation(ledger)  # outside: a slow chain must not hold up a running answer
             async with self._book.exclusive(ledger):
                 await self._note_credit(ledger, situation)
-                self.outlook.note(ledger, situation.job, situation.chain_time)
+                self.outlook.note(ledger, situation.job, situation.chain_time, staked=self._staked)
                 action = plan(ledger, situation, self._rules)
                 if isinstance(action, CommitTree):
                     await self._book.record(ledger, action.commitment)
@@ -306,6 +311,9 @@ class Settler:
                 taken = False
                 for ledger, _ in batch:
                     self._problem(ledger, fault)
+            else:
+                for ledger, _ in batch:
+                    self.outlook.forget(ledger.job)
         return taken
 
     @staticmethod

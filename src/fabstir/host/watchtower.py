@@ -2,8 +2,8 @@
 disputed, a job that somebody else closed or topped up.
 
 The settler looks at every job now and then by itself (`host.settle_interval_s`); the watchtower only makes it look sooner,
-so nothing depends on its seeing everything. It begins at the block of its start, and the settler's first pass sees what
-happened before. Decides nothing, sends nothing.
+so nothing depends on its seeing everything. It begins at the block of its start, and wakes the settler there, at each
+beginning anew: what happened before, or while nothing was seen, is not waited for. Decides nothing, sends nothing.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ class Watchtower:
             try:
                 start = await self._chain.block_number()
                 self.problem = ""
+                self._wake()
                 await self._events.watch(start, self._take)
             except ChainFault as fault:
                 self.problem = str(fault)

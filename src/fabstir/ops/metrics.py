@@ -133,9 +133,7 @@ class Metrics:
         self.claims_disputed = self._gauge(
             "claims_disputed_base_units", "Claimed and disputed: the host must answer, in base units"
         )
-        self.claims_expiring = self._gauge(
-            "claims_expiring", "Things to collect whose deadline is within the hour or has passed"
-        )
+        self.claims_expiring = self._gauge("claims_expiring", "Things to collect whose deadline is near or has passed")
         self.withdrawable = self._gauge(
             "withdrawable_base_units", "Credited by the contract, not yet withdrawn, in base units"
         )

@@ -15,6 +15,7 @@ from fabstir.domain.prompts import Cid, PromptCompletion, PromptState, PromptSta
 from fabstir.domain.terms import ClaimStage, JobState
 from fabstir.protocol.prompt_order_log import OrderLedger, OrderStage
 from fabstir.protocol.prompt_signing import escrow_of
+from fabstir.protocol.settlement_disputes import UNDECIDED
 
 
 class OrderRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -175,8 +176,8 @@ def plan(ledger: OrderLedger, situation: OrderSituation, rules: OrderRules) -> A
             return _post(ledger, situation)
         case OrderStage.POSTED:
             return _await_answer(ledger, situation, rules)
-    if situation.job is not None and situation.job.closed:
-        return NoteEnded("settled")
+    if situation.job is not None and situation.job.closed and situation.job.stage not in UNDECIDED:
+        return NoteEnded("settled")  # a job can be closed while its claim is held, and the claim disputed after that
     return _after_answer(ledger, situation, rules)
 
 

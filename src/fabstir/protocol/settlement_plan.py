@@ -176,7 +176,7 @@ def plan(ledger: HostLedger, situation: Situation, rules: SettlementRules) -> Ac
 def _finish(ledger: HostLedger, situation: Situation, rules: SettlementRules) -> Action:
     """Collect everything, then close; the last voucher travels with the close where nothing comes after it."""
     job = situation.job
-    tail = _may_claim(ledger, situation) and _tail_value(ledger, job) >= max(1, rules.claim_tail_above)
+    tail = _may_claim(ledger, situation) and tail_value(ledger, job) >= max(1, rules.claim_tail_above)
     ready = _redeemable(ledger, job)
     if tail and ready is not None and ready is ledger.voucher:
         return RedeemVoucher(
@@ -209,7 +209,7 @@ def _may_claim(ledger: HostLedger, situation: Situation) -> bool:
     return situation.staked and not ledger.released and situation.job.stage is ClaimStage.NONE
 
 
-def _tail_value(ledger: HostLedger, job: JobState) -> BaseUnits:
+def tail_value(ledger: HostLedger, job: JobState) -> BaseUnits:
     """What `claimProven` would add to the signed amount, were everything served proven."""
     signed = max(ledger.acknowledged, job.signed)
     paid = Tokens(min(ledger.served, signed + ledger.terms.exposure))

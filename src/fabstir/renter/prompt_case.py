@@ -233,14 +233,14 @@ class OrderCase:
         answered, and the deposit of a host that never settles."""
         ledger, job, chain = self.ledger, situation.job, self._services.chain
         terms = ledger.market_terms
-        if terms is None or job is None or job.closed:
+        if terms is None or job is None:
             return
         name = ledger.prompt.hex()
         if ledger.stage is OrderStage.DISPUTED and job.stage is ClaimStage.CLAIMED and situation.now < job.held_until:
             await self._dispute(f"prompt:dispute:0x{name}:0")
         elif job.stage is ClaimStage.DISPUTED and situation.now >= job.held_until:
             await chain.settle_claim(f"prompt:outcome:{name}:{job.held_until}", terms)
-        elif situation.now >= terms.expires_at + terms.challenge and not job.held:
+        elif situation.now >= terms.expires_at + terms.challenge and not (job.held or job.closed):
             await chain.finalize(f"prompt:finalize:{name}", terms)
 
     # -- what the chain showed ---------------------------------------------------------------------------------------------------

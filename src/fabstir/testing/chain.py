@@ -24,6 +24,7 @@ from fabstir.protocol.settlement import Call, MarketState, Reverted, apply
 from fabstir.protocol.settlement_state import add
 from fabstir.protocol.signing import keccak
 from fabstir.testing.clock import ManualClock
+from fabstir.testing.events import MemoryEvents, news_between
 from fabstir.testing.memory_board import MemoryBoard
 
 if TYPE_CHECKING:
@@ -116,6 +117,8 @@ class MemoryChain:
         self.block = GENESIS_BLOCKS
         self.committed: Final[dict[JobId, tuple[Tokens, Hash32]]] = {}
         """Job -> (tokens, root) of its last proven commitment, which a dispute must open."""
+        self.events: Final = MemoryEvents(self.check_reachable)
+        """What happened to its jobs: `fabstir.ports.chain.MarketEvents`."""
         self.unreachable = False
         """Nobody answers: every read and write raises `chain_unreachable`."""
         self.lost_answers = 0
@@ -219,9 +222,11 @@ class MemoryChain:
 
     def _include(self, name: tuple[Address, str], transaction: _Waiting) -> None:
         result = TxResult(hash=keccak(repr(name).encode()), block=self.block, gas_used=GAS)
+        before = self.ledger.market.jobs
         try:
             self.ledger = transaction.effect(self.ledger, self.now(), self.block)
             self._ended[name] = result
+            self.events.tell(news_between(before, self.ledger.market.jobs, self.block))
         except Reverted as refused:
             self._ended[name] = refused.name
         if not transaction.done.done():
