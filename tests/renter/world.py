@@ -32,10 +32,10 @@ from fabstir.ports.chain import (
 )
 from fabstir.ports.transport import Transport
 from fabstir.protocol import settlement
-from fabstir.protocol.admission import Offer
 from fabstir.protocol.authorization import authorization_digest, top_up_nonce
 from fabstir.protocol.host_log import HostLedger
 from fabstir.protocol.messages import FromHost, decode_from_host, encode
+from fabstir.protocol.offer import Offer
 from fabstir.protocol.renter_log import RenterEvent, decode_event
 from fabstir.protocol.settlement import Call, MarketState, Reverted
 from fabstir.protocol.signing import Market as Contract
@@ -264,7 +264,7 @@ class Host:
 
     async def register(self) -> None:
         """Where it is now, for what it takes."""
-        offers = (RegisteredOffer(self.settings.model_id, USDC, self.settings.price),)
+        offers = self.settings.registered(USDC)
         await self.world.chain.view(self.key.address).register_host(f"register:{self.url}", self.url, NO_KEY, offers)
 
     async def dial(self) -> Transport:

@@ -11,7 +11,7 @@ from fabstir.api.routes import ModelCard, host_routes
 from fabstir.api.websocket import CLOSE_CODES, POLICY_VIOLATION
 from fabstir.host import health
 from fabstir.host.node import HostNode
-from fabstir.protocol.admission import WireModelOffer
+from fabstir.protocol.offer import WireModelOffer, WirePayment, WireTokenPrice
 from fabstir.protocol.messages import Error
 from reference.structs import struct
 from reference.table import table
@@ -20,7 +20,7 @@ INTRODUCTION = """\
 # HTTP of a host
 
 Views of one host; nothing here changes it. Sessions are held over the WebSocket `/v1/ws`: see [the session protocol](protocol.md). A host
-listens on this machine only, unless `api.allow_remote` is set. Amounts are decimal strings in base units (1e-6 USDC)."""
+listens on this machine only, unless `api.allow_remote` is set. Amounts are decimal strings in base units: 1e-6 USDC, 1 wei."""
 
 WEBSOCKET = """\
 ### WebSocket /v1/ws
@@ -37,7 +37,17 @@ ERRORS = """\
 Every error has this body, and the HTTP status of its code: see [errors](errors.md). Where trying again can help there is a
 `Retry-After` header."""
 
-INSIDE = (ModelCard, WireModelOffer, health.EnginePart, health.ChainPart, health.Part, health.SessionsPart)
+INSIDE = (
+    ModelCard,
+    WireModelOffer,
+    WireTokenPrice,
+    WirePayment,
+    health.EnginePart,
+    health.ChainPart,
+    health.Part,
+    health.SessionsPart,
+    health.ClaimsPart,
+)
 
 
 def render() -> str:
