@@ -77,6 +77,13 @@ def from_tree(raw: Mapping[str, Any]) -> Config:
     return config
 
 
+def changed(config: Config, section: str, name: str, value: Any) -> Config:
+    """`config` with one setting as a command's option has it, checked as the file is. Raises LocalFault (`config_invalid`)."""
+    tree: dict[str, dict[str, Any]] = msgspec.to_builtins(config, enc_hook=str)
+    tree[section][name] = value
+    return from_tree(tree)
+
+
 def settings() -> tuple[Setting, ...]:
     """Every setting, in the order of the file."""
     return tuple(_settings())

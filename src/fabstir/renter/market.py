@@ -184,6 +184,11 @@ class Market:
             raise error("prompts_off", "this market was made without what prompt jobs need")
         return self._prompts
 
+    @property
+    def usdc(self) -> Address:
+        """The chain's USDC."""
+        return self._chain.info.usdc
+
     # -- looking around ------------------------------------------------------------------------------------------------------
 
     async def hosts(self, *, refresh: bool = False) -> tuple[Candidate, ...]:
