@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from reference import cli, configuration, errors, http, metrics, protocol, session, settlement
+from reference import cli, configuration, errors, http, metrics, prompts, protocol, session, settlement
 
 TARGET: Final = Path(__file__).resolve().parent.parent / "docs" / "reference"
 HEADER: Final = (
@@ -24,6 +24,7 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "errors.md": errors.render,
     "http.md": http.render,
     "metrics.md": metrics.render,
+    "prompts.md": prompts.render,
     "protocol.md": protocol.render,
     "session.md": session.render,
     "settlement.md": settlement.render,

@@ -10,7 +10,7 @@ from tests.host.world import MODEL, World, some_terms
 
 from fabstir.domain.ids import to_hex
 from fabstir.ports.chain import ChainCondition, EndpointState
-from fabstir.protocol.admission import WireOffer
+from fabstir.protocol.offer import WireOffer
 
 
 async def test_health_shows_every_part(served: Served) -> None:
@@ -29,6 +29,15 @@ async def test_health_shows_every_part(served: Served) -> None:
         "prover": ok,
         "registration": {"status": "off", "reason": ""},
         "sessions": {"open": 1, "generating": 0, "max": 64},
+        "prompts": {
+            "status": "off",
+            "reason": "",
+            "queued": 0,
+            "working": 0,
+            "slots": 0,
+            "unpaid": "0",
+            "tokens_per_s": 0.0,
+        },
     }
 
 
@@ -92,7 +101,7 @@ async def test_models_have_openais_shape_and_a_price(served: Served) -> None:
                 "created": 1_800_000_000,
                 "owned_by": to_hex(HOST.address),
                 "model_id": to_hex(MODEL),
-                "price_per_mtok": "200000",
+                "prices": [{"token": to_hex(USDC), "price_per_mtok": "200000"}],
                 "context_size": 4096,
                 "max_answer_tokens": 4096,
             }
@@ -102,23 +111,25 @@ async def test_models_have_openais_shape_and_a_price(served: Served) -> None:
 
 async def test_terms_made_from_the_offer_are_admitted() -> None:
     """What `GET /v1/offer` says is all that a renter needs: at exactly its bounds a session begins."""
-    async with serving(World(exposure_max=33, min_deposit=777, challenge_min=1234)) as served:
+    async with serving(World(exposure_max=33, min_deposit=777, bond_min=999, challenge_min=1234)) as served:
         status, body = await served.get("/v1/offer")
         assert status == 200
         offer = msgspec.convert(body, WireOffer).offer()
         assert (offer.host, offer.market.chain_id, offer.market.address) == (HOST.address, 31337, INFO.market)
-        assert offer.tokens == (USDC,)
+        [payment] = offer.payments
+        assert (payment.token, payment.relayed_from) == (USDC, 0)
         terms = some_terms(
             host=offer.host,
-            token=offer.tokens[0],
+            token=payment.token,
+            bond=payment.bond_min,
             model_id=offer.models[0].model_id,
-            price=offer.models[0].price,
+            price=offer.models[0].prices[0].price,
             exposure=offer.exposure_max,
             challenge=offer.challenge_min,
             policy=offer.policies[-1],
             expires_at=1_800_000_000 + offer.min_seconds_left,
         )
-        await served.renter(served.world.chain.open(terms, offer.min_deposit))
+        await served.renter(served.world.chain.open(terms, payment.min_deposit))
 
 
 async def test_metrics_count_what_was_served(served: Served) -> None:

@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 
+from fabstir.api.prompts import prompt_routes
 from fabstir.api.routes import host_routes
 from fabstir.cli.app import COMMANDS
 from fabstir.cli.settlement import BOND_WORDS, KIND_TITLES, PAY_SHORT
@@ -18,6 +19,8 @@ from fabstir.ops.metrics import Metrics
 from fabstir.ops.settings import Setting, settings
 from fabstir.protocol.matrix import MATRIX, RIGHTS, Kind
 from fabstir.protocol.messages import HOST_TYPES, RENTER_TYPES
+from fabstir.protocol.prompt_log import Stage
+from fabstir.protocol.prompt_order_log import OrderStage
 
 REFERENCE = Path("docs/reference")
 
@@ -85,6 +88,20 @@ def test_every_route_of_a_host_is_documented() -> None:
     text = page("http.md")
     for route in host_routes(cast("HostNode", None)):
         assert all(f"### GET {path}\n" in text for path in route.paths)
+
+
+def test_every_route_of_prompt_jobs_is_documented() -> None:
+    """With its method."""
+    text = page("http.md")
+    for route in prompt_routes(None):
+        (method,) = route.http_methods - {"HEAD"}
+        assert all(f"### {method} {path.replace(':str', '')}\n" in text for path in route.paths)
+
+
+def test_every_stage_of_a_prompt_job_is_documented() -> None:
+    """At the host, at the renter, and on the board."""
+    text = page("prompts.md")
+    assert all(f"| `{stage.value}` |" in text for stages in (Stage, OrderStage) for stage in stages)
 
 
 @pytest.mark.parametrize("kind", Kind)

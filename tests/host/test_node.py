@@ -9,7 +9,8 @@ from tests.host.table_chain import HOST, INFO
 from tests.host.world import MARKET, MODEL, STRANGER, HeldJournal, Renter, World, eventually, some_terms
 
 from fabstir.domain.errors import Interrupted, LocalFault, error
-from fabstir.domain.ids import JobId
+from fabstir.domain.ids import ZERO_ADDRESS, JobId
+from fabstir.domain.money import PricePerMTok
 from fabstir.domain.terms import JobState
 from fabstir.host.health import Part, overall
 from fabstir.host.settings import HostSettings
@@ -258,8 +259,20 @@ async def test_how_long_a_renter_is_gone(world: World) -> None:
 
 
 async def test_the_offer_is_what_the_chain_and_the_engine_say(world: World) -> None:
-    """Chain id and market from the chain, name and context from the engine; the price is in USDC and nothing else is taken."""
+    """Chain id and market from the chain, name and context from the engine; where only USDC has a price, nothing else is taken."""
     offer = world.node.offer
-    assert (offer.market, offer.tokens) == (MARKET, (INFO.usdc,))
+    assert (offer.market, [payment.token for payment in offer.payments]) == (MARKET, [INFO.usdc])
     (model,) = offer.models
     assert (model.name, model.context_size, model.model_id) == ("scripted", 4096, MODEL)
+
+
+async def test_each_currency_with_a_price_is_offered_and_registered() -> None:
+    """The model in USDC and in the chain's coin: two payments with their own bounds, two rows of the registry."""
+    async with World(price_native=PricePerMTok(8 * 10**13), url="http://host.example").running() as world:
+        offer = world.node.offer
+        assert offer.price_of(MODEL, ZERO_ADDRESS) == 8 * 10**13
+        assert [payment.token for payment in offer.payments] == [INFO.usdc, ZERO_ADDRESS]
+        await eventually(lambda: bool(world.chain.entries))
+        [entry] = world.chain.entries.values()
+        listed = {(row.model_id, row.token): row.price for row in entry.offers}
+        assert listed == {(MODEL, INFO.usdc): 200_000, (MODEL, ZERO_ADDRESS): 8 * 10**13}

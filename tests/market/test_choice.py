@@ -23,7 +23,7 @@ from fabstir.market.choice import (
     rest_after,
 )
 from fabstir.ports.chain import HostEntry, RegisteredOffer
-from fabstir.protocol.admission import ModelOffer, Offer
+from fabstir.protocol.offer import ModelOffer, Offer, Payment, TokenPrice
 from fabstir.protocol.signing import Market as Contract
 
 MODEL, OTHER = ModelId(b"\x01" * 32), ModelId(b"\x02" * 32)
@@ -35,6 +35,7 @@ ORDER = Order(
     token=USDC,
     policy=ProofPolicy.REQUIRED,
     budget=BaseUnits(100_000),
+    bond_max=BaseUnits(1_000_000),
     max_price=None,
 )
 
@@ -47,6 +48,15 @@ def registered_for(model: ModelId, price: int, token: Address = USDC) -> tuple[R
     return (RegisteredOffer(model, token, PricePerMTok(price)),)
 
 
+def model_for(price: int, token: Address = USDC) -> ModelOffer:
+    return ModelOffer(name="m", model_id=MODEL, prices=(TokenPrice(token, PricePerMTok(price)),), context_size=4096)
+
+
+def payment(token: Address = USDC, **changes: int) -> Payment:
+    amounts = {"min_deposit": 10_000, "bond_min": 100_000} | changes
+    return Payment(token=token, **{name: BaseUnits(amount) for name, amount in amounts.items()})
+
+
 def candidate(
     number: int, price: int = 200_000, latency: float = 0.01, *, registered: int | None = None, **changes: Any
 ) -> Candidate:
@@ -54,11 +64,11 @@ def candidate(
     offer = Offer(
         host=account(number),
         market=CONTRACT,
-        models=(ModelOffer(name="m", model_id=MODEL, price=PricePerMTok(price), context_size=4096),),
-        tokens=(USDC,),
-        min_deposit=BaseUnits(10_000),
+        models=(model_for(price),),
+        payments=(payment(),),
         exposure_max=Tokens(256),
         challenge_min=900,
+        challenge_max=7_200,
         min_seconds_left=300,
         policies=(ProofPolicy.REQUIRED,),
         max_message_bytes=1 << 20,
@@ -115,9 +125,12 @@ def test_each_failure_doubles_the_rest() -> None:
         ({"market": Contract(1, CONTRACT.address)}, "another host, chain or contract"),
         ({"market": Contract(31337, account(9))}, "another host, chain or contract"),
         ({"models": ()}, "does not offer the model"),
-        ({"tokens": (account(7),)}, "does not take this token"),
+        ({"payments": (payment(account(7)),)}, "does not take this token"),
+        ({"models": (model_for(200_000, account(7)),)}, "does not take this token"),
         ({"policies": (ProofPolicy.FALLBACK,)}, "does not accept the proof policy required"),
-        ({"min_deposit": BaseUnits(100_001)}, "asks a deposit of 100001, 100000 base units are left"),
+        ({"payments": (payment(min_deposit=100_001),)}, "asks a deposit of 100001, 100000 base units are left"),
+        ({"payments": (payment(bond_min=1_000_001),)}, "asks a bond of 1000001, at most 1000000 base units are wanted"),
+        ({"challenge_max": 899}, "accepts challenge windows up to 899 s, 900 s are wanted"),
     ],
 )
 def test_an_offer_that_does_not_fit_is_discarded_with_the_reason(changes: dict[str, Any], why: str) -> None:
@@ -143,6 +156,39 @@ def test_a_price_in_another_currency_is_none() -> None:
     offers = registered_for(MODEL, 200_000, token=ZERO_ADDRESS)
     entry = msgspec.structs.replace(candidate(1).entry, offers=offers)
     assert "in this currency" in why_not(msgspec.structs.replace(candidate(1), entry=entry))
+
+
+def test_each_currency_has_its_own_price_and_bounds() -> None:
+    """One host in two currencies: each order sees its own."""
+    both = (TokenPrice(USDC, PricePerMTok(200)), TokenPrice(ZERO_ADDRESS, PricePerMTok(8 * 10**13)))
+    one = candidate(
+        1,
+        models=(msgspec.structs.replace(model_for(1), prices=both),),
+        payments=(payment(), payment(ZERO_ADDRESS, min_deposit=10**12, bond_min=10**13)),
+    )
+    listed = (*registered_for(MODEL, 200), *registered_for(MODEL, 8 * 10**13, ZERO_ADDRESS))
+    one = msgspec.structs.replace(one, entry=msgspec.structs.replace(one.entry, offers=listed))
+    wei = msgspec.structs.replace(ORDER, token=ZERO_ADDRESS, budget=BaseUnits(10**15), bond_max=BaseUnits(10**14))
+    [in_usdc], [in_wei] = choose((one,), ORDER, {}, 0.0).ranked, choose((one,), wei, {}, 0.0).ranked
+    assert (in_usdc.price, in_usdc.payment.bond_min) == (200, 100_000)
+    assert (in_wei.price, in_wei.payment.bond_min) == (8 * 10**13, 10**13)
+
+
+def test_an_arbiter_must_be_accepted_and_nobody_always_is() -> None:
+    """A host that does not accept the wanted one is discarded with its name."""
+    order = msgspec.structs.replace(ORDER, arbiter=account(5))
+    assert why_not(candidate(1), order) == f"does not accept the arbiter 0x{account(5).hex()}"
+    assert choose((candidate(1, arbiters=(account(5),)),), order, {}, 0.0).ranked != ()
+    assert ranking(candidate(1, arbiters=(account(5),))) == [1]
+
+
+def test_who_needs_a_relay_takes_only_hosts_that_relay() -> None:
+    """And whose smallest relayed deposit is within the budget."""
+    order = msgspec.structs.replace(ORDER, relayed=True)
+    assert why_not(candidate(1), order) == "does not relay openings"
+    dear = candidate(1, payments=(payment(relayed_from=100_001),))
+    assert why_not(dear, order) == "relays deposits of 100001 or more, 100000 base units are left"
+    assert choose((candidate(1, payments=(payment(relayed_from=100_000),)),), order, {}, 0.0).ranked != ()
 
 
 def test_a_host_without_its_stake_is_not_taken() -> None:
@@ -171,7 +217,8 @@ def test_a_host_that_did_not_answer_is_told_with_what_it_said() -> None:
 def test_every_host_is_in_exactly_one_list(rows: list[tuple[int, int, float, bool]]) -> None:
     """Nobody is dropped without a reason, whatever the market looks like."""
     hosts = [
-        candidate(number, price, latency, tokens=(USDC,) if takes else ()) for number, price, latency, takes in rows
+        candidate(number, price, latency, payments=(payment(),) if takes else ())
+        for number, price, latency, takes in rows
     ]
     choice = choose(hosts, ORDER, {account(7): Rest(1, 1.0)}, 0.5)
     assert len(choice.ranked) + len(choice.discarded) == len(hosts)

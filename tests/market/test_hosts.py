@@ -6,14 +6,14 @@ import asyncio
 from typing import cast
 
 import pytest
-from tests.market.test_choice import MODEL, ORDER, OTHER, account, candidate
+from tests.market.test_choice import MODEL, ORDER, OTHER, USDC, account, candidate
 
 from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import ModelId, to_hex
 from fabstir.domain.money import PricePerMTok
 from fabstir.market.hosts import Directory
 from fabstir.ports.chain import HostEntry, MarketChain
-from fabstir.protocol.admission import ModelOffer, Offer
+from fabstir.protocol.offer import ModelOffer, Offer, TokenPrice
 from fabstir.testing.clock import ManualClock
 
 
@@ -114,7 +114,7 @@ async def test_a_name_that_nobody_uses_is_looked_for_once_more() -> None:
 async def test_a_name_that_stands_for_two_models_is_refused() -> None:
     """A name is only a host's word: a cheap model must not be sold under the name of a good one."""
     registry = Registry(2)
-    impostor = ModelOffer(name="m", model_id=OTHER, price=PricePerMTok(1), context_size=4096)
+    impostor = ModelOffer(name="m", model_id=OTHER, prices=(TokenPrice(USDC, PricePerMTok(1)),), context_size=4096)
     registry.offers["http://2.example"] = cast(Offer, candidate(2, models=(impostor,)).offer)
     with pytest.raises(FabstirError, match="request_invalid.*several models.*0x0101.*0x0202"):
         await registry.directory(ManualClock()).resolve("m")

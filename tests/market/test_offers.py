@@ -14,7 +14,7 @@ from tests.market.test_choice import candidate
 
 from fabstir.domain.errors import FabstirError
 from fabstir.market.offers import MAX_OFFER_BYTES, HttpOffers
-from fabstir.protocol.admission import Offer, WireOffer
+from fabstir.protocol.offer import Offer, WireOffer
 
 OFFER = cast(Offer, candidate(1).offer)
 BODY = msgspec.json.encode(WireOffer.of(OFFER))

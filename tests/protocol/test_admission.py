@@ -11,23 +11,43 @@ from fabstir.domain.errors import FabstirError
 from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, JobId, ModelId, SessionId, to_hex
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
 from fabstir.domain.terms import JobState, ProofPolicy, Terms
-from fabstir.protocol.admission import ModelOffer, Offer, WireOffer, check, check_auth
+from fabstir.protocol.admission import check, check_auth
 from fabstir.protocol.messages import SessionAuth
+from fabstir.protocol.offer import ModelOffer, Offer, Payment, TokenPrice, WireOffer
 from fabstir.protocol.signing import Market, SigningKey, job_id
 
 NOW: Final = 1_800_000_000.0
 HOST, SESSION, STRANGER = SigningKey(b"\1" * 32), SigningKey(b"\2" * 32), SigningKey(b"\3" * 32)
 USDC = Address(b"\x0a" * 20)
-MODEL = ModelId(b"\x0b" * 32)
+MODEL, OTHER = ModelId(b"\x0b" * 32), ModelId(b"\x0e" * 32)
+ARBITER = Address(b"\x0d" * 20)
+WEI = {"token": ZERO_ADDRESS, "price": PricePerMTok(80_000_000_000_000), "bond": BaseUnits(2 * 10**12)}
 MARKET = Market(31337, Address(b"\x0c" * 20))
 OFFER = Offer(
     host=HOST.address,
     market=MARKET,
-    models=(ModelOffer(name="tiny", model_id=MODEL, price=PricePerMTok(200_000), context_size=4096),),
-    tokens=(USDC,),
-    min_deposit=BaseUnits(10_000),
+    models=(
+        ModelOffer(
+            name="tiny",
+            model_id=MODEL,
+            prices=(
+                TokenPrice(USDC, PricePerMTok(200_000)),
+                TokenPrice(ZERO_ADDRESS, PricePerMTok(80_000_000_000_000)),
+            ),
+            context_size=4096,
+        ),
+        ModelOffer(
+            name="usdc-only", model_id=OTHER, prices=(TokenPrice(USDC, PricePerMTok(200_000)),), context_size=4096
+        ),
+    ),
+    payments=(
+        Payment(token=USDC, min_deposit=BaseUnits(10_000), bond_min=BaseUnits(50_000), relayed_from=BaseUnits(20_000)),
+        Payment(token=ZERO_ADDRESS, min_deposit=BaseUnits(10**12), bond_min=BaseUnits(2 * 10**12)),
+    ),
+    arbiters=(ARBITER,),
     exposure_max=Tokens(256),
     challenge_min=900,
+    challenge_max=7_200,
     min_seconds_left=300,
     policies=(ProofPolicy.REQUIRED,),
     max_message_bytes=1 << 20,
@@ -69,7 +89,17 @@ def test_a_job_that_fits_the_offer_is_admitted() -> None:
     [
         ({"host": STRANGER.address}, "job_foreign"),
         ({"model_id": ModelId(bytes(32))}, "job_foreign"),
-        ({"token": ZERO_ADDRESS}, "job_foreign"),
+        ({"token": STRANGER.address}, "job_foreign"),
+        (WEI | {"model_id": OTHER}, "job_foreign"),
+        (WEI | {"price": PricePerMTok(79_999_999_999_999)}, "job_foreign"),
+        (WEI | {"bond": BaseUnits(2 * 10**12 - 1)}, "job_terms_unacceptable"),
+        (WEI, "job_terms_unacceptable"),  # the deposit, below
+        ({"bond": BaseUnits(49_999)}, "job_terms_unacceptable"),
+        ({"bond": BaseUnits(50_000)}, "admitted"),
+        ({"arbiter": STRANGER.address}, "job_terms_unacceptable"),
+        ({"arbiter": ARBITER}, "admitted"),
+        ({"challenge": 7_200}, "admitted"),
+        ({"challenge": 7_201}, "job_terms_unacceptable"),
         ({"price": PricePerMTok(199_999)}, "job_foreign"),
         ({"price": PricePerMTok(0)}, "job_foreign"),
         ({"price": PricePerMTok(200_001)}, "admitted"),
@@ -84,6 +114,40 @@ def test_a_job_that_fits_the_offer_is_admitted() -> None:
 def test_each_term_that_does_not_fit_is_named(change: dict[str, Any], code: str) -> None:
     """One changed field of good terms is refused by its own code; paying more than asked is welcome."""
     assert _code(msgspec.structs.replace(TERMS, **change)) == code
+
+
+@pytest.mark.parametrize(
+    ("change", "deposit", "words"),
+    [
+        ({"token": STRANGER.address}, 10**6, "is not taken here for this model"),
+        ({"price": PricePerMTok(1)}, 10**6, "price 1, at least 200000"),
+        ({"bond": BaseUnits(1)}, 10**6, "bond 1, at least 50000"),
+        ({"arbiter": STRANGER.address}, 10**6, "accepted: 0x0d0d"),
+        ({"challenge": 7_201}, 10**6, "challenge 7201, 900 to 7200 s"),
+        ({}, 9_999, "deposit 9999, at least 10000"),
+        (WEI, 10**12 - 1, "deposit 999999999999, at least 1000000000000"),
+    ],
+)
+def test_a_refusal_names_what_was_given_and_the_bound(change: dict[str, Any], deposit: int, words: str) -> None:
+    """So that a renter can open the next job right."""
+    terms = msgspec.structs.replace(TERMS, **change)
+    with pytest.raises(FabstirError, match=words):
+        check(terms, job_id(terms), JobState(deposit=BaseUnits(deposit)), OFFER, NOW)
+
+
+def test_a_job_in_coins_is_admitted_at_its_own_bounds() -> None:
+    """Price, bond and deposit are those of the currency."""
+    assert _code(msgspec.structs.replace(TERMS, **WEI), JobState(deposit=BaseUnits(10**12))) == "admitted"
+
+
+def test_a_known_job_outlives_its_currency() -> None:
+    """A host that takes no ETH any more still serves the jobs in ETH that it admitted."""
+    no_coins = msgspec.structs.replace(OFFER, payments=OFFER.payments[:1])
+    terms = msgspec.structs.replace(TERMS, **WEI)
+    state = JobState(deposit=BaseUnits(10**15))
+    check(terms, job_id(terms), state, no_coins, NOW, Tokens(1))
+    with pytest.raises(FabstirError, match="job_foreign"):
+        check(terms, job_id(terms), state, no_coins, NOW)
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
 import pytest
-from tests.renter.world import MODEL, Host, counting, paid, world_of
+from tests.renter.world import MODEL, USDC, Host, counting, paid, world_of
 
 from fabstir.domain.errors import FabstirError
 from fabstir.domain.money import PricePerMTok
 from fabstir.domain.terms import JobState
-from fabstir.protocol.admission import Offer
 from fabstir.protocol.messages import ChatMessage, Error, FromHost, Response, StreamChunk
+from fabstir.protocol.offer import Offer, TokenPrice
 from fabstir.renter import Session
 
 
@@ -356,7 +356,10 @@ async def test_a_host_that_raised_its_price_is_not_paid_the_old_one() -> None:
 
         async def dearer(url: str) -> Offer:
             offer = await real(url)
-            models = tuple(msgspec.structs.replace(model, price=PricePerMTok(300_000)) for model in offer.models)
+            models = tuple(
+                msgspec.structs.replace(model, prices=(TokenPrice(USDC, PricePerMTok(300_000)),))
+                for model in offer.models
+            )
             return msgspec.structs.replace(offer, models=models) if url == first.url else offer
 
         world.fetch = dearer  # type: ignore[method-assign]
@@ -375,7 +378,8 @@ async def test_a_host_whose_offer_changes_all_the_time_is_left() -> None:
 
         async def restless(url: str) -> Offer:
             offer = await real(url)
-            models = tuple(msgspec.structs.replace(model, price=PricePerMTok(next(prices))) for model in offer.models)
+            price = (TokenPrice(USDC, PricePerMTok(next(prices))),)
+            models = tuple(msgspec.structs.replace(model, prices=price) for model in offer.models)
             return msgspec.structs.replace(offer, models=models) if url == first.url else offer
 
         world.fetch = restless  # type: ignore[method-assign]

@@ -32,15 +32,16 @@ from fabstir.ports.chain import (
 )
 from fabstir.ports.transport import Transport
 from fabstir.protocol import settlement
-from fabstir.protocol.admission import Offer
 from fabstir.protocol.authorization import authorization_digest, top_up_nonce
 from fabstir.protocol.host_log import HostLedger
 from fabstir.protocol.messages import FromHost, decode_from_host, encode
+from fabstir.protocol.offer import Offer
 from fabstir.protocol.renter_log import RenterEvent, decode_event
 from fabstir.protocol.settlement import Call, MarketState, Reverted
 from fabstir.protocol.signing import Market as Contract
 from fabstir.protocol.signing import SigningKey, job_id, recover
 from fabstir.renter.market import Market
+from fabstir.renter.relay import Relay
 from fabstir.renter.settings import RenterSettings
 from fabstir.testing.clock import ManualClock
 from fabstir.testing.engine import ScriptedEngine
@@ -264,8 +265,8 @@ class Host:
 
     async def register(self) -> None:
         """Where it is now, for what it takes."""
-        offers = (RegisteredOffer(self.settings.model_id, USDC, self.settings.price),)
-        await self.world.chain.view(self.key.address).register_host(f"register:{self.url}", self.url, NO_KEY, offers)
+        chain = self.world.chain.view(self.key.address)
+        await chain.register_host(f"register:{self.url}", self.url, NO_KEY, self.settings.registered(chain.info.usdc))
 
     async def dial(self) -> Transport:
         self.dialled += 1
@@ -313,9 +314,10 @@ class Host:
 class World:
     """Hosts, chain, clock, and renters in it."""
 
-    def __init__(self) -> None:
-        self.clock = ManualClock()
-        self.chain = Chain(self.clock)
+    def __init__(self, chain: Any = None, clock: ManualClock | None = None) -> None:
+        """`chain`: another one than this module's, on the same `clock`."""
+        self.clock = clock or ManualClock()
+        self.chain = chain or Chain(self.clock)
         self.hosts: list[Host] = []
         self.journal = MemoryJournal()
         self._numbers = itertools.count(1)
@@ -327,16 +329,23 @@ class World:
         self.hosts.append(host)
         return host
 
-    def market(self, journal: MemoryJournal | None = None, **settings: Any) -> Market:
+    def market(
+        self,
+        journal: MemoryJournal | None = None,
+        wallet: SigningKey = WALLET,
+        relays: Relay | None = None,
+        **settings: Any,
+    ) -> Market:
         """A renter. Not entered yet."""
         return Market(
-            self.chain.view(WALLET.address),
+            self.chain.view(wallet.address),
             journal or self.journal,
             self.clock,
             settings=RenterSettings(**{"policy": ProofPolicy.FALLBACK, **settings}),
             dial=self.dial,
             offers=self,
-            wallet=WALLET,
+            wallet=wallet,
+            relay=relays,
         )
 
     async def dial(self, url: str) -> Transport:

@@ -7,21 +7,23 @@ from typing import cast, get_args
 from litestar import Response
 from msgspec import Struct
 
+from fabstir.api.prompts import prompt_routes
 from fabstir.api.routes import ModelCard, host_routes
 from fabstir.api.websocket import CLOSE_CODES, POLICY_VIOLATION
 from fabstir.host import health
 from fabstir.host.node import HostNode
 from fabstir.ports.chain import EndpointState
-from fabstir.protocol.admission import WireModelOffer
 from fabstir.protocol.messages import Error
+from fabstir.protocol.offer import WireModelOffer, WirePayment, WireTokenPrice
+from fabstir.protocol.prompt_wire import WireVoucher
 from reference.structs import struct
 from reference.table import table
 
 INTRODUCTION = """\
 # HTTP of a host
 
-Views of one host; nothing here changes it. Sessions are held over the WebSocket `/v1/ws`: see [the session protocol](protocol.md). A host
-listens on this machine only, unless `api.allow_remote` is set. Amounts are decimal strings in base units (1e-6 USDC)."""
+Views of one host, and what prompt jobs need. Sessions are held over the WebSocket `/v1/ws`: see [the session protocol](protocol.md). A host
+listens on this machine only, unless `api.allow_remote` is set. Amounts are decimal strings in base units: 1e-6 USDC, 1 wei."""
 
 WEBSOCKET = """\
 ### WebSocket /v1/ws
@@ -41,13 +43,36 @@ Every error has this body, and the HTTP status of its code: see [errors](errors.
 INSIDE = (
     ModelCard,
     WireModelOffer,
+    WireTokenPrice,
+    WirePayment,
     health.EnginePart,
     health.ChainPart,
     EndpointState,
     health.SendingPart,
     health.Part,
     health.SessionsPart,
+    health.ClaimsPart,
+    health.PromptsPart,
 )
+
+
+PROMPTS = """\
+## Prompt jobs
+
+What [a prompt job](../explanation/prompts.md) needs beside the chain. A host that takes none (`host.prompt_slots` is 0) answers
+`prompts_off`. `{cid}` and `{prompt}` are 0x and 64 hexadecimal digits: the BLAKE3-256 of sealed content, and the job's id."""
+
+
+def prompts() -> list[str]:
+    """The routes of prompt jobs, each with what it returns or its own words."""
+    parts = [PROMPTS]
+    for route in prompt_routes(None):
+        (method,), (path,) = route.http_methods - {"HEAD"}, route.paths
+        heading = f"### {method} {path.replace(':str', '')}\n\n{' '.join((route.fn.__doc__ or '').split())}"
+        returned = route.parsed_fn_signature.return_type.annotation
+        is_struct = isinstance(returned, type) and issubclass(returned, Struct)
+        parts.append(struct(heading, returned) if is_struct else heading)
+    return [*parts, struct("### WireVoucher", WireVoucher)]
 
 
 def render() -> str:
@@ -67,6 +92,7 @@ def render() -> str:
     others = [("other codes", POLICY_VIOLATION), ("frame above `max_message_bytes`", 1009), ("not UTF-8", 1007)]
     codes = [(f"`{reason}`", code) for reason, code in CLOSE_CODES.items()] + others
     parts += [WEBSOCKET, CLOSING, table(("Reason", "Code"), [(reason, str(code)) for reason, code in codes])]
+    parts += prompts()
     parts += ["## Inside answers", *(struct(f"### {cls.__name__}", cls) for cls in INSIDE)]
     parts += [ERRORS, struct("### Error", Error)]
     return "\n\n".join(parts)

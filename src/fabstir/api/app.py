@@ -5,16 +5,19 @@ from __future__ import annotations
 from litestar import Litestar
 
 from fabstir.api.errors import HANDLERS
+from fabstir.api.prompts import prompt_routes
+from fabstir.api.relay import relay_routes
 from fabstir.api.routes import host_routes
 from fabstir.api.websocket import Door, websocket_route
 from fabstir.host.node import HostNode
+from fabstir.host.prompts import PromptDesk
 
 
-def host_app(node: HostNode, *, max_connections: int) -> Litestar:
-    """The application of `node`. Start the node first."""
+def host_app(node: HostNode, *, max_connections: int, desk: PromptDesk | None = None) -> Litestar:
+    """The application of `node`, and of its `desk` of prompt jobs where it has one. Start them first."""
     door = Door(node, max_connections)
     return Litestar(
-        [websocket_route(door), *host_routes(node)],
+        [websocket_route(door), *host_routes(node), *relay_routes(node), *prompt_routes(desk)],
         exception_handlers=HANDLERS,
         openapi_config=None,
         logging_config=None,

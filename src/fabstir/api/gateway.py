@@ -76,6 +76,8 @@ class GatewayHealth(msgspec.Struct, frozen=True, kw_only=True):
     """Requests at work."""
     idle: int
     """Sessions that wait for a request."""
+    token: str
+    """What is paid with: an ERC-20 contract, or the zero address for ETH."""
     budget: str
     budget_left: str
     """What may still be deposited, in base units."""
@@ -188,6 +190,7 @@ def _health(market: Market, pool: Pool) -> HTTPRouteHandler:
             hosts=hosts,
             busy=pool.busy,
             idle=pool.idle,
+            token=to_hex(market.token),
             budget=str(pool.purse.budget),
             budget_left=str(pool.purse.left),
         )

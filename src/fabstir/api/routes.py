@@ -15,7 +15,7 @@ from fabstir.domain.ids import to_hex
 from fabstir.host.health import HostHealth
 from fabstir.host.node import HostNode
 from fabstir.ops.metrics import CONTENT_TYPE
-from fabstir.protocol.admission import WireOffer
+from fabstir.protocol.offer import WireOffer, WireTokenPrice, wire_prices
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,8 +30,8 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     """The host's address."""
     model_id: str
     """As ModelRegistry knows it."""
-    price_per_mtok: str
-    """Base units for 1,000,000 generated tokens."""
+    prices: tuple[WireTokenPrice, ...]
+    """One for each currency that is taken."""
     context_size: int
     """Tokens of prompt and answer together."""
     max_answer_tokens: int
@@ -55,7 +55,7 @@ def models_of(node: HostNode) -> ModelList:
                 created=node.started_on,
                 owned_by=to_hex(offer.host),
                 model_id=to_hex(model.model_id),
-                price_per_mtok=str(model.price),
+                prices=wire_prices(model),
                 context_size=model.context_size,
                 max_answer_tokens=offer.max_answer_tokens,
             )

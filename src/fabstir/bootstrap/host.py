@@ -5,26 +5,29 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from fabstir.api.app import host_app
 from fabstir.api.server import listen, serve, settle_garbage_collector, url_of
 from fabstir.bootstrap.keys import key_file, read_key
 from fabstir.bootstrap.parts import connect_chain, make_engine, make_prover, open_journal, served_model
+from fabstir.bootstrap.prompts import make_desk, sealing_key
 from fabstir.chain.job_events import JobEvents
 from fabstir.chain.keys import held
 from fabstir.chain.market import MarketClient
 from fabstir.domain.errors import error
-from fabstir.domain.ids import JobId
+from fabstir.domain.ids import Hash32, JobId
 from fabstir.domain.money import BaseUnits
 from fabstir.host.node import HostNode
 from fabstir.host.outlook import Outlook
+from fabstir.host.prompts import PromptDesk
 from fabstir.host.settings import HostSettings
 from fabstir.host.settler import Settler
 from fabstir.host.watchtower import Watchtower
 from fabstir.ops.clock import SystemClock
 from fabstir.ops.config import Config
 from fabstir.ops.metrics import Metrics
+from fabstir.ports.chain import NO_KEY
 from fabstir.protocol.settlement_plan import SettlementRules
 from fabstir.protocol.signing import SigningKey
 from fabstir.storage.journal import SqliteJournal
@@ -77,16 +80,19 @@ async def _serve_host(
         raise error(
             "model_invalid", f"model 0x{identity.hex()} is not approved in ModelRegistry", "See docs/how-to/host.md."
         )
+    sealing = await asyncio.to_thread(sealing_key, config, "host") if config.host.prompt_slots else None
     listener = listen(config.api.host, config.api.port)
-    prover = make_prover(config)
+    prover, engine = make_prover(config), make_engine(config)
     node = HostNode(
-        engine=make_engine(config),
+        engine=engine,
         chain=chain,
         prover=prover,
         journal=journal,
         clock=clock,
         key=key,
-        settings=HostSettings.of(config, identity, url_of(listener)),
+        settings=HostSettings.of(
+            config, identity, url_of(listener), Hash32(sealing.public) if sealing is not None else NO_KEY
+        ),
         metrics=Metrics(),
     )
     settler = Settler(
@@ -99,14 +105,31 @@ async def _serve_host(
         on_closing=node.chain_closing,
         watch_seconds=float(config.host.settle_interval_s),
     )
-    settler.outlook = Outlook(node.metrics)
+    settler.outlook = Outlook(node.metrics, clock, BaseUnits(config.host.claim_tail_above))
+    node.claims = settler.claims
     node.on_settlement_request = lambda _job: settler.wake()
     try:
         await node.start()
-        await _run_background(config, node, settler, chain, listener, stop, on_ready)
+        desk = None
+        if sealing is not None:
+            desk = await make_desk(config, node, chain, engine, journal, identity, sealing)
+            await desk.start()
+        await _run_background(config, _Parts(node, settler, desk), chain, listener, stop, on_ready)
     finally:
         listener.close()
         await node.stop()
+
+
+class _Parts(NamedTuple):
+    """What runs in the background of a host."""
+
+    node: HostNode
+    settler: Settler
+    desk: PromptDesk | None
+
+    async def drain(self) -> None:
+        """Let nobody in, let what runs end."""
+        await asyncio.gather(self.node.drain(), *([self.desk.drain()] if self.desk is not None else []))
 
 
 def _watchtower(node: HostNode, settler: Settler, chain: MarketClient) -> Watchtower:
@@ -118,14 +141,14 @@ def _watchtower(node: HostNode, settler: Settler, chain: MarketClient) -> Watcht
 
 async def _run_background(
     config: Config,
-    node: HostNode,
-    settler: Settler,
+    parts: _Parts,
     chain: MarketClient,
     listener: socket.socket,
     stop: asyncio.Event,
     on_ready: Callable[[HostNode, str], None],
 ) -> None:
-    app = host_app(node, max_connections=config.api.max_connections)
+    node, settler, desk = parts
+    app = host_app(node, max_connections=config.api.max_connections, desk=desk)
     settle_garbage_collector()
     async with asyncio.TaskGroup() as tasks:
         background = [
@@ -133,9 +156,10 @@ async def _run_background(
             tasks.create_task(node.run()),
             tasks.create_task(settler.run()),
             tasks.create_task(_watchtower(node, settler, chain).run()),
+            *([tasks.create_task(desk.run())] if desk is not None else []),
         ]
         on_ready(node, url_of(listener))
-        await serve(app, listener, max_message_bytes=config.api.max_message_bytes, stop=stop, drain=node.drain)
+        await serve(app, listener, max_message_bytes=config.api.max_message_bytes, stop=stop, drain=parts.drain)
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 from fabstir.bootstrap.keys import key_file, read_key
 from fabstir.bootstrap.parts import connect_chain, open_journal
+from fabstir.bootstrap.prompts import order_services
 from fabstir.chain.keys import held
-from fabstir.domain.money import BaseUnits
 from fabstir.ops.clock import SystemClock
 from fabstir.ops.config import Config
 from fabstir.protocol.signing import SigningKey
@@ -27,8 +27,9 @@ async def renter_market(config: Config) -> AsyncIterator[Market]:
             chain = await connect_chain(config, key, journal)
             try:
                 await chain.reconcile()
-                settings = RenterSettings(budget=BaseUnits(config.renter.budget))
-                async with Market(chain, journal, SystemClock(), settings=settings, wallet=SigningKey(key)) as market:
+                settings = RenterSettings.of(config)
+                market = Market(chain, journal, SystemClock(), settings=settings, wallet=SigningKey(key))
+                async with order_services(config, chain, journal) as prompts, market.with_prompts(prompts):
                     yield market
             finally:
                 await chain.close()

@@ -11,7 +11,7 @@ from fabstir.chain.conversion import abi_offer, abi_terms, host_entry
 from fabstir.domain.ids import Address, Hash32, ModelId
 from fabstir.domain.money import BaseUnits
 from fabstir.domain.terms import Terms
-from fabstir.ports.chain import HostEntry, RegisteredOffer, StakeRules, StakeState, TxResult
+from fabstir.ports.chain import DelegateBudget, HostEntry, RegisteredOffer, StakeRules, StakeState, TxResult
 
 _REGISTRY: Final = bindings.NodeRegistry
 _STAKE: Final = bindings.HostStake
@@ -98,6 +98,22 @@ class RegistryCalls(Calls):
         """Open for `terms.renter`, which set a budget for this account."""
         data = _DELEGATION.encode_open_job(abi_terms(terms), deposit)
         return await self._send(key, self._info.delegation, data)
+
+    async def top_up_as_delegate(self, key: str, terms: Terms, amount: BaseUnits) -> TxResult:
+        """Add to the deposit for `terms.renter`, out of that budget."""
+        data = _DELEGATION.encode_top_up_job(abi_terms(terms), amount)
+        return await self._outbox.send(key, self._info.delegation, data)
+
+    async def delegate_budget(self, renter: Address, delegate: Address, token: Address) -> DelegateBudget:
+        """Zeros where `renter` never named `delegate`."""
+        data = _DELEGATION.encode_budget_of(renter, delegate, token)
+        found = await self._call(self._info.delegation, data, _DELEGATION.decode_budget_of)
+        return DelegateBudget(left=BaseUnits(found.left), until=found.until)
+
+    async def approve_delegation(self, key: str, token: Address, amount: BaseUnits) -> TxResult:
+        """Let `Delegation` take so much of this account's `token`."""
+        data = bindings.TestUSDC.encode_approve(self._info.delegation, amount)
+        return await self._outbox.send(key, token, data)
 
     async def set_delegate(
         self, key: str, delegate: Address, token: Address, budget: BaseUnits, until: int

@@ -41,6 +41,7 @@ COMMANDS: Final = (
     Command("devnet", "fabstir.cli.devnet:devnet", "A local chain with the market on it.", MARKET),
     Command("host", "fabstir.cli.host:app", "Serve a model and be paid for it.", MARKET),
     Command("chat", "fabstir.cli.chat:chat", "Talk to a model of the market.", MARKET),
+    Command("prompt", "fabstir.cli.prompt:app", "Have an answer made without waiting for it.", MARKET),
     Command("gateway", "fabstir.cli.gateway:gateway", "An OpenAI endpoint on this machine.", MARKET),
     Command("wallet", "fabstir.cli.wallet:app", "Keys and balances of a host or a renter.", MARKET),
     Command("earnings", "fabstir.cli.earnings:earnings", "What the host on this machine earned.", MARKET),

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from fabstir.cli.frame import CONFIGURED, Configured
-from fabstir.domain.money import BaseUnits, format_units
+from fabstir.cli.currency import Currency, currency_of
+from fabstir.cli.frame import CONFIGURED, Configured, with_token
 
 if TYPE_CHECKING:
     from fabstir.renter.market import Market
@@ -23,7 +23,10 @@ def chat(
     model: Annotated[
         str | None, Parameter(help="Name or id of a model. Unset: the only one, or the first by name.")
     ] = None,
-    budget: Annotated[int | None, Parameter(help="Base units that may be spent; 1000000 is 1 USDC.")] = None,
+    token: Annotated[
+        str | None, Parameter(help="Pay with `usdc`, `eth` or a token's address. Unset: renter.token.")
+    ] = None,
+    budget: Annotated[int | None, Parameter(help="Base units that may be spent; 1000000 is 1 USDC, or wei.")] = None,
     max_tokens: Annotated[int, Parameter(help="Longest answer.")] = 512,
     temperature: Annotated[float, Parameter(help="0 is always the likeliest token.")] = 0.8,
     common: Configured = CONFIGURED,
@@ -35,17 +38,17 @@ def chat(
     from fabstir.bootstrap.renter import renter_market
     from fabstir.cli.running import run
 
-    config = common.settings(quietly=True)
+    config = with_token(common.settings(quietly=True), token)
     options = {"max_tokens": max_tokens, "temperature": temperature}
 
     async def main() -> None:
         async with renter_market(config) as market:
             name = model or await _first_model(market)
-            async with market.session(name, budget=budget or config.renter.budget) as session:
+            async with market.session(name, budget=budget) as session:
                 if question is not None:
                     await _one(session, question, options, common)
                 else:
-                    await _talk(session, name, options)
+                    await _talk(session, name, options, currency_of(market.token, market.usdc))
 
     run(main())
 
@@ -75,7 +78,7 @@ async def _one(session: Session, question: str, options: dict[str, Any], common:
         sys.stdout.write("\n")
 
 
-async def _talk(session: Session, model: str, options: dict[str, Any]) -> None:
+async def _talk(session: Session, model: str, options: dict[str, Any], currency: Currency) -> None:
     print(f"Talking to {model}. An empty line ends it.", file=sys.stderr)
     while True:
         try:
@@ -90,7 +93,7 @@ async def _talk(session: Session, model: str, options: dict[str, Any]) -> None:
         report = session.last
         sys.stdout.write("\n")
         if report is not None:
-            left = format_units(BaseUnits(session.budget_left))
+            left = currency.text(session.budget_left)
             print(
                 f"[{report.completion_tokens} tokens, {report.tokens_per_s:.0f}/s, {left} not deposited]",
                 file=sys.stderr,

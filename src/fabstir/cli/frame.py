@@ -74,14 +74,24 @@ COMMON: Final = Common()
 CONFIGURED: Final = Configured()
 
 
+def with_token(config: Config, token: str | None) -> Config:
+    """The settings, with what is paid with as an option says. Raises LocalFault (`config_invalid`)."""
+    from fabstir.ops import settings
+
+    return config if token is None else settings.changed(config, "renter", "token", token.lower())
+
+
 def address_option(option: str, text: str | None) -> Address | None:
     """The address that was given with `option`. Raises PeerFault (`request_invalid`) where it is none."""
-    if text is None:
-        return None
+    return None if text is None else address_argument(option, text)
+
+
+def address_argument(name: str, text: str) -> Address:
+    """The address that was given as `name`. Raises PeerFault (`request_invalid`) where it is none."""
     try:
         return address(text.lower())
     except ValueError as wrong:
-        raise error("request_invalid", f"{option} {text!r} is no address", "Give 0x and 40 digits.") from wrong
+        raise error("request_invalid", f"{name} {text!r} is no address", "Give 0x and 40 digits.") from wrong
 
 
 def usdc_amount(text: str) -> BaseUnits:

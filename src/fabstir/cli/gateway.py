@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from typing import Annotated
 
-from fabstir.cli.frame import CONFIGURED, Configured
+from cyclopts import Parameter
+
+from fabstir.cli.frame import CONFIGURED, Configured, with_token
 
 
-def gateway(*, common: Configured = CONFIGURED) -> None:
+def gateway(
+    *,
+    token: Annotated[
+        str | None, Parameter(help="Pay with `usdc`, `eth` or a token's address. Unset: renter.token.")
+    ] = None,
+    common: Configured = CONFIGURED,
+) -> None:
     """Serve OpenAI's chat completions on this machine until Ctrl-C; answers come from the market's hosts and are paid from `renter.budget`.
 
     Point any OpenAI client at the printed base URL. What is not spent of the deposits comes back when it ends.
@@ -16,7 +25,7 @@ def gateway(*, common: Configured = CONFIGURED) -> None:
     from fabstir.bootstrap.gateway import run_gateway
     from fabstir.cli.running import run_until_stopped
 
-    config = common.settings(quietly=True)
+    config = with_token(common.settings(quietly=True), token)
 
     def ready(url: str) -> None:
         base = f"{url}/v1"

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import App, Parameter
 
-from fabstir.cli.frame import CONFIGURED, USDC_DECIMALS, Configured, usdc_amount
+from fabstir.cli import delegates
+from fabstir.cli.currency import IN_ETH, IN_USDC
+from fabstir.cli.frame import CONFIGURED, Configured, usdc_amount
 from fabstir.domain.ids import ZERO_ADDRESS, Address, to_hex
-from fabstir.domain.money import BaseUnits, format_units
+from fabstir.domain.money import BaseUnits
 from fabstir.ops.config import Role
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 app = App(name="wallet", help="Keys and balances of a host or a renter.", group_commands="Commands")
 
 ROLE_HELP: Final = "Whose key: the renter's pays deposits, the host's is paid."
-WEI_DECIMALS: Final = 18
+delegates.add_to(app)
 
 
 @app.command
@@ -133,8 +135,8 @@ def _as_text(data: dict[str, Any]) -> str:
 
 
 def _usdc(units: str) -> str:
-    return format_units(BaseUnits(int(units)), USDC_DECIMALS, "USDC")
+    return IN_USDC.text(BaseUnits(int(units)))
 
 
 def _eth(wei: str) -> str:
-    return format_units(BaseUnits(int(wei)), WEI_DECIMALS, "ETH")
+    return IN_ETH.text(BaseUnits(int(wei)))

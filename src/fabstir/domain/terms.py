@@ -25,6 +25,8 @@ MAX_CHALLENGE_SECONDS: Final = 3 * 86_400
 DEFAULT_BOND: Final = BaseUnits(100_000)
 """0.10 USDC: some fifty times what the answer to a dispute costs on Base, so that nobody disputes for fun."""
 
+DEFAULT_BOND_NATIVE: Final = BaseUnits(40_000_000_000_000)
+"""0.00004 ETH: the same where one ETH is worth 2,500 USDC."""
 
 _OPENED_BY: Final = b"\xff" * 4
 OPENER_SALT_BYTES: Final = 8

@@ -13,9 +13,10 @@ from fabstir.domain.errors import error
 from fabstir.domain.ids import Hash32, JobId, SessionId, from_hex
 from fabstir.ports.chain import MarketChain
 from fabstir.ports.clock import Clock
-from fabstir.protocol.admission import AUTH_WINDOW_SECONDS, Offer, check, check_auth, check_terms
+from fabstir.protocol.admission import AUTH_WINDOW_SECONDS, check, check_auth, check_terms
 from fabstir.protocol.host_log import HostLedger, JobAdmitted
 from fabstir.protocol.messages import SessionInit, SessionResume, job_of
+from fabstir.protocol.offer import Offer
 
 Hello = SessionInit | SessionResume
 

@@ -17,23 +17,24 @@ import fabstir
 from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import JobId
 from fabstir.host.admission import Admission
-from fabstir.host.health import HostHealth, Part, Probe, SessionsPart, overall
+from fabstir.host.health import ClaimsPart, HostHealth, Part, Probe, PromptsPart, SessionsPart, overall
 from fabstir.host.jobs import JobBook
 from fabstir.host.reception import Reception
 from fabstir.host.registration import Registration
+from fabstir.host.relay import Relay
 from fabstir.host.session_actor import Services
 from fabstir.host.settings import HostSettings
 from fabstir.ops.metrics import Metrics
-from fabstir.ports.chain import MarketChain, RegisteredOffer
+from fabstir.ports.chain import MarketChain
 from fabstir.ports.clock import Clock
 from fabstir.ports.engine import Engine
 from fabstir.ports.journal import Journal
 from fabstir.ports.prover import Prover
 from fabstir.ports.transport import Transport
-from fabstir.protocol.admission import Offer
 from fabstir.protocol.effects import RequestSettlement, Store
 from fabstir.protocol.host_log import HostLedger
 from fabstir.protocol.host_session import ChainClosing, HostSession
+from fabstir.protocol.offer import Offer
 from fabstir.protocol.signing import SigningKey
 
 log = structlog.get_logger()
@@ -42,8 +43,9 @@ log = structlog.get_logger()
 class _Running:
     """What exists once the parts are up."""
 
-    def __init__(self, offer: Offer, reception: Reception, registration: Registration | None) -> None:
+    def __init__(self, offer: Offer, reception: Reception, registration: Registration | None, relay: Relay) -> None:
         self.offer: Final = offer
+        self.relay: Final = relay
         self.reception: Final = reception
         self.registration: Final = registration
 
@@ -68,6 +70,10 @@ class HostNode:
         self.book: Final = JobBook(journal)
         self.on_settlement_request: Callable[[JobId], None] = _ignore
         """Called when something of a job can be settled; must not block. The settler puts itself here."""
+        self.prompts: Callable[[], PromptsPart] = _off
+        """How the desk of prompt jobs is; the desk puts itself here."""
+        self.claims: Callable[[], ClaimsPart] = _unsettled
+        """What is still to be collected; the settler puts itself here."""
         self._engine = engine
         self._chain = chain
         self._prover = prover
@@ -95,7 +101,8 @@ class HostNode:
         services = Services(self._engine, self._chain, self.book, self._clock, self.metrics)
         admission = Admission(self._chain, offer, self._clock)
         reception = Reception(admission, services, settings, self._core, self._request_settlement)
-        self._running = _Running(offer, reception, self._make_registration())
+        relay = Relay(self._chain, offer, self._clock, settings.relay_per_hour)
+        self._running = _Running(offer, reception, self._make_registration(), relay)
         log.info("host_started", model_name=info.name, host_address=self._key.address, count=len(self.book.ledgers()))
 
     async def run(self) -> None:
@@ -126,6 +133,13 @@ class HostNode:
         return self._require_running().offer
 
     @property
+    def relay(self) -> Relay:
+        """Sends renters' signed payments. Raises LocalFault (`host_not_running`), Refused (`draining`)."""
+        if self._running is not None and self.draining:
+            raise error("draining")
+        return self._require_running().relay
+
+    @property
     def draining(self) -> bool:
         """Nobody is let in any more."""
         return self._running is None or self._running.reception.draining
@@ -140,12 +154,13 @@ class HostNode:
         engine, chain, prover = await self._probe.parts()
         fault = self.book.fault
         journal = Part(status="down", reason=str(fault)) if fault else Part(status="ok")
-        registration, sending = self._registration_part(), self._probe.sending()
+        registration, prompts, claims = self._registration_part(), self.prompts(), self.claims()
+        sending = self._probe.sending()
         needed: tuple[Part, ...] = (engine, chain, journal, sending) if sending.stopped else (engine, chain, journal)
         for name, part in (("engine", engine), ("chain", chain), ("prover", prover), ("journal", journal)):
             self.metrics.up(name, part.works)
         return HostHealth(
-            status=overall(self.draining, needed, (prover, registration, sending)),
+            status=overall(self.draining, needed, (prover, registration, sending, prompts, claims)),
             version=fabstir.__version__,
             uptime_s=int(self._clock.monotonic() - self._started_at),
             engine=engine,
@@ -155,6 +170,8 @@ class HostNode:
             prover=prover,
             registration=registration,
             sessions=SessionsPart(open=len(reception), generating=reception.generating, max=self.settings.max_sessions),
+            prompts=prompts,
+            claims=claims,
         )
 
     def idle_for(self, job: JobId) -> float:
@@ -165,6 +182,11 @@ class HostNode:
         """Set the gauges that are derived from the book, before they are read."""
         self.metrics.sessions_open.set(len(self._running.reception) if self._running else 0)
         self.metrics.unacknowledged_tokens.set(sum(ledger.exposed for ledger in self.book.ledgers()))
+        self.claims()  # sets its gauges itself
+        prompts = self.prompts()
+        self.metrics.prompts_queued.set(prompts.queued)
+        self.metrics.prompts_working.set(prompts.working)
+        self.metrics.prompts_unpaid.set(int(prompts.unpaid))
 
     async def chain_closing(self, job: JobId, code: str = "job_closed") -> None:
         """The chain shows that `job` closes, is closed or expires: returns when nothing more is served and the log says so."""
@@ -197,8 +219,9 @@ class HostNode:
         settings = self.settings
         if settings.url is None:
             return None
-        offers = (RegisteredOffer(settings.model_id, self._chain.info.usdc, settings.price),)
-        return Registration(self._chain, self._clock, settings.url, offers, stake=settings.stake)
+        offers = settings.registered(self._chain.info.usdc)
+        key = settings.encryption_key
+        return Registration(self._chain, self._clock, settings.url, offers, stake=settings.stake, encryption_key=key)
 
     def _core(self, ledger: HostLedger) -> HostSession:
         info = self._engine.info
@@ -221,3 +244,13 @@ class HostNode:
 
 def _ignore(job: JobId) -> None:
     """Nobody settles here."""
+
+
+def _off() -> PromptsPart:
+    """No desk here."""
+    return PromptsPart(status="off")
+
+
+def _unsettled() -> ClaimsPart:
+    """Nobody settles here."""
+    return ClaimsPart(status="off")

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import msgspec
 
-from fabstir.domain.ids import Address, ModelId
+from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, ModelId, address
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
-from fabstir.domain.terms import ProofPolicy
-from fabstir.ops.config import Config
-from fabstir.ports.chain import ChainInfo
-from fabstir.protocol.admission import ModelOffer, Offer
+from fabstir.domain.terms import DEFAULT_BOND, DEFAULT_BOND_NATIVE, MAX_CHALLENGE_SECONDS, ProofPolicy
+from fabstir.ops.config import Config, units
+from fabstir.ports.chain import NO_KEY, ChainInfo, RegisteredOffer
 from fabstir.protocol.host_session import HostOffer
+from fabstir.protocol.offer import ModelOffer, Offer, Payment, TokenPrice
 from fabstir.protocol.signing import Market
 
 
@@ -23,13 +23,27 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     model_id: ModelId
     """Of the one model that this node's engine serves."""
     price: PricePerMTok
+    """In USDC."""
+    price_native: PricePerMTok = PricePerMTok(0)
+    """In wei; 0: ETH is not taken."""
     url: str | None = None
     """What is registered on chain; None: this node does not register itself."""
     stake: BaseUnits = BaseUnits(0)
     """Topped up to so much at the start."""
+    encryption_key: Hash32 = NO_KEY
+    """X25519: registered on chain, so that prompts can be sealed to this host; zeros where it takes none."""
     min_deposit: BaseUnits = BaseUnits(10_000)
+    min_deposit_native: BaseUnits = BaseUnits(4_000_000_000_000)
+    bond_min: BaseUnits = DEFAULT_BOND
+    bond_min_native: BaseUnits = DEFAULT_BOND_NATIVE
+    arbiters: tuple[Address, ...] = ()
+    """Accepted beside nobody."""
+    relayed_from: BaseUnits = BaseUnits(0)
+    """Smallest deposit in USDC that is sent for a renter without ETH; 0: none is."""
+    relay_per_hour: int = 60
     exposure_max: Tokens = Tokens(256)
     challenge_min: int = 900
+    challenge_max: int = MAX_CHALLENGE_SECONDS
     min_seconds_left: int = 300
     """A session begins only under a job that runs so long: time to redeem before the renter can finalize."""
     policies: tuple[ProofPolicy, ...] = (ProofPolicy.REQUIRED, ProofPolicy.FALLBACK)
@@ -47,15 +61,23 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     """While draining: how long a running answer may go on."""
 
     @classmethod
-    def of(cls, config: Config, model_id: ModelId, url: str) -> HostSettings:
+    def of(cls, config: Config, model_id: ModelId, url: str, encryption_key: Hash32 = NO_KEY) -> HostSettings:
         """The settings that `config` stands for; `url` is where the API listens, unless another one is advertised."""
         host = config.host
         return cls(
             model_id=model_id,
             price=PricePerMTok(host.price_per_mtok),
+            price_native=PricePerMTok(units(host.price_native_per_mtok)),
             url=(host.advertise_url or url) if host.auto_register else None,
             stake=BaseUnits(host.stake),
+            encryption_key=encryption_key,
             min_deposit=BaseUnits(host.min_deposit),
+            min_deposit_native=units(host.min_deposit_native),
+            bond_min=BaseUnits(host.bond_min),
+            bond_min_native=units(host.bond_min_native),
+            arbiters=tuple(address(text.lower()) for text in host.arbiters),
+            relayed_from=BaseUnits(host.relay_min_deposit if host.relay_openings else 0),
+            relay_per_hour=host.relay_per_hour,
             exposure_max=Tokens(host.exposure_max),
             challenge_min=host.challenge_min_s,
             policies=tuple(ProofPolicy[name.upper()] for name in config.proofs.accepted),
@@ -65,19 +87,37 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def offer(self, host: Address, chain: ChainInfo, model: str, context_size: int) -> Offer:
-        """What is published and checked against. The price is in USDC, so nothing else is taken: 200,000 wei would be a gift."""
+        """What is published and checked against."""
+        prices = self.prices(chain.usdc)
         return Offer(
             host=host,
             market=Market(chain.chain_id, chain.market),
-            models=(ModelOffer(name=model, model_id=self.model_id, price=self.price, context_size=context_size),),
-            tokens=(chain.usdc,),
-            min_deposit=self.min_deposit,
+            models=(ModelOffer(name=model, model_id=self.model_id, prices=prices, context_size=context_size),),
+            payments=tuple(self._payment(listed.token) for listed in prices),
+            arbiters=self.arbiters,
             exposure_max=self.exposure_max,
             challenge_min=self.challenge_min,
+            challenge_max=self.challenge_max,
             min_seconds_left=self.min_seconds_left,
             policies=self.policies,
             max_message_bytes=self.max_message_bytes,
             max_answer_tokens=self.max_answer_tokens,
+        )
+
+    def prices(self, usdc: Address) -> tuple[TokenPrice, ...]:
+        """One for each currency that is taken."""
+        native = (TokenPrice(ZERO_ADDRESS, self.price_native),) if self.price_native else ()
+        return (TokenPrice(usdc, self.price), *native)
+
+    def registered(self, usdc: Address) -> tuple[RegisteredOffer, ...]:
+        """What stands in the registry: the model in each currency that is taken."""
+        return tuple(RegisteredOffer(self.model_id, listed.token, listed.price) for listed in self.prices(usdc))
+
+    def _payment(self, token: Address) -> Payment:
+        if token == ZERO_ADDRESS:
+            return Payment(token=token, min_deposit=self.min_deposit_native, bond_min=self.bond_min_native)
+        return Payment(
+            token=token, min_deposit=self.min_deposit, bond_min=self.bond_min, relayed_from=self.relayed_from
         )
 
     def session_offer(self, model: str, context_size: int) -> HostOffer:

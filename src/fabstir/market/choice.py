@@ -12,11 +12,11 @@ from typing import Final
 import msgspec
 
 from fabstir.domain.errors import FabstirError
-from fabstir.domain.ids import Address, ModelId
+from fabstir.domain.ids import ZERO_ADDRESS, Address, ModelId, to_hex
 from fabstir.domain.money import BaseUnits, PricePerMTok
-from fabstir.domain.terms import ProofPolicy
+from fabstir.domain.terms import MIN_CHALLENGE_SECONDS, ProofPolicy
 from fabstir.ports.chain import HostEntry
-from fabstir.protocol.admission import Offer
+from fabstir.protocol.offer import Offer, Payment
 from fabstir.protocol.signing import Market as Contract
 
 FIRST_REST_SECONDS: Final = 2.0
@@ -49,6 +49,13 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     budget: BaseUnits
     """The largest deposit that is possible now."""
     max_price: PricePerMTok | None = None
+    arbiter: Address = ZERO_ADDRESS
+    """Who is to rule in a dispute."""
+    bond_max: BaseUnits | None = None
+    """More is not put at stake for a dispute, whatever the host asks."""
+    challenge: int = MIN_CHALLENGE_SECONDS
+    relayed: bool = False
+    """Only hosts that send a signed deposit to the contract themselves."""
 
 
 class Ranked(msgspec.Struct, frozen=True):
@@ -57,6 +64,8 @@ class Ranked(msgspec.Struct, frozen=True):
     candidate: Candidate
     offer: Offer
     price: PricePerMTok
+    payment: Payment
+    """What it asks in the currency of the order."""
     why: str
 
 
@@ -105,16 +114,16 @@ def choose(
     discarded = []
     for candidate in candidates:
         offer, why = candidate.offer, _objection(candidate, order, excluded)
-        price = offer.price_of(order.model_id) if offer else None
-        if why or offer is None or price is None:
+        price = offer.price_of(order.model_id, order.token) if offer else None
+        payment = offer.payment_in(order.token) if offer else None
+        if why or offer is None or price is None or payment is None:
             discarded.append(Discarded(candidate, why))
             continue
         rest = rests.get(candidate.address)
         resting = rest is not None and now < rest.until
         key = (resting, price, candidate.latency, candidate.address)
-        ranked.append(
-            (key, Ranked(candidate, offer, price, _praise(price, candidate.latency, rest if resting else None)))
-        )
+        praise = _praise(price, candidate.latency, rest if resting else None)
+        ranked.append((key, Ranked(candidate, offer, price, payment, praise)))
     return Choice(tuple(row for _, row in sorted(ranked, key=lambda pair: pair[0])), tuple(discarded))
 
 
@@ -125,15 +134,21 @@ def _objection(candidate: Candidate, order: Order, excluded: Container[Address])
         return "failed in this answer"
     if offer is None:
         return candidate.fault.detail or candidate.fault.code if candidate.fault else "was not asked"
-    price = offer.price_of(order.model_id)
     if offer.host != candidate.address or offer.market != order.contract:
         return "its offer names another host, chain or contract"
-    if price is None:
+    if not offer.serves(order.model_id):
         return "does not offer the model"
-    return _objection_to_terms(candidate, offer, price, order)
+    price, payment = offer.price_of(order.model_id, order.token), offer.payment_in(order.token)
+    if price is None or payment is None:
+        return "does not take this token for the model"
+    return (
+        _objection_to_price(candidate, price, order)
+        or _objection_to_payment(payment, order)
+        or _objection_to_terms(offer, order)
+    )
 
 
-def _objection_to_terms(candidate: Candidate, offer: Offer, price: PricePerMTok, order: Order) -> str:
+def _objection_to_price(candidate: Candidate, price: PricePerMTok, order: Order) -> str:
     registered = candidate.entry.price_of(order.model_id, order.token)
     if registered is None:
         return "is not registered on chain for the model in this currency"
@@ -141,14 +156,32 @@ def _objection_to_terms(candidate: Candidate, offer: Offer, price: PricePerMTok,
         return "has not staked enough"
     if price > registered:
         return f"asks {price}, registered on chain is {registered}"
+    if price == 0:
+        return "asks nothing, which the contract does not know"
     if order.max_price is not None and price > order.max_price:
         return f"asks {price}, at most {order.max_price} base units for 1,000,000 tokens are wanted"
-    if order.token not in offer.tokens:
-        return "does not take this token"
+    return ""
+
+
+def _objection_to_payment(payment: Payment, order: Order) -> str:
+    if order.bond_max is not None and payment.bond_min > order.bond_max:
+        return f"asks a bond of {payment.bond_min}, at most {order.bond_max} base units are wanted"
+    if payment.min_deposit > order.budget:
+        return f"asks a deposit of {payment.min_deposit}, {order.budget} base units are left"
+    if order.relayed and not payment.relayed_from:
+        return "does not relay openings"
+    if order.relayed and payment.relayed_from > order.budget:
+        return f"relays deposits of {payment.relayed_from} or more, {order.budget} base units are left"
+    return ""
+
+
+def _objection_to_terms(offer: Offer, order: Order) -> str:
     if order.policy not in offer.policies:
         return f"does not accept the proof policy {order.policy.name.lower()}"
-    if offer.min_deposit > order.budget:
-        return f"asks a deposit of {offer.min_deposit}, {order.budget} base units are left"
+    if not offer.accepts_arbiter(order.arbiter):
+        return f"does not accept the arbiter {to_hex(order.arbiter)}"
+    if order.challenge > offer.challenge_max:
+        return f"accepts challenge windows up to {offer.challenge_max} s, {order.challenge} s are wanted"
     return ""
 
 

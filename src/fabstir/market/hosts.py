@@ -18,7 +18,7 @@ from fabstir.domain.ids import Address, ModelId, hash32, to_hex
 from fabstir.market.choice import Candidate, Choice, Order, Rest, choose, rest_after
 from fabstir.ports.chain import HostEntry, MarketChain
 from fabstir.ports.clock import Clock
-from fabstir.protocol.admission import Offer
+from fabstir.protocol.offer import Offer
 
 FRESH_SECONDS: Final = 30.0
 """How long an offer is believed; a host that changed its price since refuses the job, and is asked again."""

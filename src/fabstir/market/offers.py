@@ -12,7 +12,7 @@ import aiohttp
 import msgspec
 
 from fabstir.domain.errors import error
-from fabstir.protocol.admission import Offer, WireOffer
+from fabstir.protocol.offer import Offer, WireOffer
 
 TIMEOUT_SECONDS: Final = 3.0
 MAX_OFFER_BYTES: Final = 1 << 18

@@ -1,17 +1,19 @@
 """The one frozen tree of settings. Decides what a setting is called, what it may be and what it is when nobody says.
 
 Never reads anything: `fabstir.ops.settings` does, and `docs/reference/configuration.md` is generated from the
-descriptions here. Amounts of money are base units (1e-6 USDC), durations are seconds.
+descriptions here. Amounts of money are base units (1e-6 USDC, 1 wei where the name says `native`), durations are seconds.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
+from fabstir.domain.money import BaseUnits
+from fabstir.domain.terms import DEFAULT_BOND, DEFAULT_BOND_NATIVE, MAX_CHALLENGE_SECONDS
 from fabstir.ops import paths
 
 Count = Annotated[int, Meta(ge=1)]
@@ -20,6 +22,22 @@ Url = Annotated[str, Meta(title="URL", pattern="^https?://")]
 Role = Literal["renter", "host"]
 """Whose key a command uses."""
 ContractAddress = Annotated[str, Meta(title="address", pattern=r"^0x[0-9a-fA-F]{40}\Z")]
+
+LARGEST_NUMBER: Final = 2**63 - 1
+"""TOML's integers have 64 bits; a larger amount is written as text."""
+Amount = (
+    Annotated[int, Meta(ge=0, le=LARGEST_NUMBER, title="amount")]
+    | Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,28})\Z")]
+)
+"""Base units as an integer, or as decimal text where they exceed 64 bits."""
+USDC: Final = "usdc"
+ETH: Final = "eth"
+Currency = Annotated[str, Meta(title="`usdc`, `eth` or an address", pattern=r"^(usdc|eth|0x[0-9a-fA-F]{40})\Z")]
+
+
+def units(amount: int | str) -> BaseUnits:
+    """The amount that an `Amount` stands for."""
+    return BaseUnits(int(amount))
 
 
 def about(description: str, *, secret: bool = False) -> Meta:
@@ -61,6 +79,9 @@ class HostSection(Section, frozen=True, kw_only=True):
         default_factory=lambda: paths.config_dir() / "host.key"
     )
     price_per_mtok: Annotated[Count, about("Base units for 1,000,000 generated tokens. 200000 is 0.20 USDC.")] = 200_000
+    price_native_per_mtok: Annotated[
+        Amount, about("The same in wei, for renters who pay in ETH. 0: ETH is not taken.")
+    ] = 0
     stake: Annotated[
         int,
         Meta(ge=0),
@@ -69,6 +90,26 @@ class HostSection(Section, frozen=True, kw_only=True):
         ),
     ] = 0
     min_deposit: Annotated[Count, about("Jobs with a smaller deposit are refused. 10000 is 0.01 USDC.")] = 10_000
+    min_deposit_native: Annotated[Amount, about("The same in wei, for jobs in ETH. 4000000000000 is 0.000004 ETH.")] = (
+        4_000_000_000_000
+    )
+    bond_min: Annotated[
+        Count, about("Terms with a smaller bond are refused: what a dispute costs a renter that was wrong.")
+    ] = DEFAULT_BOND
+    bond_min_native: Annotated[Amount, about("The same in wei, for jobs in ETH. At least 1.")] = DEFAULT_BOND_NATIVE
+    arbiters: Annotated[
+        tuple[ContractAddress, ...],
+        Meta(max_length=64),
+        about("Who may rule in a dispute, where the terms name somebody. Terms that name nobody are always accepted."),
+    ] = ()
+    relay_openings: Annotated[
+        bool,
+        about("Send the signed deposits (EIP-3009) of renters without ETH to the contract, and pay the gas for it."),
+    ] = False
+    relay_min_deposit: Annotated[
+        Count, about("Smallest deposit that is worth the gas of sending it. 100000 is 0.10 USDC.")
+    ] = 100_000
+    relay_per_hour: Annotated[Count, about("Transactions sent for renters in an hour; more are `rate_limited`.")] = 60
     max_sessions: Annotated[Count, about("Sessions at the same time; more are refused with `capacity`.")] = 64
     ack_timeout_s: Annotated[Count, about("How long an answer waits at the exposure bound for a receipt_ack.")] = 30
     exposure_max: Annotated[
@@ -96,6 +137,24 @@ class HostSection(Section, frozen=True, kw_only=True):
     auto_register: Annotated[bool, about("Register in NodeRegistry at the start when URL, model or price changed.")] = (
         True
     )
+    prompt_slots: Annotated[
+        int,
+        Meta(ge=0, le=256),
+        about("Prompt jobs that this host works on at the same time. 0: none, and the board is not followed."),
+    ] = 0
+    prompt_queue: Annotated[Count, about("Prompt jobs that wait to be claimed; beyond it the worst are dropped.")] = (
+        10_000
+    )
+    prompt_unpaid_max: Annotated[
+        Count, about("Base units of prompt jobs that are claimed or answered and not paid yet; more are not claimed.")
+    ] = 50_000_000
+    prompt_history_s: Annotated[
+        Count, about("Prompt jobs that were posted so long before the start are looked for on the board.")
+    ] = 86_400
+    blob_quota_mb: Annotated[
+        Count, about("Most MiB of sealed prompts that others uploaded, and as much again for results.")
+    ] = 1024
+    blob_days: Annotated[Count, about("Days that sealed prompts and results are kept.")] = 31
 
 
 class EngineSection(Section, frozen=True, kw_only=True):
@@ -158,7 +217,68 @@ class RenterSection(Section, frozen=True, kw_only=True):
     key_file: Annotated[Path, about("The renter's key: pays deposits and gets refunds. Mode 0600.")] = msgspec.field(
         default_factory=lambda: paths.config_dir() / "renter.key"
     )
-    budget: Annotated[Count, about("Deposit of one session in base units. What is not used comes back.")] = 1_000_000
+    token: Annotated[
+        Currency,
+        about("What is paid with: `usdc`, `eth`, or the address of another token with prices in the registry."),
+    ] = USDC
+    budget: Annotated[
+        Count, about("What one session may cost, in base units of USDC or another token. What is not used comes back.")
+    ] = 1_000_000
+    budget_native: Annotated[Amount, about("The same in wei, where `renter.token` is `eth`.")] = 400_000_000_000_000
+    max_price_per_mtok: Annotated[
+        Amount,
+        about("Hosts that ask more for 1,000,000 tokens are not taken; in base units of `renter.token`. 0: any price."),
+    ] = 0
+    policy: Annotated[
+        Literal["required", "fallback"],
+        about("`required`: nothing is redeemed without a proof. `fallback`: your signature is enough."),
+    ] = "required"
+    exposure: Annotated[
+        int, Meta(ge=1, le=4096), about("W: tokens that a host may send before you have signed for them.")
+    ] = 64
+    challenge_s: Annotated[
+        int,
+        Meta(ge=900, le=MAX_CHALLENGE_SECONDS),
+        about("Shortest challenge window of a job; a host may ask for more."),
+    ] = 900
+    lifetime_s: Annotated[int, Meta(ge=3_600), about("From opening a job to its expiry.")] = 86_400
+    top_up: Annotated[
+        bool,
+        about("Add to a job's deposit where it runs out in an answer, as far as the budget goes; else open another."),
+    ] = True
+    arbiter: Annotated[
+        ContractAddress | None,
+        about("Who is to rule in a dispute; hosts that do not accept it are not taken. Unset: nobody."),
+    ] = None
+    bond: Annotated[
+        Count, about("What a dispute costs you where you were wrong, in base units; a host may ask for more.")
+    ] = DEFAULT_BOND
+    bond_native: Annotated[Amount, about("The same in wei, where `renter.token` is `eth`. At least 1.")] = (
+        DEFAULT_BOND_NATIVE
+    )
+    bond_max: Annotated[Count, about("Hosts that ask for a larger bond are not taken.")] = 10 * DEFAULT_BOND
+    bond_max_native: Annotated[Amount, about("The same in wei, where `renter.token` is `eth`.")] = (
+        10 * DEFAULT_BOND_NATIVE
+    )
+    dispute_above: Annotated[
+        Count, about("Dispute a claim of tokens that never arrived where they are worth so many base units.")
+    ] = 100_000
+    dispute_above_native: Annotated[Amount, about("The same in wei, where `renter.token` is `eth`.")] = (
+        DEFAULT_BOND_NATIVE
+    )
+    authorize: Annotated[
+        bool, about("Pay by a signed transfer (EIP-3009): one transaction instead of two. Not with `eth`.")
+    ] = False
+    relay: Annotated[
+        bool,
+        about("Let the host send that transfer to the contract: needs no ETH. Only hosts that do so are taken."),
+    ] = False
+    principal: Annotated[
+        ContractAddress | None,
+        about("Whose money is spent, within the budget that it set with `fabstir wallet delegate`. Unset: your own."),
+    ] = None
+    blob_quota_mb: Annotated[Count, about("Most MiB of sealed prompts and results that are kept.")] = 1024
+    blob_days: Annotated[Count, about("Days that they are kept. An order is read again with them.")] = 365
     gateway_host: Annotated[str, about("Address of the OpenAI gateway. It spends your money: this machine only.")] = (
         "127.0.0.1"
     )

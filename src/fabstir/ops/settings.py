@@ -19,7 +19,7 @@ import msgspec
 
 from fabstir.domain.errors import error
 from fabstir.ops import paths
-from fabstir.ops.config import Config
+from fabstir.ops.config import ETH, Config, units
 
 PREFIX: Final = "FABSTIR_"
 CONFIG_VARIABLE: Final = "FABSTIR_CONFIG"
@@ -75,6 +75,13 @@ def from_tree(raw: Mapping[str, Any]) -> Config:
         raise error("config_invalid", detail=str(refused)) from refused
     _check(config)
     return config
+
+
+def changed(config: Config, section: str, name: str, value: Any) -> Config:
+    """`config` with one setting as a command's option has it, checked as the file is. Raises LocalFault (`config_invalid`)."""
+    tree: dict[str, dict[str, Any]] = msgspec.to_builtins(config, enc_hook=str)
+    tree[section][name] = value
+    return from_tree(tree)
 
 
 def settings() -> tuple[Setting, ...]:
@@ -179,9 +186,28 @@ def _check(config: Config) -> None:
     """What a single value cannot show."""
     refuse_remote_bind("api.host", config.api.host, allowed=config.api.allow_remote)
     refuse_remote_bind("renter.gateway_host", config.renter.gateway_host, allowed=False)
+    _check_currencies(config)
     if config.engine.kind == "openai" and config.engine.base_url is None:
         raise error(
             "config_invalid", detail="engine.kind is 'openai' and engine.base_url is not set - at `$.engine.base_url`"
+        )
+
+
+def _check_currencies(config: Config) -> None:
+    renter = config.renter
+    bonds = (("host.bond_min_native", config.host.bond_min_native), ("renter.bond_native", renter.bond_native))
+    for name, bond in bonds:
+        if units(bond) == 0:
+            raise error("config_invalid", detail=f"the contract knows no bond of 0 - at `$.{name}`")
+    signs = renter.authorize or renter.relay
+    if renter.token == ETH and (signs or renter.principal):
+        raise error(
+            "config_invalid",
+            detail="signed transfers and delegates' budgets are of tokens, not of ETH - at `$.renter.token`",
+        )
+    if renter.principal and signs:
+        raise error(
+            "config_invalid", detail="only its owner's key signs a transfer of its money - at `$.renter.principal`"
         )
 
 

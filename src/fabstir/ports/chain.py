@@ -114,6 +114,14 @@ class StakeRules(msgspec.Struct, frozen=True, kw_only=True):
     """What one lost claim takes."""
 
 
+class DelegateBudget(msgspec.Struct, frozen=True, kw_only=True):
+    """What a delegate may still spend of a renter's token."""
+
+    left: BaseUnits = BaseUnits(0)
+    until: int = 0
+    """Unix seconds from which nothing can be spent."""
+
+
 class ChainInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Where the money is."""
 
@@ -223,6 +231,7 @@ class MarketChain(Protocol):
     async def model_approved(self, model_id: ModelId) -> bool: ...
     async def stake(self, host: Address) -> StakeState: ...
     async def stake_rules(self) -> StakeRules: ...
+    async def delegate_budget(self, renter: Address, delegate: Address, token: Address) -> DelegateBudget: ...
 
     # -- writes
     async def approve(self, key: str, token: Address, amount: BaseUnits) -> TxResult: ...
@@ -232,6 +241,10 @@ class MarketChain(Protocol):
     ) -> TxResult: ...
     async def open_as_delegate(self, key: str, terms: Terms, deposit: BaseUnits) -> TxResult:
         """Out of the budget that `terms.renter` set for this account. The salt begins with the address of `delegation`."""
+        ...
+
+    async def top_up_as_delegate(self, key: str, terms: Terms, amount: BaseUnits) -> TxResult:
+        """Out of the same budget; the job may be the renter's own."""
         ...
 
     async def top_up(self, key: str, terms: Terms, amount: BaseUnits) -> TxResult: ...
@@ -280,3 +293,6 @@ class MarketChain(Protocol):
     async def set_delegate(
         self, key: str, delegate: Address, token: Address, budget: BaseUnits, until: int
     ) -> TxResult: ...
+    async def approve_delegation(self, key: str, token: Address, amount: BaseUnits) -> TxResult:
+        """Let `Delegation` take so much of this account's `token`, for all its delegates together."""
+        ...

@@ -26,6 +26,8 @@ class JobPlanned(msgspec.Struct, frozen=True, tag="job_planned"):
     session_key: bytes
     host_url: str
     at: float
+    payable_until: int = 0
+    """Unix seconds until which the signed transfer can pay the deposit, whoever sends it; 0: this account sends the deposit."""
 
 
 class JobOpened(msgspec.Struct, frozen=True, tag="job_opened"):

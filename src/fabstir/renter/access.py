@@ -180,9 +180,12 @@ class Access:
         try:
             job = await self._job_with(ranked)
             job.max_message_bytes = ranked.offer.max_message_bytes
-        except BaseException:
+        except BaseException as fault:
             transport.abort()
-            raise
+            if not isinstance(fault, _HOST_FAILED) or fault.code == "budget_exceeded":
+                raise
+            self._give_up(ranked.offer.host, fault, setbacks)  # it was to send the deposit, and did not
+            return None
         return await self._greet(job, transport, context, setbacks)
 
     # -- inside ------------------------------------------------------------------------------------------------------------
@@ -196,6 +199,10 @@ class Access:
             policy=settings.policy,
             budget=self._purse.left,
             max_price=settings.max_price,
+            arbiter=settings.arbiter,
+            bond_max=settings.bond_max,
+            challenge=settings.challenge,
+            relayed=settings.relay,
         )
         choice = await directory.choose(order, setbacks.given_up)
         if not choice.ranked and not setbacks.given_up:

@@ -16,14 +16,13 @@ import msgspec
 import structlog
 
 from fabstir.domain.errors import FabstirError, error
-from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, JobId, ModelId, to_hex
+from fabstir.domain.ids import Address, Hash32, JobId, ModelId, to_hex
 from fabstir.domain.money import BaseUnits, Tokens
-from fabstir.domain.terms import JobState, Terms
+from fabstir.domain.terms import JobState, Terms, salt_for
 from fabstir.market.choice import Ranked
-from fabstir.ports.chain import ClaimArgs, MarketChain, TxResult
+from fabstir.ports.chain import ClaimArgs, MarketChain
 from fabstir.ports.clock import Clock
 from fabstir.ports.journal import Journal
-from fabstir.protocol.authorization import authorization_digest, top_up_nonce
 from fabstir.protocol.renter_log import (
     JobOpened,
     JobPlanned,
@@ -38,15 +37,18 @@ from fabstir.protocol.renter_log import (
 from fabstir.protocol.renter_session import RenterSession
 from fabstir.protocol.signing import Market as Contract
 from fabstir.protocol.signing import SigningKey
+from fabstir.renter.paying import Payer
 from fabstir.renter.purse import Purse
+from fabstir.renter.relay import Relay
 from fabstir.renter.settings import RenterSettings
 from fabstir.renter.settling import Settlement, Stage, Step, claim_step, reclaim_step, settlement_of
 
 STREAM_PREFIX: Final = "rent:"
-AUTHORIZATION_SECONDS: Final = 3_600
 DEFAULT_MESSAGE_BYTES: Final = 1 << 20
 _SURELY_NOT_OPENED: Final = frozenset(("chain_reverted", "funds_insufficient"))
 """After any other fault of the chain the transaction may still be mined."""
+_PRINCIPALS_OWN: Final = frozenset((Step.REQUEST_CLOSE, Step.DISPUTE))
+"""What the contract takes from `terms.renter` alone."""
 
 log = structlog.get_logger()
 
@@ -60,6 +62,8 @@ class RenterJob:
         self.url: Final = ledger.planned.host_url
         self.max_message_bytes = DEFAULT_MESSAGE_BYTES
         """What the host reads, by its offer."""
+        self.relayed_from = BaseUnits(0)
+        """Smallest top-up that its host sends, where hosts send our payments."""
         self.in_use = False
         """A session of this process holds it."""
         self.purse: Purse | None = None
@@ -103,19 +107,18 @@ class Jobs:
         clock: Clock,
         settings: RenterSettings,
         wallet: SigningKey | None = None,
+        relay: Relay | None = None,
     ) -> None:
-        """`wallet` is the key of the chain's account; only `settings.authorize` needs it."""
-        if settings.authorize and (wallet is None or wallet.address != chain.account):
-            raise error("key_missing", "renter settings say `authorize`, and the wallet's key is not given")
+        """`wallet`, the key of the chain's account, and `relay` are needed where the settings say so. Raises LocalFault
+        (`key_missing`, `config_invalid`).
+        """
+        self._payer = Payer(chain, clock, settings, wallet, relay)
         self._chain = chain
         self._journal = journal
         self._clock = clock
         self._settings = settings
-        self._wallet = wallet
         self._jobs: dict[JobId, RenterJob] = {}
         self._opening: set[asyncio.Task[RenterJob]] = set()
-        self._paying = asyncio.Lock()
-        """One deposit at a time: an allowance is set, then used up, before the next one is set."""
 
     def __repr__(self) -> str:
         return f"<Jobs {len(self._jobs)} unsettled, {sum(job.in_use for job in self._jobs.values())} in use>"
@@ -128,7 +131,7 @@ class Jobs:
     @property
     def token(self) -> Address:
         """What is paid with."""
-        return self._chain.info.usdc if self._settings.token is None else self._settings.token
+        return self._payer.token
 
     @property
     def unsettled(self) -> tuple[RenterJob, ...]:
@@ -184,10 +187,18 @@ class Jobs:
         """An open job with this host that nobody uses, of an earlier process or an opening that nobody waited for: its
         deposit is there already.
         """
-        wanted = (ranked.offer.host, model, self.token, self._settings.policy)
+        wanted = (
+            self._payer.renter,
+            ranked.offer.host,
+            model,
+            self.token,
+            self._settings.policy,
+            self._settings.arbiter,
+        )
         for job in self.unsettled:
             terms = job.ledger.terms
-            fits = (terms.host, terms.model_id, terms.token, terms.policy) == wanted and terms.price <= ranked.price
+            found = (terms.renter, terms.host, terms.model_id, terms.token, terms.policy, terms.arbiter)
+            fits = found == wanted and terms.price <= ranked.price
             if fits and not job.in_use and self.has_room(job) and purse.admits(job.id, job.ledger.deposit):
                 return job
         return None
@@ -195,7 +206,8 @@ class Jobs:
     async def open(self, ranked: Ranked, model: ModelId, purse: Purse) -> RenterJob:
         """Deposit with a host. Goes on where the caller is cancelled: the job is then a spare one.
 
-        Raises Refused (`budget_exceeded`), ChainFault, LocalFault (`journal_failed`).
+        Raises Refused (`budget_exceeded`, `relay_refused`), Interrupted (`host_unreachable`, of a relay), ChainFault,
+        LocalFault (`journal_failed`).
         """
         task = asyncio.ensure_future(self._open(ranked, model, purse))
         self._opening.add(task)
@@ -203,12 +215,15 @@ class Jobs:
         return await asyncio.shield(task)
 
     async def _open(self, ranked: Ranked, model: ModelId, purse: Purse) -> RenterJob:
-        deposit = purse.deposit_for(ranked.offer.min_deposit)
+        relayed_from = ranked.payment.relayed_from if self._settings.relay else BaseUnits(0)
+        deposit = purse.deposit_for(max(ranked.payment.min_deposit, relayed_from))
         secret = os.urandom(32)
         terms = await self._terms(ranked, model, SigningKey(secret).address)
-        planned = JobPlanned(terms, deposit, self.contract, secret, ranked.candidate.entry.url, self._clock.now())
+        url, until = ranked.candidate.entry.url, await self._payer.payable_until()
+        planned = JobPlanned(terms, deposit, self.contract, secret, url, self._clock.now(), until)
         job = RenterJob(RenterLedger(planned))
         job.fresh = True
+        job.relayed_from = relayed_from
         purse.take(job.id, deposit)
         job.purse = purse
         try:
@@ -225,36 +240,26 @@ class Jobs:
         offer, settings = ranked.offer, self._settings
         now = max(self._clock.now(), await self._chain.timestamp())
         return Terms(
-            renter=self._chain.account,
+            renter=self._payer.renter,
             signer=signer,
             host=offer.host,
             token=self.token,
+            arbiter=settings.arbiter,
             price=ranked.price,
+            bond=max(settings.bond, ranked.payment.bond_min),
             expires_at=int(now) + settings.lifetime,
             challenge=max(settings.challenge, offer.challenge_min),
             exposure=min(settings.exposure, offer.exposure_max),
             policy=settings.policy,
             model_id=model,
-            salt=Hash32(os.urandom(32)),
+            salt=salt_for(self._chain.info.delegation, os.urandom(8)) if settings.principal else Hash32(os.urandom(32)),
         )
 
     async def _pay(self, job: RenterJob) -> None:
-        terms, deposit, name = job.ledger.terms, job.ledger.deposit, to_hex(job.id)
-        async with self._paying:
-            if self._wallet is not None and self._settings.authorize:
-                until = int(await self._chain.timestamp()) + AUTHORIZATION_SECONDS
-                signature = self._wallet.sign(self._authorization(job, deposit, until, Hash32(job.id)))
-                result = await self._chain.open_with_authorization(f"open:{name}", terms, deposit, until, signature)
-            else:
-                if terms.token != ZERO_ADDRESS:
-                    await self._chain.approve(f"approve:{name}", terms.token, deposit)
-                result = await self._chain.open(f"open:{name}", terms, deposit)
-        await self.record(job, JobOpened(result.gas_used, self._clock.now()))
-        log.info("job_opened", job_id=job.id, host_address=job.host, deposit=deposit, gas_used=result.gas_used)
-
-    def _authorization(self, job: RenterJob, amount: BaseUnits, until: int, nonce: Hash32) -> Hash32:
-        terms, market = job.ledger.terms, job.ledger.market
-        return authorization_digest(market.chain_id, terms.token, terms.renter, market.address, amount, until, nonce)
+        gas_used = await self._payer.open(job.ledger)
+        await self.record(job, JobOpened(gas_used, self._clock.now()))
+        deposit = job.ledger.deposit
+        log.info("job_opened", job_id=job.id, host_address=job.host, deposit=deposit, gas_used=gas_used)
 
     async def top_up(self, job: RenterJob) -> bool:
         """Deposit as much again, as far as the purse goes; False where there is nothing left for it, or no time.
@@ -265,30 +270,19 @@ class Jobs:
         in_time = ledger.terms.expires_at > self._clock.now() + self._settings.challenge
         if purse is None or not self._settings.top_up or not in_time or purse.left <= 0 or job.spoiled:
             return False
-        before, amount = ledger.deposit, purse.deposit_for(BaseUnits(1))
+        before, amount = ledger.deposit, purse.deposit_for(max(BaseUnits(1), job.relayed_from))
         purse.take(job.id, BaseUnits(before + amount))
         try:
             await self.record(job, TopUpPlanned(amount, self._clock.now()))
-            result = await self._pay_more(job, before, amount)
+            gas_used = await self._payer.top_up(ledger, amount)
         except FabstirError as fault:
             if fault.code in _SURELY_NOT_OPENED:
                 purse.take(job.id, before)
                 await self.record(job, ToppedUp(before, 0, self._clock.now()))
             raise
-        await self.record(job, ToppedUp(BaseUnits(before + amount), result.gas_used, self._clock.now()))
-        log.info("job_topped_up", job_id=job.id, deposit=ledger.deposit, gas_used=result.gas_used)
+        await self.record(job, ToppedUp(BaseUnits(before + amount), gas_used, self._clock.now()))
+        log.info("job_topped_up", job_id=job.id, deposit=ledger.deposit, gas_used=gas_used)
         return True
-
-    async def _pay_more(self, job: RenterJob, before: BaseUnits, amount: BaseUnits) -> TxResult:
-        terms, name = job.ledger.terms, f"{to_hex(job.id)}:{before}"
-        async with self._paying:
-            if self._wallet is not None and self._settings.authorize:
-                until = int(await self._chain.timestamp()) + AUTHORIZATION_SECONDS
-                signature = self._wallet.sign(self._authorization(job, amount, until, top_up_nonce(job.id, before)))
-                return await self._chain.top_up_with_authorization(f"topup:{name}", terms, amount, until, signature)
-            if terms.token != ZERO_ADDRESS:
-                await self._chain.approve(f"approve:{name}", terms.token, amount)
-            return await self._chain.top_up(f"topup:{name}", terms, amount)
 
     # -- settling ----------------------------------------------------------------------------------------------------------
 
@@ -334,6 +328,8 @@ class Jobs:
 
     async def _take_step(self, job: RenterJob, step: Step) -> None:
         terms, name, chain, released = job.ledger.terms, to_hex(job.id), self._chain, job.ledger.released
+        if step in _PRINCIPALS_OWN and not self._payer.owns(terms):
+            raise error("principal_only", f"{step.value} of job {name}; the principal is {to_hex(terms.renter)}")
         if step is Step.FINALIZE:
             await chain.finalize(f"finalize:{name}", terms)
         elif step is Step.REQUEST_CLOSE:
@@ -342,10 +338,7 @@ class Jobs:
             state = await chain.job(job.id)
             await chain.settle_claim(f"settle_claim:{name}:{state.held_until}", terms)
         elif step is Step.DISPUTE:
-            async with self._paying:
-                if terms.token != ZERO_ADDRESS:
-                    await chain.approve(f"approve_bond:{name}", terms.token, terms.bond)
-                await chain.dispute(f"dispute:{name}", terms)
+            await self._payer.dispute(job.ledger)
             log.warning("claim_disputed", job_id=job.id, host_address=job.host)
         elif step is Step.CONTRADICT and released is not None:
             await chain.contradict(

@@ -11,14 +11,16 @@ leaving ends them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
 import msgspec
 
-from fabstir.domain.ids import ModelId
+from fabstir.domain.errors import error
+from fabstir.domain.ids import Address, ModelId
 from fabstir.domain.money import BaseUnits, PricePerMTok
+from fabstir.domain.prompts import PromptId
 from fabstir.market.choice import Candidate
 from fabstir.market.hosts import Directory, OfferSource
 from fabstir.market.offers import HttpOffers
@@ -29,7 +31,10 @@ from fabstir.protocol.messages import ChatMessage
 from fabstir.protocol.signing import SigningKey
 from fabstir.renter.access import Parts
 from fabstir.renter.jobs import Jobs, RenterJob
+from fabstir.renter.prompt_case import OrderServices
+from fabstir.renter.prompts import Order, PromptOptions, Prompts
 from fabstir.renter.purse import Purse
+from fabstir.renter.relay import HttpRelay, Relay
 from fabstir.renter.session import Session
 from fabstir.renter.settings import RenterSettings
 from fabstir.renter.settling import Settlement
@@ -42,6 +47,7 @@ class ModelListing(msgspec.Struct, frozen=True, kw_only=True):
     model_id: ModelId
     name: str
     cheapest: PricePerMTok
+    """In the currency that this renter pays with."""
     hosts: int
     context_size: int
     """The largest on offer."""
@@ -62,14 +68,17 @@ class Market:
         dial: Dial = dial,
         offers: OfferSource | None = None,
         wallet: SigningKey | None = None,
+        relay: Relay | None = None,
     ) -> None:
-        """`wallet`, the key of the chain's account, is only needed where `settings.authorize` is set."""
+        """`wallet`, the key of the chain's account, is only needed where `settings.authorize` or `relay` is set."""
         self.settings: Final = settings
         self._http = HttpOffers() if offers is None else None
+        self._relay = HttpRelay() if settings.relay and relay is None else None
         self._chain = chain
-        self._jobs = Jobs(chain, journal, clock, settings, wallet)
+        self._jobs = Jobs(chain, journal, clock, settings, wallet, relay or self._relay)
         self._directory = Directory(chain, offers or self._http, clock)  # type: ignore[arg-type]
         self._parts = Parts(self._directory, self._jobs, dial, clock, settings)
+        self._prompts: Prompts | None = None
 
     def __repr__(self) -> str:
         return f"<Market {self._directory!r} {self._jobs!r}>"
@@ -77,11 +86,14 @@ class Market:
     async def __aenter__(self) -> Market:
         """Read the journal. Raises LocalFault (`journal_failed`), ChainFault."""
         await self._jobs.restore()
+        if self._prompts is not None:
+            await self._prompts.restore()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._http is not None:
-            await self._http.close()
+        for pool in (self._http, self._relay):
+            if pool is not None:
+                await pool.close()
 
     @asynccontextmanager
     async def session(
@@ -122,6 +134,61 @@ class Market:
         """
         return await self._directory.resolve(model)
 
+    @property
+    def token(self) -> Address:
+        """What this renter pays with."""
+        return self._jobs.token
+
+    # -- prompt jobs ---------------------------------------------------------------------------------------------------------
+
+    def with_prompts(self, services: OrderServices) -> Market:
+        """The same market, which can also post prompt jobs. Before it is entered."""
+        self._prompts = Prompts(services)
+        return self
+
+    async def post_prompt(
+        self,
+        *,
+        model: str | ModelId,
+        content: str | tuple[ChatMessage, ...],
+        max_tokens: int = 512,
+        max_price: PricePerMTok | None = None,
+        deadline: int = 3_600,
+        hosts: Sequence[Address] | None = None,
+        options: PromptOptions = PromptOptions(),  # noqa: B008 - frozen
+    ) -> Order:
+        """Have one answer made, without waiting for it. `max_price` for 1,000,000 tokens, unset: that of the dearest host it is
+        sealed for; `deadline` in seconds from now; `hosts`: only these.
+
+        Raises Refused (`no_host`), Interrupted (`hosts_exhausted`), PeerFault (`request_invalid`), ChainFault, LocalFault.
+        """
+        model_id = ModelId(model) if isinstance(model, bytes) else await self.resolve(model)
+        return await self._taking_prompts.post(model_id, content, max_tokens, max_price, deadline, hosts, options)
+
+    @property
+    def orders(self) -> tuple[Order, ...]:
+        """Every prompt job of this renter, those of earlier processes included."""
+        return self._taking_prompts.orders
+
+    def order(self, prompt: PromptId) -> Order:
+        """One of them. Raises Refused (`prompt_unknown`)."""
+        return self._taking_prompts.get(prompt)
+
+    async def advance_prompts(self) -> None:
+        """Do for every prompt job what is due now. Raises ChainFault, LocalFault."""
+        await self._taking_prompts.advance()
+
+    @property
+    def _taking_prompts(self) -> Prompts:
+        if self._prompts is None:
+            raise error("prompts_off", "this market was made without what prompt jobs need")
+        return self._prompts
+
+    @property
+    def usdc(self) -> Address:
+        """The chain's USDC."""
+        return self._chain.info.usdc
+
     # -- looking around ------------------------------------------------------------------------------------------------------
 
     async def hosts(self, *, refresh: bool = False) -> tuple[Candidate, ...]:
@@ -133,15 +200,17 @@ class Market:
         return await self._chain.block_number()
 
     async def models(self) -> tuple[ModelListing, ...]:
-        """What is served now, by name. Raises ChainFault."""
+        """What is served now for the currency that this renter pays with, by name. Raises ChainFault."""
         found: dict[tuple[str, ModelId], ModelListing] = {}
         for offer in [candidate.offer for candidate in await self.hosts() if candidate.offer]:
             for model in offer.models:
+                if (price := model.price_in(self.token)) is None:
+                    continue
                 known = found.get((model.name, model.model_id))
                 found[model.name, model.model_id] = ModelListing(
                     model_id=model.model_id,
                     name=model.name,
-                    cheapest=min(model.price, known.cheapest) if known else model.price,
+                    cheapest=min(price, known.cheapest) if known else price,
                     hosts=known.hosts + 1 if known else 1,
                     context_size=max(model.context_size, known.context_size if known else 0),
                 )

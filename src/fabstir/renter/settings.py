@@ -6,19 +6,26 @@ from __future__ import annotations
 
 import msgspec
 
-from fabstir.domain.ids import Address
+from fabstir.domain.ids import ZERO_ADDRESS, Address, address
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
-from fabstir.domain.terms import DEFAULT_EXPOSURE, MIN_CHALLENGE_SECONDS, ProofPolicy
+from fabstir.domain.terms import DEFAULT_BOND, DEFAULT_EXPOSURE, MIN_CHALLENGE_SECONDS, ProofPolicy
+from fabstir.ops.config import ETH, USDC, Config, units
 
 
 class RenterSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds where nothing else is said."""
+    """Seconds where nothing else is said; amounts in base units of `token`."""
 
     budget: BaseUnits = BaseUnits(1_000_000)
     """Of one session: what its jobs can cost together, deposits of jobs that are still open included."""
     token: Address | None = None
-    """What is paid with; None: the chain's USDC."""
+    """What is paid with: ZERO_ADDRESS is the chain's coin; None: its USDC."""
     max_price: PricePerMTok | None = None
+    arbiter: Address = ZERO_ADDRESS
+    """Who rules in a dispute; hosts that do not accept it are not taken. ZERO_ADDRESS: nobody."""
+    bond: BaseUnits = DEFAULT_BOND
+    """What a dispute costs at least; a host may ask for more."""
+    bond_max: BaseUnits | None = None
+    """Hosts that ask for a larger bond are not taken."""
     policy: ProofPolicy = ProofPolicy.REQUIRED
     exposure: Tokens = DEFAULT_EXPOSURE
     challenge: int = MIN_CHALLENGE_SECONDS
@@ -33,7 +40,36 @@ class RenterSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Pay by a signed transfer (EIP-3009) instead of approve and open: one transaction instead of two. Needs the
     wallet's key.
     """
+    relay: bool = False
+    """Let the host send that transfer to the contract, so that this account needs no ETH. Only hosts that do so are taken."""
+    principal: Address | None = None
+    """Whose money is spent, by the budget that it set for this account (`Delegation`); None: this account's own."""
     answer_patience: float = 120.0
     """A host that sends nothing for so long while an answer is due is given up."""
     greeting_patience: float = 15.0
     """The same for `session_ready` and for the end of a session."""
+
+    @classmethod
+    def of(cls, config: Config) -> RenterSettings:
+        """The settings that `config` stands for."""
+        renter = config.renter
+        native = renter.token == ETH
+        token = None if renter.token == USDC else ZERO_ADDRESS if native else address(renter.token.lower())
+        price = units(renter.max_price_per_mtok)
+        return cls(
+            budget=units(renter.budget_native if native else renter.budget),
+            token=token,
+            max_price=PricePerMTok(price) if price else None,
+            arbiter=address(renter.arbiter.lower()) if renter.arbiter else ZERO_ADDRESS,
+            bond=units(renter.bond_native if native else renter.bond),
+            bond_max=units(renter.bond_max_native if native else renter.bond_max),
+            policy=ProofPolicy[renter.policy.upper()],
+            exposure=Tokens(renter.exposure),
+            challenge=renter.challenge_s,
+            lifetime=renter.lifetime_s,
+            top_up=renter.top_up,
+            dispute_above=units(renter.dispute_above_native if native else renter.dispute_above),
+            authorize=renter.authorize,
+            relay=renter.relay,
+            principal=address(renter.principal.lower()) if renter.principal else None,
+        )

@@ -20,6 +20,9 @@ from fabstir.protocol.renter_log import RenterLedger
 from fabstir.protocol.settlement import finalizable_at
 from fabstir.protocol.settlement_disputes import UNDECIDED
 
+LATE_SECONDS = 300
+"""So long after a signed transfer expired, no endpoint is believed to be still behind the block that could have taken it."""
+
 
 class Stage(StrEnum):
     """Where the deposit of a job is."""
@@ -35,7 +38,7 @@ class Stage(StrEnum):
     SETTLED = "settled"
     """Paid out."""
     ABANDONED = "abandoned"
-    """Never opened, and the terms have expired: nothing can come of it any more."""
+    """Never opened, and the terms or the signed transfer have expired: nothing can come of it any more."""
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +97,9 @@ def settlement_of(ledger: RenterLedger, state: JobState, now: float) -> Settleme
             held_until=state.held_until,
         )
     if not state.is_open:
-        stage = Stage.ABANDONED if now > ledger.terms.expires_at else Stage.PLANNED
+        until = ledger.planned.payable_until
+        last = min(until + LATE_SECONDS, ledger.terms.expires_at) if until else ledger.terms.expires_at
+        stage = Stage.ABANDONED if now > last else Stage.PLANNED
         return Settlement(job=job, stage=stage, deposit=deposit)
     if state.closing_at:
         due = finalizable_at(ledger.terms, state)

@@ -86,6 +86,16 @@ class MemoryMarket(MemoryPrompts):
 
         return await self._transact(key, effect)
 
+    async def top_up_as_delegate(self, key: str, terms: Terms, amount: BaseUnits) -> TxResult:
+        call = settlement.TopUp(job_id(terms), amount)
+
+        def effect(ledger: Ledger, now: int, block: int) -> Ledger:
+            ledger = spend_budget(ledger, (terms.renter, self._account, terms.token), amount, now)
+            ledger = take(ledger, terms.renter, terms.token, amount, self._chain.info.delegation)
+            return settle(ledger, call, now, block)
+
+        return await self._transact(key, effect)
+
     async def top_up(self, key: str, terms: Terms, amount: BaseUnits) -> TxResult:
         call = settlement.TopUp(job_id(terms), amount)
 

@@ -8,7 +8,7 @@ import msgspec
 
 from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, ModelId
 from fabstir.domain.money import BaseUnits
-from fabstir.ports.chain import ChainInfo, HostEntry, RegisteredOffer, StakeRules, StakeState, TxResult
+from fabstir.ports.chain import ChainInfo, DelegateBudget, HostEntry, RegisteredOffer, StakeRules, StakeState, TxResult
 from fabstir.protocol import settlement
 from fabstir.protocol.settlement import Reverted
 from fabstir.protocol.settlement_state import add
@@ -64,6 +64,10 @@ class MemoryRegistry:
     async def stake_rules(self) -> StakeRules:
         self._read()
         return StakeRules(token=INFO.usdc, minimum=MIN_STAKE, slash=SLASH)
+
+    async def delegate_budget(self, renter: Address, delegate: Address, token: Address) -> DelegateBudget:
+        left, until = self._read().budgets.get((renter, delegate, token), (0, 0))
+        return DelegateBudget(left=BaseUnits(left), until=until)
 
     # -- writes
     async def register_host(
@@ -121,6 +125,11 @@ class MemoryRegistry:
             return _staked(ledger, self._account, -amount).paid(INFO.usdc, to, amount)
 
         return await self._transact(key, effect)
+
+    async def approve_delegation(self, key: str, token: Address, amount: BaseUnits) -> TxResult:
+        return await self._transact(
+            key, lambda ledger, now, block: allow(ledger, token, self._account, INFO.delegation, amount)
+        )
 
     async def set_delegate(
         self, key: str, delegate: Address, token: Address, budget: BaseUnits, until: int

@@ -1,0 +1,235 @@
+"""What a host offers: models and their prices in each currency, and the bounds of the terms that it accepts.
+
+Values only; whether a job fits is `fabstir.protocol.admission`, whether a renter wants it `fabstir.market.choice`. `WireOffer` is the
+same as text (`GET /v1/offer`): decimal strings, since wei exceed what JSON's numbers hold. Specification: docs/reference/http.md.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from fabstir.domain.ids import ZERO_ADDRESS, Address, ModelId, address, from_hex, to_hex
+from fabstir.domain.money import MAX_AMOUNT, BaseUnits, PricePerMTok, Tokens
+from fabstir.domain.terms import ProofPolicy
+from fabstir.protocol.messages import Decimal, Hex20, Hex32
+from fabstir.protocol.signing import Market
+
+MAX_LIST = 64
+"""Models, currencies or arbiters of one offer; NodeRegistry has the same bound for (model, currency)."""
+
+
+class TokenPrice(msgspec.Struct, frozen=True):
+    """What a model costs in one currency."""
+
+    token: Address
+    price: PricePerMTok
+
+
+class ModelOffer(msgspec.Struct, frozen=True, kw_only=True):
+    """One model and its prices."""
+
+    name: str
+    model_id: ModelId
+    prices: tuple[TokenPrice, ...]
+    context_size: int
+
+    def price_in(self, token: Address) -> PricePerMTok | None:
+        """None where it is not sold for `token`."""
+        return next((listed.price for listed in self.prices if listed.token == token), None)
+
+
+class Payment(msgspec.Struct, frozen=True, kw_only=True):
+    """One currency that is taken, and what the terms must bring in it. Amounts in its base units."""
+
+    token: Address
+    min_deposit: BaseUnits
+    bond_min: BaseUnits
+    """A dispute must cost whoever was wrong so much."""
+    relayed_from: BaseUnits = BaseUnits(0)
+    """Smallest deposit that this host sends to the contract for a renter without ETH; 0: it sends none."""
+
+
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a renter must know to write terms that this host accepts."""
+
+    host: Address
+    market: Market
+    models: tuple[ModelOffer, ...]
+    payments: tuple[Payment, ...]
+    arbiters: tuple[Address, ...] = ()
+    """Who may rule in a dispute; nobody (the zero address) is always accepted."""
+    exposure_max: Tokens
+    challenge_min: int
+    challenge_max: int
+    min_seconds_left: int
+    """A job must still run so long when a session begins: the host needs time to settle."""
+    policies: tuple[ProofPolicy, ...]
+    max_message_bytes: int
+    max_answer_tokens: int
+
+    def serves(self, model: ModelId) -> bool:
+        """In any currency."""
+        return any(offer.model_id == model for offer in self.models)
+
+    def price_of(self, model: ModelId, token: Address) -> PricePerMTok | None:
+        """What `model` costs here in `token`; None where it is not sold for it."""
+        return next((offer.price_in(token) for offer in self.models if offer.model_id == model), None)
+
+    def payment_in(self, token: Address) -> Payment | None:
+        """None where `token` is not taken."""
+        return next((payment for payment in self.payments if payment.token == token), None)
+
+    def accepts_arbiter(self, arbiter: Address) -> bool:
+        """Whether terms may name it."""
+        return arbiter == ZERO_ADDRESS or arbiter in self.arbiters
+
+    def name_of(self, model: ModelId) -> str:
+        """What this host calls `model`; "" where it is not offered."""
+        return next((offer.name for offer in self.models if offer.model_id == model), "")
+
+
+class WireTokenPrice(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model costs in one currency, as text."""
+
+    token: Hex20
+    """ERC-20 contract, or the zero address for the chain's coin."""
+    price_per_mtok: Decimal
+    """The least that the terms must pay: base units of `token` for 1,000,000 generated tokens."""
+
+
+class WireModelOffer(msgspec.Struct, frozen=True, kw_only=True):
+    """One model and its prices, as text."""
+
+    name: str
+    """As `session_ready` and `GET /v1/models` call it."""
+    model_id: Hex32
+    """As ModelRegistry knows it; goes into the terms."""
+    prices: Annotated[tuple[WireTokenPrice, ...], Meta(max_length=MAX_LIST)]
+    """One for each currency."""
+    context_size: int
+    """Tokens of prompt and answer together."""
+
+
+class WirePayment(msgspec.Struct, frozen=True, kw_only=True):
+    """One currency that is taken, as text. Amounts in its base units."""
+
+    token: Hex20
+    """ERC-20 contract, or the zero address for the chain's coin."""
+    min_deposit: Decimal
+    """Smaller deposits are refused."""
+    bond_min: Decimal
+    """Terms with a smaller bond are refused."""
+    relayed_from: Decimal
+    """Smallest deposit that `POST /v1/jobs` sends to the contract; 0: this host relays none in this currency."""
+
+
+class WireOffer(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a renter must know to write terms that this host accepts, as text."""
+
+    host: Hex20
+    """Account that serves and is paid; goes into the terms."""
+    chain_id: int
+    market: Hex20
+    """JobMarketplace: where the job is opened and what every signature is bound to."""
+    models: Annotated[tuple[WireModelOffer, ...], Meta(max_length=MAX_LIST)]
+    payments: Annotated[tuple[WirePayment, ...], Meta(max_length=MAX_LIST)]
+    """Currencies that are taken."""
+    arbiters: Annotated[tuple[Hex20, ...], Meta(max_length=MAX_LIST)]
+    """Who may rule in a dispute. The zero address, nobody, is always accepted and not listed."""
+    exposure_max: int
+    """Largest W: tokens served and not yet acknowledged."""
+    challenge_min_s: int
+    """Shortest challenge window."""
+    challenge_max_s: int
+    """Longest challenge window."""
+    min_seconds_left: int
+    """The job must still run so long when a session begins."""
+    policies: tuple[str, ...]
+    """Proof policies: `required`, `fallback`."""
+    max_message_bytes: int
+    """Larger frames are closed with 1009."""
+    max_answer_tokens: int
+    """Longer answers end with `length`."""
+
+    @classmethod
+    def of(cls, offer: Offer) -> WireOffer:
+        """`offer` as text."""
+        return cls(
+            host=to_hex(offer.host),
+            chain_id=offer.market.chain_id,
+            market=to_hex(offer.market.address),
+            models=tuple(map(_model_as_text, offer.models)),
+            payments=tuple(map(_payment_as_text, offer.payments)),
+            arbiters=tuple(map(to_hex, offer.arbiters)),
+            exposure_max=offer.exposure_max,
+            challenge_min_s=offer.challenge_min,
+            challenge_max_s=offer.challenge_max,
+            min_seconds_left=offer.min_seconds_left,
+            policies=tuple(policy.name.lower() for policy in offer.policies),
+            max_message_bytes=offer.max_message_bytes,
+            max_answer_tokens=offer.max_answer_tokens,
+        )
+
+    def offer(self) -> Offer:
+        """The offer that this text stands for; policies that this version does not know are left out. Raises ValueError."""
+        return Offer(
+            host=address(self.host),
+            market=Market(self.chain_id, address(self.market)),
+            models=tuple(map(_model_of, self.models)),
+            payments=tuple(map(_payment_of, self.payments)),
+            arbiters=tuple(map(address, self.arbiters)),
+            exposure_max=Tokens(self.exposure_max),
+            challenge_min=self.challenge_min_s,
+            challenge_max=self.challenge_max_s,
+            min_seconds_left=self.min_seconds_left,
+            policies=tuple(policy for policy in ProofPolicy if policy.name.lower() in self.policies),
+            max_message_bytes=self.max_message_bytes,
+            max_answer_tokens=self.max_answer_tokens,
+        )
+
+
+def wire_prices(model: ModelOffer) -> tuple[WireTokenPrice, ...]:
+    """The prices of `model` as text."""
+    return tuple(WireTokenPrice(token=to_hex(row.token), price_per_mtok=str(row.price)) for row in model.prices)
+
+
+def _model_as_text(model: ModelOffer) -> WireModelOffer:
+    return WireModelOffer(
+        name=model.name,
+        model_id=to_hex(model.model_id),
+        prices=wire_prices(model),
+        context_size=model.context_size,
+    )
+
+
+def _model_of(text: WireModelOffer) -> ModelOffer:
+    prices = (TokenPrice(address(row.token), PricePerMTok(_amount(row.price_per_mtok))) for row in text.prices)
+    model_id = ModelId(from_hex(text.model_id, 32))
+    return ModelOffer(name=text.name, model_id=model_id, prices=tuple(prices), context_size=text.context_size)
+
+
+def _payment_as_text(payment: Payment) -> WirePayment:
+    return WirePayment(
+        token=to_hex(payment.token),
+        min_deposit=str(payment.min_deposit),
+        bond_min=str(payment.bond_min),
+        relayed_from=str(payment.relayed_from),
+    )
+
+
+def _payment_of(text: WirePayment) -> Payment:
+    return Payment(
+        token=address(text.token),
+        min_deposit=BaseUnits(_amount(text.min_deposit)),
+        bond_min=BaseUnits(_amount(text.bond_min)),
+        relayed_from=BaseUnits(_amount(text.relayed_from)),
+    )
+
+
+def _amount(text: str) -> int:
+    if (value := int(text)) > MAX_AMOUNT:
+        raise ValueError(f"{text} is above every amount")
+    return value

@@ -1,0 +1,120 @@
+"""Sessions that are paid in the chain's coin, terms with bond and arbiter, and payments that a host sends: to the last unit."""
+
+from __future__ import annotations
+
+import pytest
+from tests.renter.money_world import COINS, WEI_PRICE, MoneyWorld, money_world
+from tests.renter.test_failover import gather
+from tests.renter.world import MODEL, STRANGER, WALLET, counting
+
+from fabstir.domain.errors import FabstirError
+from fabstir.domain.ids import ZERO_ADDRESS, Address
+from fabstir.domain.money import BaseUnits, cost, fee_of
+from fabstir.renter.settling import Stage
+from fabstir.testing.chain import INFO
+
+ARBITER = Address(b"\x0d" * 20)
+NATIVE = {"token": ZERO_ADDRESS, "bond": BaseUnits(1)}
+
+
+async def test_a_session_in_coins_is_paid_to_the_last_wei() -> None:
+    """Deposit, top-ups, vouchers, refund, earnings, fee and withdrawals: no wei appears or is lost, and no USDC moves."""
+    async with money_world(200_000, min_deposit_native=BaseUnits(10**12)) as world:
+        host, memory = world.hosts[0].key.address, world.memory
+        before = memory.supply(ZERO_ADDRESS)
+        async with world.market(budget=BaseUnits(200 * 10**12), **NATIVE) as market:
+            async with market.session(MODEL) as session:
+                assert await gather(session.prompt("count 60")) == counting(60)
+                [job] = session.jobs
+                assert job.ledger.deposit > 50 * 10**12, "topped up: 50 tokens were deposited at first"
+                assert world.holds(WALLET.address, ZERO_ADDRESS) == COINS - job.ledger.deposit
+                tokens = job.ledger.signed
+            await world.settle(world.hosts[0])
+            [settled] = await market.settle()
+        owed = cost(tokens, WEI_PRICE)
+        assert tokens >= 60 and (settled.stage, settled.owed) == (Stage.SETTLED, owed)
+        assert world.holds(WALLET.address, ZERO_ADDRESS) == COINS - owed
+        assert world.earned(host, ZERO_ADDRESS) == owed - fee_of(owed)
+        assert memory.supply(ZERO_ADDRESS) == before
+        for who in (host, memory.ledger.market.treasury):
+            await memory.connect(who).withdraw("withdraw", ZERO_ADDRESS, who)
+        assert world.holds(host, ZERO_ADDRESS) + world.holds(memory.ledger.market.treasury, ZERO_ADDRESS) == owed
+        assert world.holds(INFO.market, ZERO_ADDRESS) == 0
+        assert world.holds(WALLET.address) == 10_000_000
+
+
+async def test_coins_that_are_not_there_are_told_and_free_the_budget() -> None:
+    """`funds_insufficient`, and nothing stays taken from the budget."""
+    async with money_world(200_000, coins=5) as world, world.market(budget=BaseUnits(10**14), **NATIVE) as market:
+        session = await market.start_session(MODEL)
+        with pytest.raises(FabstirError, match="funds_insufficient"):
+            await session.connect()
+        assert session.budget_left == 10**14
+
+
+async def test_a_host_that_takes_no_coins_is_not_listed_for_them() -> None:
+    """Neither among the models, nor in the choice; the reason is told."""
+    async with (
+        money_world(200_000, price_native=0) as world,
+        world.market(budget=BaseUnits(10**14), **NATIVE) as market,
+    ):
+        assert await market.models() == ()
+        session = await market.start_session(MODEL)
+        with pytest.raises(FabstirError, match="does not take this token for the model"):
+            await session.connect()
+
+
+async def test_models_have_the_price_in_the_renters_currency() -> None:
+    """The cheapest of it."""
+    async with money_world(200_000, 100_000) as world:
+        async with world.market(**NATIVE) as market:
+            assert [model.cheapest for model in await market.models()] == [WEI_PRICE]
+        async with world.market() as market:
+            assert [model.cheapest for model in await market.models()] == [100_000]
+
+
+async def test_the_bond_is_the_larger_of_both_and_the_arbiter_the_renters() -> None:
+    """Terms that the host admits at once."""
+    async with money_world(200_000, bond_min=BaseUnits(300_000), arbiters=(ARBITER,)) as world:
+        for own, agreed in ((100_000, 300_000), (400_000, 400_000)):
+            async with world.market(bond=BaseUnits(own), arbiter=ARBITER) as market, market.session(MODEL) as session:
+                assert await gather(session.prompt("hi")) == "You said: hi"
+                terms = session.jobs[-1].ledger.terms
+                assert (terms.bond, terms.arbiter) == (agreed, ARBITER)
+            await world.settle(world.hosts[0])
+
+
+async def test_a_host_that_does_not_accept_the_arbiter_or_wants_too_much_bond_is_left() -> None:
+    """The dearer host is taken, whose terms fit; without it, the reason is told."""
+    async with money_world(100_000, bond_min=BaseUnits(2_000_000), arbiters=(ARBITER,)) as world:
+        async with world.market(arbiter=STRANGER.address) as market:
+            session = await market.start_session(MODEL)
+            with pytest.raises(FabstirError, match="does not accept the arbiter"):
+                await session.connect()
+        async with world.market(bond_max=BaseUnits(1_000_000)) as market:
+            session = await market.start_session(MODEL)
+            with pytest.raises(FabstirError, match="asks a bond of 2000000, at most 1000000"):
+                await session.connect()
+
+
+# -- a host that sends what the renter signed ----------------------------------------------------------------------------
+
+
+def sent_by(world: MoneyWorld, account: Address) -> list[str]:
+    """Keys of the transactions of an account."""
+    return [key for owner, key in world.memory._ended if owner == account]
+
+
+async def test_a_renter_without_eth_opens_and_tops_up_through_the_host() -> None:
+    """The renter sends no transaction at all; what it pays is what it signed for, the host pays the gas."""
+    async with money_world(1_000_000, relayed_from=BaseUnits(1), min_deposit=BaseUnits(1)) as world:
+        async with world.market(relays=world, relay=True, budget=BaseUnits(200)) as market:
+            async with market.session(MODEL) as session:
+                assert await gather(session.prompt("count 60")) == counting(60)
+                tokens = session.jobs[0].ledger.signed
+            await world.settle(world.hosts[0])
+            [settled] = await market.settle()
+        assert world.relayed[0].startswith("open") and any(said.startswith("top up") for said in world.relayed)
+        assert sent_by(world, WALLET.address) == []
+        assert settled.owed == cost(tokens, world.hosts[0].settings.price)
+        assert world.holds(WALLET.address) == 10_000_000 - settled.owed
