@@ -21,6 +21,7 @@ from fabstir.host.settings import HostSettings
 from fabstir.ops.metrics import Metrics
 from fabstir.ports.chain import (
     NO_KEY,
+    ChainCondition,
     ChainInfo,
     ClaimArgs,
     HostEntry,
@@ -109,6 +110,9 @@ class _View:
         self._chain = chain
         self.account: Final = account
         self.info: Final = INFO
+
+    def condition(self) -> ChainCondition:
+        return ChainCondition()
 
     async def job(self, job: JobId) -> JobState:
         return self._chain.job(job)
