@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from tests.renter.money_world import COINS, WEI_PRICE, MoneyWorld, money_world
 from tests.renter.test_failover import gather
@@ -10,6 +12,7 @@ from tests.renter.world import MODEL, STRANGER, WALLET, counting
 from fabstir.domain.errors import FabstirError
 from fabstir.domain.ids import ZERO_ADDRESS, Address
 from fabstir.domain.money import BaseUnits, cost, fee_of
+from fabstir.protocol.relay import RelayOpening
 from fabstir.renter.settling import Stage
 from fabstir.testing.chain import INFO
 
@@ -118,3 +121,60 @@ async def test_a_renter_without_eth_opens_and_tops_up_through_the_host() -> None
         assert sent_by(world, WALLET.address) == []
         assert settled.owed == cost(tokens, world.hosts[0].settings.price)
         assert world.holds(WALLET.address) == 10_000_000 - settled.owed
+
+
+async def test_a_host_that_does_not_send_it_is_left_for_one_that_does() -> None:
+    """What was signed for it can still be sent, so it stays taken from the budget until it has expired; then it is back."""
+    async with money_world(100_000, 200_000, relayed_from=BaseUnits(10_000)) as world:
+        world.silent.add(world.hosts[0].url)
+        async with world.market(relays=world, relay=True, budget=BaseUnits(100_000)) as market:
+            session = await market.start_session(MODEL)
+            asked = asyncio.ensure_future(gather(session.prompt("hi")))
+            while not asked.done():
+                await world.clock.advance(1)
+            assert await asked == "You said: hi"
+            assert [job.host for job in session.jobs] == [world.hosts[1].key.address]
+            assert session.budget_left == 50_000, "two deposits of 25,000 are out"
+            await session.close()
+            await world.clock.advance(300)
+            assert len(market.unsettled) == 2
+            await world.clock.advance(400)
+            stages = {settled.stage for settled in await market.settle()}
+            assert stages == {Stage.ABANDONED, Stage.OPEN}
+            assert session.budget_left == 75_000
+
+
+async def test_a_host_that_sends_later_has_opened_a_spare_job() -> None:
+    """The renter finds it on chain and uses it for the next question, and paid for nothing twice."""
+    async with money_world(100_000, relayed_from=BaseUnits(10_000)) as world:
+        host, held = world.hosts[0], []
+        world.silent.add(host.url)
+        real = world.open
+
+        async def late(url: str, opening: RelayOpening) -> None:
+            held.append(opening)
+            await real(url, opening)
+
+        world.open = late  # type: ignore[method-assign]
+        async with world.market(relays=world, relay=True, budget=BaseUnits(100_000)) as market:
+            session = await market.start_session(MODEL)
+            asked = asyncio.ensure_future(session.connect())
+            while not asked.done():
+                await world.clock.advance(1)
+            with pytest.raises(FabstirError, match="hosts_exhausted"):
+                await asked
+            await host.node.relay.open(held[0])
+            await market.settle()
+            assert await gather(session.prompt("hi")) == "You said: hi"
+            assert len(held) == 1 and session.budget_left == 75_000
+
+
+async def test_a_host_that_relays_nothing_is_not_taken() -> None:
+    """Where the renter needs it; its key must be there to sign."""
+    async with money_world(100_000) as world:
+        async with world.market(relays=world, relay=True) as market:
+            session = await market.start_session(MODEL)
+            with pytest.raises(FabstirError, match="does not relay openings"):
+                await session.connect()
+        with pytest.raises(FabstirError, match="config_invalid"):
+            world.market(relays=world, relay=True, **NATIVE)
