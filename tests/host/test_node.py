@@ -12,7 +12,7 @@ from fabstir.domain.errors import Interrupted, LocalFault, error
 from fabstir.domain.ids import ZERO_ADDRESS, JobId
 from fabstir.domain.money import PricePerMTok
 from fabstir.domain.terms import JobState
-from fabstir.host.health import Part, overall
+from fabstir.host.health import ClaimsPart, Part, overall
 from fabstir.host.settings import HostSettings
 from fabstir.ops.config import Config
 from fabstir.protocol.host_log import SessionFinished, decode_event
@@ -276,3 +276,38 @@ async def test_each_currency_with_a_price_is_offered_and_registered() -> None:
         [entry] = world.chain.entries.values()
         listed = {(row.model_id, row.token): row.price for row in entry.offers}
         assert listed == {(MODEL, INFO.usdc): 200_000, (MODEL, ZERO_ADDRESS): 8 * 10**13}
+
+
+# -- what is still to be collected -----------------------------------------------------------------------------------------------
+
+
+async def test_claims_that_need_care_are_seen_in_health(world: World) -> None:
+    """The host goes on serving: `degraded`, with the part that says why; gauges follow when they are read."""
+    assert (await world.node.health()).claims == ClaimsPart(status="off")
+    asked = 0
+
+    def claims() -> ClaimsPart:
+        nonlocal asked
+        asked += 1
+        return ClaimsPart(status="degraded", reason="1 disputed", disputed=1)
+
+    world.node.claims = claims
+    health = await world.node.health()
+    assert (health.status, health.serves, health.claims.disputed) == ("degraded", True, 1)
+    await world.node.measure()
+    assert asked == 2
+
+
+async def test_reading_the_metrics_asks_the_parts(world: World) -> None:
+    """An alert on a part that is down must not depend on somebody who asks for `/health`."""
+
+    def up(part: str) -> float | None:
+        return world.metrics.registry.get_sample_value("fabstir_part_up", {"part": part})
+
+    await world.node.measure()
+    assert (up("chain"), up("engine")) == (1, 1)
+    assert world.metrics.registry.get_sample_value("fabstir_chain_head_block") == 7
+    world.chain.reachable = False
+    await world.clock.advance(3)
+    await world.node.measure()
+    assert (up("chain"), up("engine")) == (0, 1)

@@ -16,7 +16,7 @@ import structlog
 
 from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import JobId
-from fabstir.domain.money import BaseUnits, Tokens
+from fabstir.domain.money import BaseUnits, Tokens, fee_of
 from fabstir.host.health import ClaimsPart
 from fabstir.host.jobs import JobBook
 from fabstir.host.outlook import Outlook
@@ -95,8 +95,7 @@ class Settler:
         self._idle_for = idle_for
         self._on_closing = on_closing
         self._watch = watch_seconds
-        self.outlook = Outlook(Metrics(), clock, rules.claim_tail_above)
-        """What can still be collected, and until when. Replaced before `run` where the metrics are shown."""
+        self.count_in(Metrics())
         self._due = asyncio.Event()
         self.problems: dict[JobId, str] = {}
         """Why a job is not settled yet; shown in health."""
@@ -107,6 +106,11 @@ class Settler:
 
     def __repr__(self) -> str:
         return f"<Settler {self.passes} passes, {len(self.problems)} problems>"
+
+    def count_in(self, metrics: Metrics) -> None:
+        """What is earned, proven and still to be collected is shown there from now on."""
+        self._metrics = metrics
+        self.outlook = Outlook(metrics, self._clock, self._rules.claim_tail_above)
 
     def claims(self) -> ClaimsPart:
         """For `/health`."""
@@ -197,6 +201,7 @@ class Settler:
                 elif isinstance(action, NoteClosed):
                     closed = JobClosed(action.owed, action.refund, self._clock.now())
                     await self._book.record(ledger, closed)
+                    self._count_earned(ledger, action.owed)
             if isinstance(action, NoteClosed):
                 log.info("job_closed", job_id=ledger.job, owed=action.owed)
                 await self._on_closing(ledger.job, "job_closed")
@@ -213,7 +218,12 @@ class Settler:
         job = situation.job
         credited = BaseUnits(job.owed - job.held)
         if credited > ledger.credited and (not job.closed or job.stage in UNDECIDED):
+            self._count_earned(ledger, credited)
             await self._book.record(ledger, Credited(credited, self._clock.now()))
+
+    def _count_earned(self, ledger: HostLedger, credited: BaseUnits) -> None:
+        more = BaseUnits(max(0, credited - ledger.credited))
+        self._metrics.earned.inc(more - fee_of(more))
 
     async def _situation(self, ledger: HostLedger) -> Situation:
         job = await self._chain.job(ledger.job)
@@ -287,8 +297,11 @@ class Settler:
         )
         key = f"prove:{ledger.job.hex()}:{made.tokens}:{action.seed_block}"
         result = await self._chain.submit_proof(key, ledger.terms, proof)
+        before = max((proof.tokens for proof in ledger.proofs), default=0)
         async with self._book.exclusive(ledger):
             await self._book.record(ledger, ProofAccepted(made.tokens, seconds, result.gas_used))
+        self._metrics.prove_seconds.observe(seconds)
+        self._metrics.proven_tokens.inc(max(0, made.tokens - before))
 
     async def _answer(self, ledger: HostLedger, action: AnswerDispute) -> None:
         if action.signed and action.signed not in ledger.vouchers:
