@@ -14,7 +14,8 @@ from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
 from fabstir.domain.prompts import Cid, PromptId, PromptTerms
 from fabstir.domain.terms import ProofPolicy
 from fabstir.host.node import HostNode
-from fabstir.host.prompts import DeskSettings, DeskStores, PromptDesk
+from fabstir.host.prompt_settings import DeskSettings, DeskStores
+from fabstir.host.prompts import PromptDesk
 from fabstir.host.settings import HostSettings
 from fabstir.host.settler import Settler
 from fabstir.ops.metrics import Metrics

@@ -18,7 +18,8 @@ from fabstir.domain.ids import ZERO_ADDRESS, ModelId
 from fabstir.domain.money import BaseUnits, PricePerMTok
 from fabstir.domain.terms import ProofPolicy
 from fabstir.host.node import HostNode
-from fabstir.host.prompts import DeskSettings, DeskStores, PromptDesk
+from fabstir.host.prompt_settings import DeskSettings, DeskStores
+from fabstir.host.prompts import PromptDesk
 from fabstir.market.contents import HttpContents
 from fabstir.ops.clock import SystemClock
 from fabstir.ops.config import Config, Role

@@ -12,34 +12,32 @@ import contextlib
 from collections.abc import Coroutine, Iterator
 from typing import Any, Final
 
-import msgspec
 import structlog
 
 from fabstir.domain.errors import FabstirError, error
-from fabstir.domain.ids import Address, JobId, ModelId
-from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
+from fabstir.domain.ids import JobId
+from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.domain.prompts import Cid, PromptId
-from fabstir.domain.terms import ProofPolicy
 from fabstir.host.health import PromptsPart
 from fabstir.host.node import HostNode
 from fabstir.host.prompt_book import PromptBook
 from fabstir.host.prompt_case import PromptCase, PromptServices
 from fabstir.host.prompt_execution import open_prompt
+from fabstir.host.prompt_settings import DeskSettings, DeskStores
 from fabstir.host.prompt_tracking import Tracking
 from fabstir.host.prompt_voucher import accept_voucher
 from fabstir.host.prompt_watch import PromptWatch
-from fabstir.ports.blobs import BlobStore
 from fabstir.ports.clock import Clock
 from fabstir.ports.engine import Engine, GenerationEnd
 from fabstir.ports.journal import Journal
 from fabstir.ports.prompts import BoardFeed, PromptChain
 from fabstir.protocol.generation import GenerationRequest
 from fabstir.protocol.messages import ChatMessage
-from fabstir.protocol.prompt_job import Action, PromptRules, Rest
+from fabstir.protocol.prompt_job import Action, Rest
 from fabstir.protocol.prompt_log import PromptLedger, PromptSeen, Stage
 from fabstir.protocol.prompt_queue import ClaimNow, PromptQueue
-from fabstir.protocol.prompt_rules import ModelOffer, QueueRules
 from fabstir.protocol.sealed import MAGIC, SealingKey
+from fabstir.protocol.sealed import cid as cid_of
 from fabstir.protocol.signing import Market
 
 MEASURED_TOKENS: Final = 32
@@ -54,51 +52,6 @@ QUIET_SECONDS: Final = 30.0
 HELD: Final = (Stage.CLAIMING, Stage.CLAIMED, Stage.RUNNING, Stage.MADE, Stage.STORED, Stage.COMPLETING)
 
 log = structlog.get_logger("fabstir.prompts")
-
-
-class DeskSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The operator's choices. Seconds where nothing else is said."""
-
-    model_id: ModelId
-    price: PricePerMTok
-    slots: int
-    """Answers that are worked on at the same time, claims on their way included."""
-    policies: frozenset[ProofPolicy] = frozenset(ProofPolicy)
-    arbiters: frozenset[Address] | None = None
-    """Accepted ones; None: any."""
-    bond_min: BaseUnits = BaseUnits(1)
-    """A job whose dispute costs less is not claimed."""
-    max_tokens: Tokens = Tokens(4096)
-    min_value: BaseUnits = BaseUnits(1)
-    """A job whose longest answer is worth less is not claimed."""
-    max_unpaid: BaseUnits = BaseUnits(50_000_000)
-    max_queued: int = 10_000
-    history: float = 86_400.0
-    """Jobs that were posted so long before the start are looked for."""
-    poll: float = 2.0
-    drain_timeout: float = 120.0
-    rules: PromptRules = PromptRules()
-
-    def queue_rules(self, host: Address, token: Address, speed: float) -> QueueRules:
-        """What the queue goes by, at the measured speed."""
-        offer = ModelOffer(price=self.price, tokens_per_second=speed, max_tokens=self.max_tokens)
-        return QueueRules(
-            host=host,
-            offers={(self.model_id, token): offer},
-            policies=self.policies,
-            arbiters=self.arbiters,
-            slots=self.slots,
-            max_queued=self.max_queued,
-            max_unpaid=self.max_unpaid,
-            min_value=self.min_value,
-        )
-
-
-class DeskStores(msgspec.Struct, frozen=True):
-    """Where sealed content lies: what others uploaded apart from what this host owes to somebody."""
-
-    uploads: BlobStore
-    results: BlobStore
 
 
 class PromptDesk:
@@ -214,8 +167,9 @@ class PromptDesk:
             raise error("draining")
         if content[: len(MAGIC)] != MAGIC:
             raise error("seal_invalid", f"{len(content)} bytes that are not sealed content")
-        if await self.stores.uploads.put(content) != cid:
+        if await asyncio.to_thread(cid_of, content) != cid:
             raise error("blob_mismatch", cid.hex())
+        await self.stores.uploads.put(content)
         if self._watch.arrived(cid, self._clock.now()):
             self.wake()
 
