@@ -13,7 +13,7 @@ from fabstir.domain.errors import FabstirError
 from fabstir.domain.ids import Hash32
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
 from fabstir.domain.terms import ProofPolicy, Terms
-from fabstir.host.relay import UNDER_WAY, Relay
+from fabstir.host.relay import ASKED_A_MINUTE, UNDER_WAY, Relay
 from fabstir.host.settings import HostSettings
 from fabstir.protocol.authorization import authorization_digest, top_up_nonce
 from fabstir.protocol.relay import RelayOpening, RelayTopUp
@@ -91,7 +91,7 @@ async def test_the_host_opens_the_job_with_the_renters_money() -> None:
 
 async def test_asked_again_it_answers_the_same_and_sends_nothing() -> None:
     """A renter whose connection broke asks again."""
-    place = Place()
+    place = Place(per_hour=1)
     opening = place.opening(place.renter())
     assert await place.relay.open(opening) == await place.relay.open(opening)
     assert len(place.chain.ledger.market.jobs) == 1 and place.chain.block == 2
@@ -127,6 +127,16 @@ async def test_so_many_in_an_hour_and_a_quarter_of_them_for_one() -> None:
     assert [await place.code(place.opening(other)) for other in (two, *others)][5:] == ["sent", *["rate_limited"] * 2]
     await place.clock.advance(3_600)
     assert await place.code(place.opening(one)) == "sent"
+
+
+async def test_so_many_are_looked_at_in_a_minute() -> None:
+    """Each reads the chain, whatever comes of it."""
+    place = Place()
+    poor = place.renter(usdc=0)
+    asked = [await place.code(place.opening(poor)) for _ in range(ASKED_A_MINUTE + 1)]
+    assert asked == ["relay_refused"] * ASKED_A_MINUTE + ["rate_limited"]
+    await place.clock.advance(60)
+    assert await place.code(place.opening(poor)) == "relay_refused"
 
 
 async def test_a_few_at_a_time_and_one_for_each_renter() -> None:

@@ -91,6 +91,24 @@ async def test_what_is_the_principals_alone_is_named() -> None:
             assert world.holds(WALLET.address) == 10_000_000 - settled.owed
 
 
+async def test_one_job_that_is_the_principals_holds_up_no_other() -> None:
+    """A wallet that was a delegate once: its own deposit comes back, and then it is told about the other one."""
+    async with money_world(200_000) as world:
+        await delegates(world).name(DELEGATE.address, INFO.usdc, BaseUnits(500_000), DAY)
+        world.memory.mint(DELEGATE.address, 1_000_000)
+        journal = MemoryJournal()
+        for settings in (DELEGATED, {"wallet": DELEGATE}):
+            async with world.market(journal, budget=BaseUnits(100_000), **settings) as market:
+                await (await market.start_session(MODEL)).connect()
+        async with world.market(journal, wallet=DELEGATE) as market:
+            ours = [job for job in market.unsettled if job.ledger.terms.renter == DELEGATE.address]
+            with pytest.raises(FabstirError, match="principal_only"):
+                await market.settle(reclaim=True)
+            assert len(market.unsettled) == 2
+            state = await world.memory.connect(DELEGATE.address).job(ours[0].id)
+            assert state.closing_at > 0
+
+
 async def test_the_allowance_is_what_all_live_budgets_leave() -> None:
     """So a budget can be used, and the contract can take nothing beyond all of them."""
     async with money_world(200_000) as world:

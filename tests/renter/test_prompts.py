@@ -20,6 +20,7 @@ from fabstir.protocol.prompt_wire import WireProgress, WireVoucher
 from fabstir.protocol.signing import SigningKey
 from fabstir.renter.prompt_case import OrderServices
 from fabstir.renter.prompts import Order, PromptOptions, Prompts
+from fabstir.renter.settings import RenterSettings
 from fabstir.storage.blobs import DirectoryBlobs
 from fabstir.testing.journal import MemoryJournal, SimulatedCrash, WriteHook, crash_at
 
@@ -81,6 +82,7 @@ class RenterWorld:
             contents=self.contents,
             clock=self.world.clock,
             secret=SECRET,
+            settings=RenterSettings(authorize=wallet is not None),
             wallet=wallet,
         )
         self.prompts = Prompts(services)

@@ -57,9 +57,7 @@ class Delegates:
     def __repr__(self) -> str:
         return f"<Delegates of {to_hex(self._chain.account)}>"
 
-    async def name(
-        self, delegate: Address, token: Address, budget: BaseUnits, seconds: int
-    ) -> tuple[int, TxResult]:
+    async def name(self, delegate: Address, token: Address, budget: BaseUnits, seconds: int) -> tuple[int, TxResult]:
         """For so many seconds `delegate` may spend `budget`, whatever it could before; returns until when.
 
         Raises PeerFault (`request_invalid`).

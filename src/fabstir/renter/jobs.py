@@ -290,7 +290,7 @@ class Jobs:
         """Look where the deposit is and write down what is final; with `reclaim` do what brings it back. Call it again
         until `over`.
 
-        Raises ChainFault, LocalFault (`journal_failed`).
+        Raises ChainFault, LocalFault (`journal_failed`), Refused (`principal_only`, with `reclaim`).
         """
         ledger = job.ledger
         if (done := ledger.settled) is not None:

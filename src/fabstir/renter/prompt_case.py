@@ -72,6 +72,7 @@ from fabstir.protocol.prompt_wire import WireVoucher
 from fabstir.protocol.sealed import Binding, Content, check_cid, unseal
 from fabstir.protocol.signing import SigningKey
 from fabstir.renter.prompt_secrets import PromptSecrets
+from fabstir.renter.settings import RenterSettings
 
 STREAM_PREFIX: Final = "order:"
 AUTHORIZATION_SECONDS: Final = 3_600
@@ -91,8 +92,9 @@ class OrderServices(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     secret: bytes
     """32 bytes: the renter's sealing key."""
+    settings: RenterSettings = RenterSettings()
     wallet: SigningKey | None = None
-    """Of the chain's account, where escrows are paid by a signed transfer (EIP-3009)."""
+    """Of the chain's account; only `settings.authorize` needs it."""
     acknowledge: bool = False
     """Also sign under policy `required`, where the host is paid by its proof without it."""
     paying: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
@@ -110,7 +112,7 @@ class OrderCase:
         """False: the renter wants its money back as soon as nobody works."""
         self._services = services
         self._secrets = PromptSecrets(services.secret, ledger.terms.salt)
-        self._rules = OrderRules(assign_at_once=alone)
+        self._rules = OrderRules(assign_at_once=alone, dispute_above=services.settings.dispute_above)
         self._lock = asyncio.Lock()
         self._resting = ""
         """Why an action has to wait; set by what carries it out."""
@@ -193,7 +195,7 @@ class OrderCase:
     async def _post(self, action: PostOrder) -> None:
         services, terms = self._services, self.ledger.terms
         async with services.paying:
-            if services.wallet is not None and terms.token != ZERO_ADDRESS:
+            if services.wallet is not None and services.settings.authorize and terms.token != ZERO_ADDRESS:
                 info, until = services.chain.info, int(await services.chain.timestamp()) + AUTHORIZATION_SECONDS
                 parties = (info.chain_id, terms.token, terms.renter, info.board)
                 digest = authorization_digest(*parties, escrow_of(terms), until, Hash32(self.ledger.prompt))
