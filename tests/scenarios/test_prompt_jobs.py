@@ -171,7 +171,7 @@ async def test_a_host_dies_with_its_claim(tmp_path: Path, monkeypatch: pytest.Mo
 
             await until(claimed)
             assert (await job_of(market, order)).held == result.price
-            await stage.net.advance(OPTIONS.challenge + 1)
+            await stage.net.advance(order.terms.challenge + 1)
             async with asyncio.timeout(PATIENCE):
                 assert await order.settled() == "settled"
             await _refunded(stage, market)

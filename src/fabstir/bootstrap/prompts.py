@@ -26,7 +26,9 @@ from fabstir.ops.config import Config, Role
 from fabstir.ports.engine import Engine
 from fabstir.ports.journal import Journal
 from fabstir.protocol.sealed import SealingKey
+from fabstir.protocol.signing import SigningKey
 from fabstir.renter.prompt_case import OrderServices
+from fabstir.renter.settings import RenterSettings
 from fabstir.storage.blobs import DirectoryBlobs
 
 BLOBS: Final = "blobs"
@@ -82,7 +84,9 @@ async def make_desk(
 
 
 @asynccontextmanager
-async def order_services(config: Config, chain: MarketClient, journal: Journal) -> AsyncIterator[OrderServices]:
+async def order_services(
+    config: Config, chain: MarketClient, journal: Journal, settings: RenterSettings, wallet: SigningKey
+) -> AsyncIterator[OrderServices]:
     """What a renter needs for prompt jobs. Its sealing key is made where there is none. Raises LocalFault."""
     renter = config.renter
     secret = await asyncio.to_thread(sealing_secret, config, "renter")
@@ -90,7 +94,14 @@ async def order_services(config: Config, chain: MarketClient, journal: Journal) 
     contents = HttpContents()
     try:
         yield OrderServices(
-            chain=chain, journal=journal, blobs=kept, contents=contents, clock=SystemClock(), secret=secret
+            chain=chain,
+            journal=journal,
+            blobs=kept,
+            contents=contents,
+            clock=SystemClock(),
+            secret=secret,
+            settings=settings,
+            wallet=wallet,
         )
     finally:
         await contents.close()

@@ -26,8 +26,12 @@ async def renter_market(config: Config) -> AsyncIterator[Market]:
         try:
             await chain.reconcile()
             settings = RenterSettings.of(config)
-            market = Market(chain, journal, SystemClock(), settings=settings, wallet=SigningKey(key))
-            async with order_services(config, chain, journal) as prompts, market.with_prompts(prompts):
+            wallet = SigningKey(key)
+            market = Market(chain, journal, SystemClock(), settings=settings, wallet=wallet)
+            async with (
+                order_services(config, chain, journal, settings, wallet) as prompts,
+                market.with_prompts(prompts),
+            ):
                 yield market
         finally:
             await chain.close()

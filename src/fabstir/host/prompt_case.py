@@ -129,6 +129,12 @@ class PromptCase:
             await self._do(action)
         return first or Rest("nothing")
 
+    async def give_back(self, code: str) -> None:
+        """This host will not answer it: another shall, at once."""
+        if self.ledger.stage in (Stage.CLAIMED, Stage.RUNNING):
+            await self._fail(code)
+        await self.work()
+
     async def _situation(self, chosen: bool) -> PromptSituation:
         services, ledger = self._services, self.ledger
         status = await services.chain.prompt(ledger.prompt)

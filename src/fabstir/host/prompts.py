@@ -47,6 +47,8 @@ LEARNING: Final = 0.2
 SWEEP_SECONDS: Final = 60.0
 ORPHAN_SECONDS: Final = 3_600.0
 """An uploaded prompt that no job names is kept so long: the renter uploads first and posts then."""
+GIVE_BACK_SECONDS: Final = 15.0
+"""A host that goes down waits so long for the transactions that give claims back."""
 QUIET_SECONDS: Final = 30.0
 """So often a job is looked at that this host neither holds nor has sent anything about."""
 HELD: Final = (Stage.CLAIMING, Stage.CLAIMED, Stage.RUNNING, Stage.MADE, Stage.STORED, Stage.COMPLETING)
@@ -114,11 +116,16 @@ class PromptDesk:
                 await self._pause()
 
     async def drain(self) -> None:
-        """Claim nothing more; let what is claimed end, for at most `drain_timeout`. What is left lapses, and another takes it."""
+        """Claim nothing more; let what is claimed end, for at most `drain_timeout`; what has no answer then is given back."""
         self._closing = True
         deadline = self._clock.monotonic() + self.settings.drain_timeout
         while self.working and self._clock.monotonic() < deadline and self.state == "ok":
             await self._clock.sleep(0.1)
+        for prompt, case in tuple(self._cases.items()):
+            if case.ledger.stage in (Stage.CLAIMED, Stage.RUNNING):
+                self._start(prompt, self._give_back(case))
+        if self._working:
+            await asyncio.wait(set(self._working.values()), timeout=GIVE_BACK_SECONDS)
 
     def wake(self) -> None:
         """There may be something to do: look now."""
@@ -235,6 +242,10 @@ class PromptDesk:
         with self._told(case.ledger.prompt):
             await case.work()
 
+    async def _give_back(self, case: PromptCase) -> None:
+        with self._told(case.ledger.prompt):
+            await case.give_back("draining")
+
     async def _take(self, found: ClaimNow, now: float) -> None:
         """Open the prompt before it is claimed: what cannot be executed is not worth the gas."""
         with self._told(found.prompt):
@@ -243,8 +254,11 @@ class PromptDesk:
                 market = Market(self._chain.info.chain_id, self._chain.info.market)
                 seen = PromptSeen(found.terms, self._chain.info.board, market, self._chain.account, self._clock.now())
                 ledger = await self._book.open(seen)
-            except FabstirError:
-                self.queue.failed(found.prompt)
+            except FabstirError as fault:
+                if fault.retryable:
+                    self.queue.lost(found.prompt, 0, now)
+                else:
+                    self.queue.failed(found.prompt)
                 raise
             if ledger.stage is Stage.ENDED:
                 self.queue.failed(found.prompt)
