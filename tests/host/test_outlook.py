@@ -185,6 +185,7 @@ async def test_what_is_earned_is_counted_after_the_fee() -> None:
     ledger = await market.job(served=40, signed=30, finished=False)
     await market.settle()
     await market.sign(ledger, 40)
+    assert ledger.unproven == 10
     async with market.book.exclusive(ledger):
         await market.book.record(ledger, SessionFinished("ended by the renter"))
     await market.settle()
@@ -192,3 +193,17 @@ async def test_what_is_earned_is_counted_after_the_fee() -> None:
     assert earned == await market.host.earnings(INFO.usdc, market.host.account) == 76_000
     assert metrics.registry.get_sample_value("fabstir_proven_tokens_total") == 40
     assert metrics.registry.get_sample_value("fabstir_prove_seconds_count") == 2
+    assert (ledger.unproven, metrics.registry.get_sample_value("fabstir_unpaid_tokens_total")) == (0, 0)
+
+
+async def test_what_nobody_paid_for_and_proofs_that_failed_are_counted() -> None:
+    """A tail that no stake covered; each try of a prover that is down."""
+    market, metrics = World(staked=False), Metrics()
+    market.settler.count_in(metrics)
+    await market.job(served=40, signed=30)
+    market.prover.unavailable = True
+    await market.settle(2)
+    assert metrics.registry.get_sample_value("fabstir_proof_failures_total") == 2
+    market.prover.unavailable = False
+    await market.settle()
+    assert metrics.registry.get_sample_value("fabstir_unpaid_tokens_total") == 10

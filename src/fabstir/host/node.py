@@ -181,6 +181,7 @@ class HostNode:
             self.metrics.head_block.set((await self.health()).chain.block)
         self.metrics.sessions_open.set(len(self._running.reception) if self._running else 0)
         self.metrics.unacknowledged_tokens.set(sum(ledger.exposed for ledger in self.book.ledgers()))
+        self.metrics.unproven_tokens.set(sum(ledger.unproven for ledger in self.book.ledgers()))
         prompts = self.prompts()
         self.metrics.prompts_queued.set(prompts.queued)
         self.metrics.prompts_working.set(prompts.working)

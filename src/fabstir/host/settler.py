@@ -16,7 +16,7 @@ import structlog
 
 from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import JobId
-from fabstir.domain.money import BaseUnits, Tokens, fee_of
+from fabstir.domain.money import BaseUnits, Tokens, affordable, fee_of
 from fabstir.host.health import ClaimsPart
 from fabstir.host.jobs import JobBook
 from fabstir.host.outlook import Outlook
@@ -67,6 +67,7 @@ MAX_BATCH: Final = 25
 """Vouchers in one redeem transaction: 25 cost 24k gas each, more save little (research: gas table)."""
 RETRY_SECONDS: Final = 5.0
 FINISH_POLL_SECONDS: Final = 0.5
+PROOF_FAULTS: Final = ("proof_failed", "prover_unavailable")
 STEPS_PER_PASS: Final = 64
 """Bounds one pass over one job; the next pass goes on."""
 
@@ -185,6 +186,8 @@ class Settler:
             self._staked = held.staked >= rules.slash
 
     def _problem(self, ledger: HostLedger, fault: FabstirError) -> None:
+        if fault.code in PROOF_FAULTS:
+            self._metrics.proof_failures.inc()
         self.problems[ledger.job] = str(fault)
         log.warning("settlement_delayed", job_id=ledger.job, code=fault.code, detail=fault.detail)
 
@@ -201,7 +204,7 @@ class Settler:
                 elif isinstance(action, NoteClosed):
                     closed = JobClosed(action.owed, action.refund, self._clock.now())
                     await self._book.record(ledger, closed)
-                    self._count_earned(ledger, action.owed)
+                    self._count_end(ledger, action.owed)
             if isinstance(action, NoteClosed):
                 log.info("job_closed", job_id=ledger.job, owed=action.owed)
                 await self._on_closing(ledger.job, "job_closed")
@@ -218,12 +221,14 @@ class Settler:
         job = situation.job
         credited = BaseUnits(job.owed - job.held)
         if credited > ledger.credited and (not job.closed or job.stage in UNDECIDED):
-            self._count_earned(ledger, credited)
+            more = BaseUnits(credited - ledger.credited)
             await self._book.record(ledger, Credited(credited, self._clock.now()))
+            self._metrics.earned.inc(more - fee_of(more))
 
-    def _count_earned(self, ledger: HostLedger, credited: BaseUnits) -> None:
-        more = BaseUnits(max(0, credited - ledger.credited))
+    def _count_end(self, ledger: HostLedger, owed: BaseUnits) -> None:
+        more = BaseUnits(max(0, owed - ledger.credited))
         self._metrics.earned.inc(more - fee_of(more))
+        self._metrics.unpaid_tokens.inc(max(0, ledger.served - affordable(owed, ledger.terms.price)))
 
     async def _situation(self, ledger: HostLedger) -> Situation:
         job = await self._chain.job(ledger.job)
