@@ -15,15 +15,19 @@ import pytest
 from structlog.testing import capture_logs
 from tests.cli.conftest import Fabstir, Ran
 from tests.host.settler_world import RENTER, World
-from tests.protocol.market import HOST_KEY
+from tests.protocol.market import HOST_KEY, terms
 
+from fabstir.bootstrap.devnet import devnet
+from fabstir.bootstrap.parts import chain_info
 from fabstir.chain import bindings
 from fabstir.chain.abi import Function, encode_arguments
 from fabstir.domain.ids import Address, JobId, to_hex
 from fabstir.domain.money import BaseUnits
 from fabstir.domain.terms import ClaimStage, JobState, ProofPolicy
+from fabstir.ops import settings
 from fabstir.ports.chain import contract_addresses
-from fabstir.protocol.host_log import HostLedger
+from fabstir.protocol.host_log import HostLedger, JobAdmitted, encode_event
+from fabstir.protocol.signing import Market
 from fabstir.storage.journal import JOURNAL_FILE, SqliteJournal
 from fabstir.testing.chain import INFO, SLASH, MemoryChain
 
@@ -281,3 +285,25 @@ async def test_without_the_chain_nothing_is_guessed(stage: Stage, monkeypatch: p
     monkeypatch.setenv("FABSTIR_CHAIN_RPC_URLS", "http://127.0.0.1:1")
     ran = await stage.claims("--json")
     assert (ran.code, ran.json()["error"]["code"]) == (1, "chain_unreachable")
+
+
+@pytest.mark.real
+async def test_the_real_contracts_are_asked_the_same(
+    fabstir: Fabstir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that the journal knows and the contract does not, as after a devnet that was started afresh: nothing to be had."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    async with devnet(settings.load(environ={})) as running:
+        monkeypatch.setenv("FABSTIR_CHAIN_RPC_URLS", running.url)
+        config = settings.load()
+        info = chain_info(config)
+        admitted = JobAdmitted(terms(), BaseUnits(1_000), Market(info.chain_id, info.market), 0.0)
+        config.host.data_dir.mkdir(parents=True)
+        journal = SqliteJournal(config.host.data_dir / JOURNAL_FILE)
+        await journal.append("job:" + HostLedger(admitted).job.hex(), [encode_event(admitted)])
+        ran = await asyncio.to_thread(fabstir, "claims", "--json")
+        await journal.close()
+    told = ran.json()
+    assert (ran.code, told["claims"], told["withdrawable"], told["jobs_elsewhere"]) == (0, [], [], 0)
+    assert told["now"] > 0
