@@ -80,6 +80,21 @@ async def test_a_voucher_pays_at_once(world: PromptWorld) -> None:
     assert await world.money() == (MONEY - PRICED, PRICED - fee_of(PRICED), PRICED)
 
 
+async def test_a_voucher_is_waited_for_and_not_for_ever(world: PromptWorld) -> None:
+    """Under `fallback` the host commits to nothing for five minutes; then it proves and claims, and is paid all the same."""
+    async with world.life():
+        prompt, _ = await world.ask(QUESTION, policy=ProofPolicy.FALLBACK)
+        await world.until(lambda: bool(world.events(prompt)) and world.ledger(prompt).stage is Stage.SETTLING)
+        done = await world.renter.completion(prompt, 0)
+        assert done is not None
+        for _ in range(14):
+            await world.clock.advance(20)
+            world.chain.mine()
+        assert (await world.renter.job(done.job)).pending_block == 0
+        await world.until(lambda: world.settled(prompt), stride=20)
+    assert await world.money() == (MONEY - PRICED, PRICED - fee_of(PRICED), PRICED)
+
+
 @pytest.mark.timeout(600)
 async def test_a_host_that_dies_at_any_write(tmp_path: Path) -> None:
     """Killed at every journal write in turn, before and after it: the answer is there, nothing is executed again once it is stored,

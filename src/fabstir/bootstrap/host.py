@@ -18,6 +18,7 @@ from fabstir.domain.errors import error
 from fabstir.domain.ids import Hash32, JobId
 from fabstir.domain.money import BaseUnits
 from fabstir.host.node import HostNode
+from fabstir.host.prompt_voucher import awaits_voucher
 from fabstir.host.prompts import PromptDesk
 from fabstir.host.settings import HostSettings
 from fabstir.host.settler import Settler
@@ -104,6 +105,7 @@ async def _serve_host(
     )
     settler.count_in(node.metrics)
     node.claims = settler.claims
+    settler.postponed = lambda ledger: awaits_voucher(ledger, clock.now())
     node.on_settlement_request = lambda _job: settler.wake()
     try:
         await node.start()

@@ -102,6 +102,8 @@ class Settler:
         """Why a job is not settled yet; shown in health."""
         self.held: dict[JobId, int] = {}
         """Job -> Unix seconds until which its claim is held; there is nothing else to do about it."""
+        self.postponed: Callable[[HostLedger], bool] = _never
+        """Jobs that are over, and whose renter may still sign so that nothing has to be proven."""
         self._staked = True
         self.passes = 0
 
@@ -147,7 +149,8 @@ class Settler:
     @property
     def _unfinished(self) -> bool:
         """Some job is over, and more can be done about it than to wait for the end of a claim."""
-        return any(ledger.finished and ledger.job not in self.held for ledger in self._book.ledgers())
+        over = [ledger for ledger in self._book.ledgers() if ledger.finished and ledger.job not in self.held]
+        return any(not self.postponed(ledger) for ledger in over)
 
     async def settle(self) -> float:
         """One pass over all open jobs; returns the seconds after which the next is due."""
@@ -156,6 +159,8 @@ class Settler:
         await self._look_at_stake()
         vouchers: list[tuple[HostLedger, VoucherAccepted]] = []
         for ledger in self._book.ledgers():
+            if self.postponed(ledger):
+                continue
             try:
                 action = await self._advance(ledger)
             except FabstirError as fault:
@@ -347,3 +352,8 @@ class Settler:
             transcript=voucher.transcript,
             signature=voucher.signature,
         )
+
+
+def _never(ledger: HostLedger) -> bool:
+    """Every job is settled as soon as it can be."""
+    return False

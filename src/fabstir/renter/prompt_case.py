@@ -266,20 +266,15 @@ class OrderCase:
     async def _answer(self, action: Action) -> None:
         match action:
             case FetchResult():
-                await self._fetch(action)
+                await self._fetch()
             case SignAnswer():
                 await self._sign(action)
             case DeliverVoucher():
                 await self._deliver(action)
 
-    async def _fetch(self, action: FetchResult) -> None:
-        answer = self.ledger.answer
-        if answer is None:
-            raise AssertionError("only an answer is fetched")
+    async def _fetch(self) -> None:
         try:
-            sealed = await self._services.contents.download(await self._url_of(answer.host), action.cid)
-            check_cid(sealed, action.cid)
-            await self._services.blobs.put(sealed)
+            await self.download()
         except FabstirError as fault:
             self._wait_for(fault, f"the result cannot be fetched: {fault.code}", always=True)
             return
@@ -290,6 +285,16 @@ class OrderCase:
             return
         await self.record(ResultAccepted(head, self._services.clock.now()))
         log.info("result_accepted", prompt_id=self.ledger.prompt, tokens=len(result.records))
+
+    async def download(self) -> None:
+        """Get the sealed result from its host, and keep it. Raises `host_unreachable`, `blob_missing`, `seal_invalid`, ..."""
+        answer = self.ledger.answer
+        if answer is None:
+            raise error("prompt_pending")
+        if not await self._services.blobs.has(answer.result_cid):
+            sealed = await self._services.contents.download(await self._url_of(answer.host), answer.result_cid)
+            check_cid(sealed, answer.result_cid)
+            await self._services.blobs.put(sealed)
 
     async def read_result(self) -> tuple[PromptResult, Hash32]:
         """The result, opened and checked again, and the transcript's head over it. Raises `seal_invalid`, `seal_not_for_us`,

@@ -163,8 +163,12 @@ class Order:
         ledger = self._case.ledger
         if ledger.fault:
             raise error("prompt_result_invalid", ledger.fault)
-        if ledger.transcript is None or ledger.answer is None:
+        if ledger.answer is None:
             raise error("prompt_ended", ledger.ended) if ledger.ended else error("prompt_pending", ledger.stage.value)
+        if ledger.transcript is None:
+            if not ledger.ended:
+                raise error("prompt_pending", ledger.stage.value)
+            await self._case.download()  # the host was settled with before the result was fetched
         result, _ = await self._case.read_result()
         return OrderResult(
             text=result.text,
