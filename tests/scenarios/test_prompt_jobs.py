@@ -151,7 +151,7 @@ async def test_a_host_dies_with_its_claim(tmp_path: Path, monkeypatch: pytest.Mo
         await stage.settle_in()
         had = await stage.net.usdc_of(stage.account)
         await stage.start_doomed("a", IN_THE_MIDDLE)
-        async with renter_market(stage.renter) as market:
+        async with renter_market(stage.renter, prompts=True) as market:
             model = (await market.models())[0].model_id
             order = await market.post_prompt(model=model, content=QUESTION, max_tokens=100, options=OPTIONS)
             async with asyncio.timeout(PATIENCE):
@@ -160,7 +160,7 @@ async def test_a_host_dies_with_its_claim(tmp_path: Path, monkeypatch: pytest.Mo
             assert (status.board, status.host) == ("claimed", to_hex(ACCOUNTS["a"]))
             assert (await stage.ledger("a", order.id)).stage is Stage.RUNNING
         await stage.hosts["b"].start()
-        async with renter_market(stage.renter) as market:  # another process of the renter
+        async with renter_market(stage.renter, prompts=True) as market:  # another process of the renter
             order = market.order(order.id)
             await stage.net.advance(EXECUTE_SECONDS + 10)
             async with asyncio.timeout(PATIENCE):
@@ -224,7 +224,7 @@ async def test_two_hosts_share_the_work(tmp_path: Path, monkeypatch: pytest.Monk
         had = await stage.net.usdc_of(stage.account)
         await asyncio.gather(*(host.start() for host in stage.hosts.values()))
         signing = msgspec.structs.replace(OPTIONS, policy=ProofPolicy.FALLBACK)
-        async with renter_market(stage.renter) as market:
+        async with renter_market(stage.renter, prompts=True) as market:
             model = (await market.models())[0].model_id
             orders = [
                 await market.post_prompt(model=model, content=f"Count to {n}.", max_tokens=80, options=signing)

@@ -128,7 +128,7 @@ async def list_(*, common: Configured = CONFIGURED) -> None:
 async def _market(common: Configured) -> AsyncIterator[Market]:
     from fabstir.bootstrap.renter import renter_market
 
-    async with renter_market(common.settings(quietly=True)) as market:
+    async with renter_market(common.settings(quietly=True), prompts=True) as market:
         yield market
 
 

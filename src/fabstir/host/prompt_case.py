@@ -213,7 +213,9 @@ class PromptCase:
             case GiveUp():
                 await self._fail(action.code)
             case HandOver():
-                await self._services.jobs.adopt(handover(self.ledger, self._services.clock.now()))
+                admitted, *served = handover(self.ledger, self._services.clock.now())
+                named = msgspec.structs.replace(admitted, model=self._services.engine.info.name)
+                await self._services.jobs.adopt((named, *served))
                 await self._record(HandedOver(self._services.clock.now()))
                 self._services.settle(action.job)
 

@@ -143,8 +143,9 @@ class PromptDesk:
             while not self._closing and isinstance(found := self.queue.next(now), ClaimNow):
                 self._start(found.prompt, self._take(found, now))
         except FabstirError as fault:
+            if self.state != str(fault):
+                log.warning("prompts_delayed", code=fault.code, detail=fault.detail)
             self.state = str(fault)
-            log.warning("prompts_delayed", code=fault.code, detail=fault.detail)
         else:
             self.state = str(self._book.fault) if self._book.fault else "ok"
 
@@ -331,6 +332,7 @@ class PromptDesk:
         self._set_speed(tokens, self._clock.monotonic() - began, 1.0)
 
     def _measured(self, tokens: int, seconds: float) -> None:
+        self._node.metrics.generation_tokens.inc(tokens)
         self._set_speed(tokens, seconds, LEARNING)
 
     def _set_speed(self, tokens: int, seconds: float, weight: float) -> None:

@@ -181,7 +181,7 @@ class Market:
     @property
     def _taking_prompts(self) -> Prompts:
         if self._prompts is None:
-            raise error("prompts_off", "this market was made without what prompt jobs need")
+            raise error("prompts_off", "this market was opened without prompt jobs", "Open it with `prompts=True`.")
         return self._prompts
 
     @property
