@@ -111,6 +111,13 @@ async def test_a_body_that_is_none_is_refused(served: Served, path: str, body: b
     await served.sound()
 
 
+async def test_a_host_that_goes_down_sends_nothing_more(served: Served) -> None:
+    """It could not serve the job either."""
+    await served.world.node.drain()
+    status, fault = await post(served, "/v1/jobs", msgspec.json.encode(opening(some_terms())))
+    assert (status, fault["code"]) == (503, "draining")
+
+
 async def test_a_host_that_relays_nothing_says_so() -> None:
     """As its offer does."""
     async with serving(World()) as served:

@@ -127,6 +127,10 @@ async def test_the_allowance_is_what_all_live_budgets_leave() -> None:
         assert allowance(world) == 350_000
         await mine.revoke(OTHER.address, INFO.usdc)
         assert (allowance(world), budget(world), budget(world, OTHER)) == (50_000, 50_000, 0)
+        await mine.name(OTHER.address, INFO.usdc, BaseUnits(1_000), 3 * DAY)
+        await world.clock.advance(DAY)
+        await mine.revoke(OTHER.address, INFO.usdc)
+        assert allowance(world) == 0, "what is over is not counted, spent or not"
 
 
 async def test_a_budget_that_means_nothing_is_refused() -> None:
