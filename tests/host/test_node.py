@@ -14,7 +14,7 @@ from fabstir.domain.money import PricePerMTok
 from fabstir.domain.terms import JobState
 from fabstir.host.health import ClaimsPart, Part, overall
 from fabstir.host.settings import HostSettings
-from fabstir.ops.config import Config
+from fabstir.ops.config import Config, HostSection
 from fabstir.protocol.host_log import SessionFinished, decode_event
 from fabstir.protocol.messages import Error, Ping, Pong, SessionEnd
 from fabstir.protocol.signing import recover
@@ -44,6 +44,17 @@ def test_settings_come_from_the_configuration() -> None:
     """Every setting of the host that exists in the file reaches the node; without registration there is no URL."""
     config = Config()
     settings = HostSettings.of(config, MODEL, "http://127.0.0.1:8080")
+    assert (settings.price_native, settings.relayed_from, settings.arbiters) == (0, 0, ())
+    money = HostSection(
+        price_native_per_mtok=str(8 * 10**13),
+        bond_min_native=7,
+        arbiters=("0x" + "AB" * 20,),
+        relay_openings=True,
+        relay_min_deposit=9,
+    )
+    richer = HostSettings.of(Config(host=money), MODEL, "http://127.0.0.1:8080")
+    assert (richer.price_native, richer.bond_min_native, richer.relayed_from) == (8 * 10**13, 7, 9)
+    assert richer.arbiters == (b"\xab" * 20,)
     assert settings.url == "http://127.0.0.1:8080"
     assert (settings.price, settings.min_deposit, settings.max_sessions) == (200_000, 10_000, 64)
     assert (settings.ack_timeout, settings.exposure_max, settings.challenge_min) == (30.0, 256, 900)

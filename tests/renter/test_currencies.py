@@ -208,11 +208,14 @@ async def test_a_host_that_relays_nothing_is_not_taken() -> None:
 
 async def test_the_deposit_is_as_large_as_the_host_sends() -> None:
     """A quarter of the budget would be refused."""
-    async with money_world(100_000, relayed_from=BaseUnits(40_000)) as world:
-        async with world.market(relays=world, relay=True, budget=BaseUnits(100_000)) as market:
-            session = await market.start_session(MODEL)
-            await session.connect()
-            assert session.jobs[0].ledger.deposit == 40_000
+    wanted = {"relay": True, "budget": BaseUnits(100_000)}
+    async with (
+        money_world(100_000, relayed_from=BaseUnits(40_000)) as world,
+        world.market(relays=world, **wanted) as market,
+    ):
+        session = await market.start_session(MODEL)
+        await session.connect()
+        assert session.jobs[0].ledger.deposit == 40_000
 
 
 async def test_a_window_that_no_host_accepts_is_told() -> None:
