@@ -101,12 +101,12 @@ async def test_what_is_refused(tmp_path: Path) -> None:
     world = PromptWorld(tmp_path)
     async with served(world) as client:
         terms, sealed = world.seal(QUESTION)
-        name, unknown = to_hex(cid(sealed)), "0x" + "00" * 32
+        name, unknown, big = to_hex(cid(sealed)), "0x" + "00" * 32, b"FSB1" + bytes(1 << 20)
         refusals = [
             ("PUT", f"/v1/blobs/{name}", b"in the clear", 400, "seal_invalid"),
             ("PUT", f"/v1/blobs/{unknown}", sealed, 400, "blob_mismatch"),
             ("PUT", f"/v1/blobs/{name}", b"FSB1" + bytes(MAX_BLOB_BYTES), 413, "request_invalid"),
-            ("PUT", f"/v1/blobs/{name}", b"FSB1" + bytes(1 << 20), 507, "blob_quota"),
+            ("PUT", f"/v1/blobs/{to_hex(cid(big))}", big, 507, "blob_quota"),
             ("PUT", "/v1/blobs/none", sealed, 400, "request_invalid"),
             ("GET", f"/v1/blobs/{name}", None, 404, "blob_missing"),
             ("GET", f"/v1/prompts/{unknown}", None, 404, "prompt_unknown"),
@@ -116,6 +116,7 @@ async def test_what_is_refused(tmp_path: Path) -> None:
         ]
         for method, path, data, status, code in refusals:
             found, said = await client.ask(method, path, data)
+            assert isinstance(said, dict), (method, path, found, said)
             assert (found, said["code"]) == (status, code), (method, path)
         assert world.desk.stores.uploads.aged(1e12) == ()
 

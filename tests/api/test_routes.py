@@ -38,6 +38,7 @@ async def test_health_shows_every_part(served: Served) -> None:
             "unpaid": "0",
             "tokens_per_s": 0.0,
         },
+        "claims": {"status": "off", "reason": "", "held": 0, "disputed": 0, "expiring": 0, "problems": 0},
     }
 
 

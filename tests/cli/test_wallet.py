@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import Fabstir
+from tests.cli.conftest import Fabstir, Ran
 
 from fabstir.bootstrap import keys, parts
 from fabstir.bootstrap.devnet import devnet
@@ -108,6 +108,40 @@ async def test_on_the_devnet_an_account_is_funded_and_shows_what_it_holds(
         assert int(funded.json()["wei"]) > 0
         shown = await asyncio.to_thread(fabstir, "wallet", "show")
         assert "2.500000 USDC" in shown.out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--budget=0",), ("--budget=5", "--revoke"), ("--budget=5", "--days=0"), ("--budget=five",)],
+    ids=["neither", "nothing", "both", "no time", "no amount"],
+)
+def test_a_permission_must_say_how_much_or_be_taken_back(fabstir: Fabstir, options: tuple[str, ...]) -> None:
+    """Before a key or a chain is looked at."""
+    ran = fabstir("wallet", "delegate", "0x" + "12" * 20, *options, "--json")
+    assert ran.json()["error"]["code"] == "request_invalid"
+
+
+@pytest.mark.real
+async def test_a_delegate_is_named_seen_and_revoked(fabstir: Fabstir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The figures of `wallet delegates` are the contract's."""
+    who = "0x" + "12" * 20
+
+    async def wallet(*arguments: str) -> Ran:
+        return await asyncio.to_thread(fabstir, "wallet", *arguments)
+
+    async with devnet(settings.load(environ={})) as running:
+        monkeypatch.setenv("FABSTIR_CHAIN_RPC_URLS", running.url)
+        fabstir("wallet", "new")
+        await wallet("fund", "--usdc=10")
+        assert (await wallet("delegates", "--json")).json() == {"delegates": []}
+        named = (await wallet("delegate", who, "--budget=5", "--days=30", "--json")).json()
+        [row] = (await wallet("delegates", "--json")).json()["delegates"]
+        assert (row["delegate"], row["left"], row["until"], row["live"]) == (who, "5000000", named["until"], True)
+        assert "5.000000 USDC left, until" in (await wallet("delegates")).out
+        assert "may spend nothing any more" in (await wallet("delegate", who, "--revoke")).out
+        [row] = (await wallet("delegates", "--json")).json()["delegates"]
+        assert (row["left"], row["live"]) == ("0", False)
+        assert f"{who}  revoked" in (await wallet("delegates")).out
 
 
 def test_play_money_is_refused_for_another_chain(fabstir: Fabstir, monkeypatch: pytest.MonkeyPatch) -> None:

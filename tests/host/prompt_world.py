@@ -14,7 +14,9 @@ from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
 from fabstir.domain.prompts import Cid, PromptId, PromptTerms
 from fabstir.domain.terms import ProofPolicy
 from fabstir.host.node import HostNode
-from fabstir.host.prompts import DeskSettings, DeskStores, PromptDesk
+from fabstir.host.prompt_settings import DeskSettings, DeskStores
+from fabstir.host.prompt_voucher import awaits_voucher
+from fabstir.host.prompts import PromptDesk
 from fabstir.host.settings import HostSettings
 from fabstir.host.settler import Settler
 from fabstir.ops.metrics import Metrics
@@ -100,6 +102,7 @@ class PromptWorld:
             on_closing=self.node.chain_closing,
             watch_seconds=5.0,
         )
+        settler.postponed = lambda ledger: awaits_voucher(ledger, self.clock.now())
         self.node.on_settlement_request = lambda _: settler.wake()
         died: list[BaseException] = []
         running = asyncio.create_task(self._run(settler, died))

@@ -43,6 +43,7 @@ class TableChain:
         self.states: dict[JobId, JobState] = {}
         self.entries: dict[Address, HostEntry] = {}
         self.held = StakeState(staked=MIN_STAKE)
+        self.holdings: dict[Address, BaseUnits] = {}
         self.allowed = 0
         """What the stake's contract may take."""
         self.sent: dict[str, TxResult] = {}
@@ -92,6 +93,14 @@ class TableChain:
     ) -> TxResult:
         entry = HostEntry(address=self.account, url=url, encryption_key=encryption_key, offers=offers, active=True)
         return self._mine(key, lambda: self.entries.__setitem__(self.account, entry))
+
+    async def balance(self, token: Address, owner: Address) -> BaseUnits:
+        return self.holdings.get(owner, BaseUnits(0))
+
+    async def open_with_authorization(
+        self, key: str, terms: Terms, deposit: BaseUnits, valid_before: int, signature: bytes
+    ) -> TxResult:
+        return self._mine(key, lambda: self.open(terms, deposit))
 
     async def approve_stake(self, key: str, amount: BaseUnits) -> TxResult:
         return self._mine(key, lambda: setattr(self, "allowed", amount))

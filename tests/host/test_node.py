@@ -12,9 +12,9 @@ from fabstir.domain.errors import Interrupted, LocalFault, error
 from fabstir.domain.ids import ZERO_ADDRESS, JobId
 from fabstir.domain.money import PricePerMTok
 from fabstir.domain.terms import JobState
-from fabstir.host.health import Part, overall
+from fabstir.host.health import ClaimsPart, Part, overall
 from fabstir.host.settings import HostSettings
-from fabstir.ops.config import Config
+from fabstir.ops.config import Config, HostSection
 from fabstir.protocol.host_log import SessionFinished, decode_event
 from fabstir.protocol.messages import Error, Ping, Pong, SessionEnd
 from fabstir.protocol.signing import recover
@@ -44,6 +44,17 @@ def test_settings_come_from_the_configuration() -> None:
     """Every setting of the host that exists in the file reaches the node; without registration there is no URL."""
     config = Config()
     settings = HostSettings.of(config, MODEL, "http://127.0.0.1:8080")
+    assert (settings.price_native, settings.relayed_from, settings.arbiters) == (0, 0, ())
+    money = HostSection(
+        price_native_per_mtok=str(8 * 10**13),
+        bond_min_native=7,
+        arbiters=("0x" + "AB" * 20,),
+        relay_openings=True,
+        relay_min_deposit=9,
+    )
+    richer = HostSettings.of(Config(host=money), MODEL, "http://127.0.0.1:8080")
+    assert (richer.price_native, richer.bond_min_native, richer.relayed_from) == (8 * 10**13, 7, 9)
+    assert richer.arbiters == (b"\xab" * 20,)
     assert settings.url == "http://127.0.0.1:8080"
     assert (settings.price, settings.min_deposit, settings.max_sessions) == (200_000, 10_000, 64)
     assert (settings.ack_timeout, settings.exposure_max, settings.challenge_min) == (30.0, 256, 900)
@@ -276,3 +287,38 @@ async def test_each_currency_with_a_price_is_offered_and_registered() -> None:
         [entry] = world.chain.entries.values()
         listed = {(row.model_id, row.token): row.price for row in entry.offers}
         assert listed == {(MODEL, INFO.usdc): 200_000, (MODEL, ZERO_ADDRESS): 8 * 10**13}
+
+
+# -- what is still to be collected -----------------------------------------------------------------------------------------------
+
+
+async def test_claims_that_need_care_are_seen_in_health(world: World) -> None:
+    """The host goes on serving: `degraded`, with the part that says why; gauges follow when they are read."""
+    assert (await world.node.health()).claims == ClaimsPart(status="off")
+    asked = 0
+
+    def claims() -> ClaimsPart:
+        nonlocal asked
+        asked += 1
+        return ClaimsPart(status="degraded", reason="1 disputed", disputed=1)
+
+    world.node.claims = claims
+    health = await world.node.health()
+    assert (health.status, health.serves, health.claims.disputed) == ("degraded", True, 1)
+    await world.node.measure()
+    assert asked == 2
+
+
+async def test_reading_the_metrics_asks_the_parts(world: World) -> None:
+    """An alert on a part that is down must not depend on somebody who asks for `/health`."""
+
+    def up(part: str) -> float | None:
+        return world.metrics.registry.get_sample_value("fabstir_part_up", {"part": part})
+
+    await world.node.measure()
+    assert (up("chain"), up("engine")) == (1, 1)
+    assert world.metrics.registry.get_sample_value("fabstir_chain_head_block") == 7
+    world.chain.reachable = False
+    await world.clock.advance(3)
+    await world.node.measure()
+    assert (up("chain"), up("engine")) == (0, 1)

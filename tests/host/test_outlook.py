@@ -15,7 +15,8 @@ from fabstir.host.health import ClaimsPart
 from fabstir.host.outlook import Outlook
 from fabstir.ops.metrics import Metrics
 from fabstir.protocol.claims import Kind
-from fabstir.protocol.host_log import HostLedger
+from fabstir.protocol.host_log import HostLedger, SessionFinished
+from fabstir.testing.chain import INFO
 from fabstir.testing.clock import ManualClock
 
 ONE, OTHER = (Settling(ProofPolicy.FALLBACK, exposure=exposure).served_and_signed(100, 40) for exposure in (64, 65))
@@ -175,3 +176,34 @@ async def test_a_settler_that_cannot_reach_the_chain_tells_what_will_be_lost() -
     assert [told["state"] for told in logged if told["event"] == "claim_at_risk"] == [Kind.PROVE.value]
     part = market.settler.claims()
     assert (part.status, part.expiring, part.problems) == ("degraded", 1, 1)
+
+
+async def test_what_is_earned_is_counted_after_the_fee() -> None:
+    """What was seen credited while the job ran, and what the end added; a proof counts the tokens that it added."""
+    market, metrics = World(redeem_above=BaseUnits(50_000)), Metrics()
+    market.settler.count_in(metrics)
+    ledger = await market.job(served=40, signed=30, finished=False)
+    await market.settle()
+    await market.sign(ledger, 40)
+    assert ledger.unproven == 10
+    async with market.book.exclusive(ledger):
+        await market.book.record(ledger, SessionFinished("ended by the renter"))
+    await market.settle()
+    earned = metrics.registry.get_sample_value("fabstir_earned_base_units_total")
+    assert earned == await market.host.earnings(INFO.usdc, market.host.account) == 76_000
+    assert metrics.registry.get_sample_value("fabstir_proven_tokens_total") == 40
+    assert metrics.registry.get_sample_value("fabstir_prove_seconds_count") == 2
+    assert (ledger.unproven, metrics.registry.get_sample_value("fabstir_unpaid_tokens_total")) == (0, 0)
+
+
+async def test_what_nobody_paid_for_and_proofs_that_failed_are_counted() -> None:
+    """A tail that no stake covered; each try of a prover that is down."""
+    market, metrics = World(staked=False), Metrics()
+    market.settler.count_in(metrics)
+    await market.job(served=40, signed=30)
+    market.prover.unavailable = True
+    await market.settle(2)
+    assert metrics.registry.get_sample_value("fabstir_proof_failures_total") == 2
+    market.prover.unavailable = False
+    await market.settle()
+    assert metrics.registry.get_sample_value("fabstir_unpaid_tokens_total") == 10

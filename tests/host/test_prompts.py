@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from pathlib import Path
 
@@ -76,6 +77,21 @@ async def test_a_voucher_pays_at_once(world: PromptWorld) -> None:
             await world.desk.voucher(prompt, TOKENS, PRICED, ledger.head, signature)
         await world.until(lambda: world.settled(prompt))
         assert (await world.renter.job(job)).signed == TOKENS
+    assert await world.money() == (MONEY - PRICED, PRICED - fee_of(PRICED), PRICED)
+
+
+async def test_a_voucher_is_waited_for_and_not_for_ever(world: PromptWorld) -> None:
+    """Under `fallback` the host commits to nothing for five minutes; then it proves and claims, and is paid all the same."""
+    async with world.life():
+        prompt, _ = await world.ask(QUESTION, policy=ProofPolicy.FALLBACK)
+        await world.until(lambda: bool(world.events(prompt)) and world.ledger(prompt).stage is Stage.SETTLING)
+        done = await world.renter.completion(prompt, 0)
+        assert done is not None
+        for _ in range(14):
+            await world.clock.advance(20)
+            world.chain.mine()
+        assert (await world.renter.job(done.job)).pending_block == 0
+        await world.until(lambda: world.settled(prompt), stride=20)
     assert await world.money() == (MONEY - PRICED, PRICED - fee_of(PRICED), PRICED)
 
 
@@ -179,6 +195,19 @@ async def test_what_fails_here_is_given_back(world: PromptWorld) -> None:
         await world.until(lambda: world.ledger(prompt).stage is Stage.ENDED)
         assert world.ledger(prompt).fault == "engine_refused"
         assert world.desk.part().working == 0
+
+
+async def test_a_host_that_goes_down_gives_its_claims_back(world: PromptWorld) -> None:
+    """It claims nothing more, waits for what it can finish, and releases the rest, so that nobody waits for its claims to lapse."""
+    gate = world.engine.gate(45)
+    async with world.life():
+        prompt, _ = await world.ask("count 90")
+        await world.until(gate.reached.is_set)
+        draining = asyncio.create_task(world.desk.drain())
+        later = await world.post(world.seal(QUESTION)[0])
+        await world.until(draining.done)
+        assert (await world.renter.prompt(prompt)).state is PromptState.POSTED
+        assert world.ledger(prompt).fault == "draining" and world.events(later) == []
 
 
 async def test_a_claim_that_ran_out_is_not_completed(world: PromptWorld) -> None:

@@ -144,6 +144,11 @@ def test_a_host_may_not_ask_more_than_it_registered() -> None:
     assert ranking(candidate(1, 199, registered=200)) == [1]
 
 
+def test_a_price_of_nothing_is_none() -> None:
+    """The contract refuses such terms, so nothing is sent there."""
+    assert why_not(candidate(1, 0, registered=200)) == "asks nothing, which the contract does not know"
+
+
 def test_a_host_that_is_not_registered_for_the_model_is_not_taken() -> None:
     """Whatever its offer says."""
     offers = registered_for(OTHER, 1)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fabstir.domain.errors import FabstirError
+from fabstir.domain.ids import ZERO_ADDRESS
 from fabstir.ops import paths, settings
-from fabstir.ops.config import Config
+from fabstir.ops.config import Config, units
+from fabstir.renter.settings import RenterSettings
 
 
 def refused(**environ: str) -> FabstirError:
@@ -163,3 +166,63 @@ def test_no_tree_of_values_gets_past_the_types(tree: object) -> None:
     except FabstirError as refusal:
         outcome = refusal.code
     assert outcome in {"Config", "config_invalid"}
+
+
+def test_an_amount_above_64_bits_is_written_as_text(tmp_path: Path) -> None:
+    """300,000 ETH in wei: as text it is kept and shown, as a number it is refused, not cut."""
+    wei = "300000" + "0" * 18
+    config = settings.load(write(tmp_path / "c.toml", f'[renter]\nbudget_native = "{wei}"\n'), environ={})
+    assert units(config.renter.budget_native) == 3 * 10**23
+    assert msgspec.json.decode(msgspec.json.encode(settings.plain(config)))["renter"]["budget_native"] == wei
+    assert units(settings.load(environ={"FABSTIR_RENTER_BUDGET_NATIVE": wei}).renter.budget_native) == 3 * 10**23
+    with pytest.raises(FabstirError, match="config_invalid"):
+        settings.load(write(tmp_path / "d.toml", f"[renter]\nbudget_native = {wei}\n"), environ={})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HOST_PRICE_NATIVE_PER_MTOK", "-1"),
+        ("HOST_PRICE_NATIVE_PER_MTOK", "1.5"),
+        ("HOST_BOND_MIN_NATIVE", "0"),
+        ("RENTER_BOND_NATIVE", "0"),
+        ("RENTER_TOKEN", "dollars"),
+        ("HOST_ARBITERS", "0x12"),
+        ("RENTER_PRINCIPAL", "me"),
+    ],
+)
+def test_money_that_means_nothing_is_refused(name: str, value: str) -> None:
+    """By the name of the setting."""
+    assert refused(**{f"FABSTIR_{name}": value}).code == "config_invalid"
+
+
+@pytest.mark.parametrize("other", ["RENTER_AUTHORIZE", "RENTER_RELAY", "RENTER_PRINCIPAL"])
+def test_eth_is_paid_by_its_owner(other: str) -> None:
+    """It knows no signed transfers, and nobody can pull it."""
+    value = "0x" + "12" * 20 if other == "RENTER_PRINCIPAL" else "true"
+    assert refused(FABSTIR_RENTER_TOKEN="eth", **{f"FABSTIR_{other}": value}).code == "config_invalid"
+
+
+def test_everything_that_a_renter_wants_reaches_the_sdk() -> None:
+    """Each setting in the currency of `renter.token`; the wei ones are of ETH alone."""
+    environ = {
+        "FABSTIR_RENTER_ARBITER": "0x" + "AB" * 20,
+        "FABSTIR_RENTER_MAX_PRICE_PER_MTOK": "7",
+        "FABSTIR_RENTER_POLICY": "fallback",
+        "FABSTIR_RENTER_EXPOSURE": "32",
+        "FABSTIR_RENTER_TOP_UP": "false",
+    }
+    found = RenterSettings.of(settings.load(environ=environ))
+    assert (found.arbiter, found.max_price, found.exposure, found.top_up) == (b"\xab" * 20, 7, 32, False)
+    assert (found.token, found.budget, found.bond, found.policy.name) == (None, 1_000_000, 100_000, "FALLBACK")
+    eth = RenterSettings.of(settings.load(environ={"FABSTIR_RENTER_TOKEN": "eth"}))
+    assert (eth.token, eth.budget, eth.bond) == (ZERO_ADDRESS, 4 * 10**14, 4 * 10**13)
+
+
+def test_an_option_is_checked_as_the_file_is() -> None:
+    """What a command changes for itself."""
+    config = settings.load(environ={})
+    assert settings.changed(config, "renter", "token", "eth").renter.token == "eth"
+    assert settings.changed(config, "renter", "token", "eth").host == config.host
+    with pytest.raises(FabstirError, match="config_invalid"):
+        settings.changed(config, "renter", "token", "dollars")

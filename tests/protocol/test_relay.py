@@ -119,6 +119,8 @@ def test_a_top_up_of_another_hosts_job_is_not_sent() -> None:
     """Nor one that is not worth its gas."""
     foreign = change(host=ARBITER)
     assert topped_up(transfer(foreign, nonce=top_up_nonce(job_id(foreign), OPEN.deposit))) == "job_foreign"
+    over = change(expires_at=int(NOW) + 299)
+    assert topped_up(transfer(over, nonce=top_up_nonce(job_id(over), OPEN.deposit))) == "job_expired"
     assert topped_up(transfer(amount=19_999, nonce=top_up_nonce(job_id(TERMS), OPEN.deposit))) == "relay_refused"
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from tests.renter.money_world import COINS, WEI_PRICE, MoneyWorld, money_world
 from tests.renter.test_failover import gather
-from tests.renter.world import MODEL, STRANGER, WALLET, counting
+from tests.renter.world import MODEL, STRANGER, WALLET, counting, eventually
 
 from fabstir.domain.errors import FabstirError
 from fabstir.domain.ids import ZERO_ADDRESS, Address
 from fabstir.domain.money import BaseUnits, cost, fee_of
+from fabstir.protocol.relay import RelayOpening
 from fabstir.renter.settling import Stage
 from fabstir.testing.chain import INFO
 
@@ -118,3 +121,128 @@ async def test_a_renter_without_eth_opens_and_tops_up_through_the_host() -> None
         assert sent_by(world, WALLET.address) == []
         assert settled.owed == cost(tokens, world.hosts[0].settings.price)
         assert world.holds(WALLET.address) == 10_000_000 - settled.owed
+
+
+async def test_a_host_that_does_not_send_it_is_left_for_one_that_does() -> None:
+    """What was signed for it can still be sent, so it stays taken from the budget until it has expired; then it is back."""
+    async with money_world(100_000, 200_000, relayed_from=BaseUnits(10_000)) as world:
+        world.silent.add(world.hosts[0].url)
+        async with world.market(relays=world, relay=True, budget=BaseUnits(100_000)) as market:
+            session = await market.start_session(MODEL)
+            asked = asyncio.ensure_future(gather(session.prompt("hi")))
+            while not asked.done():
+                await world.clock.advance(1)
+            assert await asked == "You said: hi"
+            assert [job.host for job in session.jobs] == [world.hosts[1].key.address]
+            assert session.budget_left == 50_000, "two deposits of 25,000 are out"
+            await session.close()
+            await world.clock.advance(300)
+            stages = {settled.stage for settled in await market.settle()}
+            assert stages == {Stage.PLANNED, Stage.OPEN}, "expired, and an endpoint may still be behind"
+            await world.clock.advance(400)
+            stages = {settled.stage for settled in await market.settle()}
+            assert stages == {Stage.ABANDONED, Stage.OPEN}
+            assert session.budget_left == 75_000
+
+
+async def test_what_the_host_sent_may_show_a_little_later() -> None:
+    """Our endpoint is behind the host's: waited for, and no other host is paid."""
+    async with money_world(100_000, 200_000, relayed_from=BaseUnits(10_000)) as world:
+        world.silent.add(world.hosts[0].url)
+        real, sending = world.open, []
+
+        async def late(url: str, opening: RelayOpening) -> None:
+            async def send() -> None:
+                await world.clock.sleep(3)
+                await world.hosts[0].node.relay.open(opening)
+
+            sending.append(asyncio.ensure_future(send()))
+            await real(url, opening)
+
+        world.open = late  # type: ignore[method-assign]
+        async with world.market(relays=world, relay=True, budget=BaseUnits(100_000)) as market:
+            session = await market.start_session(MODEL)
+            asked = asyncio.ensure_future(gather(session.prompt("hi")))
+            while not asked.done():
+                await world.clock.advance(1)
+            assert await asked == "You said: hi"
+            assert [job.host for job in session.jobs] == [world.hosts[0].key.address]
+            assert len(sending) == 1
+
+
+async def test_a_host_that_sends_later_has_opened_a_spare_job() -> None:
+    """The renter finds it on chain and uses it for the next question, and paid for nothing twice."""
+    async with money_world(100_000, relayed_from=BaseUnits(10_000)) as world:
+        host, held = world.hosts[0], []
+        world.silent.add(host.url)
+        real = world.open
+
+        async def late(url: str, opening: RelayOpening) -> None:
+            held.append(opening)
+            await real(url, opening)
+
+        world.open = late  # type: ignore[method-assign]
+        async with world.market(relays=world, relay=True, budget=BaseUnits(100_000)) as market:
+            session = await market.start_session(MODEL)
+            asked = asyncio.ensure_future(session.connect())
+            while not asked.done():
+                await world.clock.advance(1)
+            with pytest.raises(FabstirError, match="hosts_exhausted"):
+                await asked
+            await host.node.relay.open(held[0])
+            await market.settle()
+            assert await gather(session.prompt("hi")) == "You said: hi"
+            assert len(held) == 1 and session.budget_left == 75_000
+
+
+async def test_a_host_that_relays_nothing_is_not_taken() -> None:
+    """Where the renter needs it; its key must be there to sign."""
+    async with money_world(100_000) as world:
+        async with world.market(relays=world, relay=True) as market:
+            session = await market.start_session(MODEL)
+            with pytest.raises(FabstirError, match="does not relay openings"):
+                await session.connect()
+        with pytest.raises(FabstirError, match="config_invalid"):
+            world.market(relays=world, relay=True, **NATIVE)
+
+
+async def test_the_deposit_is_as_large_as_the_host_sends() -> None:
+    """A quarter of the budget would be refused."""
+    wanted = {"relay": True, "budget": BaseUnits(100_000)}
+    async with (
+        money_world(100_000, relayed_from=BaseUnits(40_000)) as world,
+        world.market(relays=world, **wanted) as market,
+    ):
+        session = await market.start_session(MODEL)
+        await session.connect()
+        assert session.jobs[0].ledger.deposit == 40_000
+
+
+async def test_a_window_that_no_host_accepts_is_told() -> None:
+    """Before anything is paid."""
+    async with money_world(100_000, challenge_max=3_600) as world, world.market(challenge=7_200) as market:
+        session = await market.start_session(MODEL)
+        with pytest.raises(FabstirError, match="challenge windows up to 3600 s, 7200 s are wanted"):
+            await session.connect()
+
+
+async def test_an_open_job_in_another_currency_is_not_gone_on_with() -> None:
+    """Nor one with another arbiter: what the settings say now is what the next session gets."""
+    async with money_world(100_000, arbiters=(ARBITER,)) as world:
+        seen = []
+        for settings in ({}, NATIVE | {"budget": BaseUnits(10**14)}, {"arbiter": ARBITER}, {}):
+            async with world.market(**settings) as market:
+                session = await market.start_session(MODEL)
+                await session.connect()
+                terms = session.jobs[0].ledger.terms
+                seen.append((terms.token, terms.arbiter, session.jobs[0].id))
+            host = world.hosts[0]
+            host.cut()
+            await eventually(lambda: len(host.node._require_running().reception) == 0)  # noqa: B023 - one host
+        assert [(token, arbiter) for token, arbiter, _ in seen] == [
+            (INFO.usdc, ZERO_ADDRESS),
+            (ZERO_ADDRESS, ZERO_ADDRESS),
+            (INFO.usdc, ARBITER),
+            (INFO.usdc, ZERO_ADDRESS),
+        ]
+        assert seen[3][2] == seen[0][2], "the first job has its deposit still"

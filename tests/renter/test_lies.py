@@ -11,8 +11,9 @@ from tests.renter.world import CONTRACT, MODEL, STRANGER, Host, counting, world_
 
 from fabstir.domain.ids import Hash32, JobId, from_hex, to_hex
 from fabstir.domain.money import BaseUnits, Tokens
-from fabstir.protocol.messages import FromHost, Receipt, SessionReady, StreamChunk
+from fabstir.protocol.messages import FromHost, PaymentRequired, Receipt, SessionReady, StreamChunk
 from fabstir.renter import Session
+from fabstir.renter.access import PAY_AHEAD
 
 
 def resigned(host: Host, receipt: Receipt, **changes: Any) -> Receipt:
@@ -136,3 +137,22 @@ async def test_a_receipt_that_is_repeated_is_acknowledged_once() -> None:
         assert "".join([piece async for piece in session.prompt("count 100", max_tokens=200)]) == counting(100)
         acks = [message for message in host.sent if b"receipt_ack" in message]
         assert len(acks) == len(set(acks)) == 4
+
+
+async def test_a_host_that_asks_for_more_too_soon_locks_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says `payment_required` from its first token on: the renter counts for itself, and pays when the deposit runs low."""
+    monkeypatch.setattr("fabstir.protocol.host_session.ANNOUNCE_AHEAD", 1 << 40)
+    asked: list[FromHost] = []
+
+    def listen(message: FromHost) -> FromHost:
+        asked.extend([message] if isinstance(message, PaymentRequired) else [])
+        return message
+
+    async with world_of(200_000) as world, world.market() as market, market.session(MODEL, budget=50_000) as session:
+        world.hosts[0].tamper = listen
+        for _ in range(3):
+            assert [piece async for piece in session.prompt("count 20", max_tokens=50)] != []
+        (job,) = session.jobs
+        assert job.ledger.affordable - job.ledger.signed > PAY_AHEAD * job.ledger.terms.exposure
+        assert [key for key in world.chain.mined if key.startswith("topup:")] == []
+    assert len(asked) == 1

@@ -15,11 +15,13 @@ from fabstir.domain.money import PricePerMTok, cost, fee_of
 from fabstir.domain.prompts import Cid, PromptId
 from fabstir.domain.terms import ProofPolicy
 from fabstir.ports.blobs import BlobStore
+from fabstir.protocol.prompt_order import OrderRules
 from fabstir.protocol.prompt_order_log import OrderStage
 from fabstir.protocol.prompt_wire import WireProgress, WireVoucher
 from fabstir.protocol.signing import SigningKey
 from fabstir.renter.prompt_case import OrderServices
 from fabstir.renter.prompts import Order, PromptOptions, Prompts
+from fabstir.renter.settings import RenterSettings
 from fabstir.storage.blobs import DirectoryBlobs
 from fabstir.testing.journal import MemoryJournal, SimulatedCrash, WriteHook, crash_at
 
@@ -81,6 +83,7 @@ class RenterWorld:
             contents=self.contents,
             clock=self.world.clock,
             secret=SECRET,
+            settings=RenterSettings(authorize=wallet is not None),
             wallet=wallet,
         )
         self.prompts = Prompts(services)
@@ -182,6 +185,21 @@ async def test_a_result_that_was_changed_is_not_taken(world: RenterWorld) -> Non
             await order.result_now()
         world.contents.spoil = False
         await world.until(order, OrderStage.ENDED)
+
+
+async def test_a_result_can_be_fetched_after_the_end(world: RenterWorld) -> None:
+    """The renter was away until the host was paid by its proof: the result is still there, and still checked."""
+    async with world.world.life():
+        order = await world.post()
+        world.contents.up = False
+        await world.until(order, OrderStage.ANSWERED)
+        await world.world.until(lambda: world.world.settled(order.id), stride=20)
+        order._case._rules = OrderRules(dispute_margin=-1e9)  # it does not object either
+        await world.until(order, OrderStage.ENDED)
+        with pytest.raises(FabstirError, match="host_unreachable"):
+            await order.result()
+        world.contents.up = True
+        assert (await order.result()).text.split()[-1] == "40"
 
 
 async def test_cancel_and_refund(world: RenterWorld) -> None:

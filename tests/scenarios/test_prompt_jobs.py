@@ -26,7 +26,7 @@ from fabstir.demo.places import Places, _toml
 from fabstir.demo.story import TREASURY_KEY
 from fabstir.domain.ids import to_hex
 from fabstir.domain.prompts import PromptId
-from fabstir.domain.terms import ClaimStage, JobState
+from fabstir.domain.terms import ClaimStage, JobState, ProofPolicy
 from fabstir.ops.config import Config
 from fabstir.protocol.prompt_log import PromptLedger, Stage, decode_event
 from fabstir.protocol.signing import SigningKey
@@ -40,6 +40,8 @@ KEYS = {"a": DEV_KEYS[1], "b": DEV_KEYS[2]}
 ACCOUNTS = {name: SigningKey(key).address for name, key in KEYS.items()}
 IN_THE_MIDDLE = "7:after"
 """The journal write at which host a dies: prompt seen, claim sent, three of its transaction, claim held, execution started."""
+AT_THE_NEXT_JOB = "2:before"
+"""The first write of its next life says that another answered the job that it died with; the second would be of a new job."""
 PATIENCE = 90.0
 
 
@@ -149,7 +151,7 @@ async def test_a_host_dies_with_its_claim(tmp_path: Path, monkeypatch: pytest.Mo
         await stage.settle_in()
         had = await stage.net.usdc_of(stage.account)
         await stage.start_doomed("a", IN_THE_MIDDLE)
-        async with renter_market(stage.renter) as market:
+        async with renter_market(stage.renter, prompts=True) as market:
             model = (await market.models())[0].model_id
             order = await market.post_prompt(model=model, content=QUESTION, max_tokens=100, options=OPTIONS)
             async with asyncio.timeout(PATIENCE):
@@ -158,7 +160,7 @@ async def test_a_host_dies_with_its_claim(tmp_path: Path, monkeypatch: pytest.Mo
             assert (status.board, status.host) == ("claimed", to_hex(ACCOUNTS["a"]))
             assert (await stage.ledger("a", order.id)).stage is Stage.RUNNING
         await stage.hosts["b"].start()
-        async with renter_market(stage.renter) as market:  # another process of the renter
+        async with renter_market(stage.renter, prompts=True) as market:  # another process of the renter
             order = market.order(order.id)
             await stage.net.advance(EXECUTE_SECONDS + 10)
             async with asyncio.timeout(PATIENCE):
@@ -171,7 +173,7 @@ async def test_a_host_dies_with_its_claim(tmp_path: Path, monkeypatch: pytest.Mo
 
             await until(claimed)
             assert (await job_of(market, order)).held == result.price
-            await stage.net.advance(OPTIONS.challenge + 1)
+            await stage.net.advance(order.terms.challenge + 1)
             async with asyncio.timeout(PATIENCE):
                 assert await order.settled() == "settled"
             await _refunded(stage, market)
@@ -200,7 +202,7 @@ async def _told_on_the_command_line(stage: Players, order: Order, text: str) -> 
 async def _refunded(stage: Players, market: Market) -> None:
     """A job whose only host dies before it claims."""
     await stage.hosts["b"].stop()
-    await stage.start_doomed("a", "1:before")
+    await stage.start_doomed("a", AT_THE_NEXT_JOB)
     model = (await market.models())[0].model_id
     order = await market.post_prompt(
         model=model, content=QUESTION, max_tokens=100, deadline=1_800, hosts=[ACCOUNTS["a"]], options=OPTIONS
@@ -209,3 +211,31 @@ async def _refunded(stage: Players, market: Market) -> None:
         await stage.hosts["a"].ended()
     await stage.net.advance(1_801)
     assert (await order.refund()).ended == "refunded"
+
+
+@pytest.mark.real
+@pytest.mark.scenario
+async def test_two_hosts_share_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six jobs, two hosts at the same time, vouchers instead of proofs: each is answered once and paid at once, nobody waits for a
+    window, and the money adds up to the last unit."""
+    monkeypatch.setenv("FABSTIR_HOST_PROMPT_SLOTS", "2")
+    async with players(tmp_path) as stage:
+        await stage.settle_in()
+        had = await stage.net.usdc_of(stage.account)
+        await asyncio.gather(*(host.start() for host in stage.hosts.values()))
+        signing = msgspec.structs.replace(OPTIONS, policy=ProofPolicy.FALLBACK)
+        async with renter_market(stage.renter, prompts=True) as market:
+            model = (await market.models())[0].model_id
+            orders = [
+                await market.post_prompt(model=model, content=f"Count to {n}.", max_tokens=80, options=signing)
+                for n in range(3, 9)
+            ]
+            async with asyncio.timeout(PATIENCE):
+                results = await asyncio.gather(*(order.result() for order in orders))
+                assert {await order.settled() for order in orders} == {"settled"}
+        await asyncio.gather(*(host.stop() for host in stage.hosts.values()))
+        for order, result in zip(orders, results, strict=True):
+            (name,) = [name for name, account in ACCOUNTS.items() if account == result.host]
+            assert (await stage.ledger(name, order.id)).executions == 1
+        paid = sum(result.price for result in results)
+        assert await stage.withdraw() == paid == had - await stage.net.usdc_of(stage.account)

@@ -16,6 +16,7 @@ from fabstir.ports.chain import EndpointState
 from fabstir.protocol.messages import Error
 from fabstir.protocol.offer import WireModelOffer, WirePayment, WireTokenPrice
 from fabstir.protocol.prompt_wire import WireVoucher
+from fabstir.protocol.relay import Relayed, RelayOpening, RelayTopUp
 from reference.structs import struct
 from reference.table import table
 
@@ -75,6 +76,25 @@ def prompts() -> list[str]:
     return [*parts, struct("### WireVoucher", WireVoucher)]
 
 
+RELAY = """\
+## Payments of renters
+
+A renter without ETH signs a transfer (EIP-3009) for one deposit or one top-up, and the host sends it to the contract. The body is JSON, at
+most 8 KiB. The host checks it as admission would, looks whether the renter has the money, and answers 201 once the transaction is
+mined; asked again it answers the same. Only deposits from `relayed_from` of the offer on; where that is 0, `relay_off`. `{job}` is the
+job's id."""
+
+
+def relay() -> list[str]:
+    """The two routes with what they take and return."""
+    return [
+        RELAY,
+        struct("### POST /v1/jobs", RelayOpening),
+        struct("### POST /v1/jobs/{job}/top-up", RelayTopUp),
+        struct("### Relayed", Relayed),
+    ]
+
+
 def render() -> str:
     """The page: routes, the structures inside them, the error."""
     parts = [INTRODUCTION, "## Routes"]
@@ -92,7 +112,7 @@ def render() -> str:
     others = [("other codes", POLICY_VIOLATION), ("frame above `max_message_bytes`", 1009), ("not UTF-8", 1007)]
     codes = [(f"`{reason}`", code) for reason, code in CLOSE_CODES.items()] + others
     parts += [WEBSOCKET, CLOSING, table(("Reason", "Code"), [(reason, str(code)) for reason, code in codes])]
-    parts += prompts()
+    parts += [*relay(), *prompts()]
     parts += ["## Inside answers", *(struct(f"### {cls.__name__}", cls) for cls in INSIDE)]
     parts += [ERRORS, struct("### Error", Error)]
     return "\n\n".join(parts)

@@ -74,7 +74,7 @@ def host_routes(node: HostNode) -> list[HTTPRouteHandler]:
 
     @get("/metrics", media_type=CONTENT_TYPE)
     async def metrics() -> bytes:
-        node.measure()
+        await node.measure()
         return await asyncio.to_thread(node.metrics.expose)
 
     @get("/v1/models")

@@ -19,7 +19,7 @@ from fabstir.domain.errors import error
 from fabstir.domain.ids import Hash32, JobId
 from fabstir.domain.money import BaseUnits
 from fabstir.host.node import HostNode
-from fabstir.host.outlook import Outlook
+from fabstir.host.prompt_voucher import awaits_voucher
 from fabstir.host.prompts import PromptDesk
 from fabstir.host.settings import HostSettings
 from fabstir.host.settler import Settler
@@ -105,8 +105,9 @@ async def _serve_host(
         on_closing=node.chain_closing,
         watch_seconds=float(config.host.settle_interval_s),
     )
-    settler.outlook = Outlook(node.metrics, clock, BaseUnits(config.host.claim_tail_above))
+    settler.count_in(node.metrics)
     node.claims = settler.claims
+    settler.postponed = lambda ledger: awaits_voucher(ledger, clock.now())
     node.on_settlement_request = lambda _job: settler.wake()
     try:
         await node.start()

@@ -18,14 +18,17 @@ from fabstir.domain.ids import ZERO_ADDRESS, ModelId
 from fabstir.domain.money import BaseUnits, PricePerMTok
 from fabstir.domain.terms import ProofPolicy
 from fabstir.host.node import HostNode
-from fabstir.host.prompts import DeskSettings, DeskStores, PromptDesk
+from fabstir.host.prompt_settings import DeskSettings, DeskStores
+from fabstir.host.prompts import PromptDesk
 from fabstir.market.contents import HttpContents
 from fabstir.ops.clock import SystemClock
 from fabstir.ops.config import Config, Role
 from fabstir.ports.engine import Engine
 from fabstir.ports.journal import Journal
 from fabstir.protocol.sealed import SealingKey
+from fabstir.protocol.signing import SigningKey
 from fabstir.renter.prompt_case import OrderServices
+from fabstir.renter.settings import RenterSettings
 from fabstir.storage.blobs import DirectoryBlobs
 
 BLOBS: Final = "blobs"
@@ -81,7 +84,9 @@ async def make_desk(
 
 
 @asynccontextmanager
-async def order_services(config: Config, chain: MarketClient, journal: Journal) -> AsyncIterator[OrderServices]:
+async def order_services(
+    config: Config, chain: MarketClient, journal: Journal, settings: RenterSettings, wallet: SigningKey
+) -> AsyncIterator[OrderServices]:
     """What a renter needs for prompt jobs. Its sealing key is made where there is none. Raises LocalFault."""
     renter = config.renter
     secret = await asyncio.to_thread(sealing_secret, config, "renter")
@@ -89,7 +94,14 @@ async def order_services(config: Config, chain: MarketClient, journal: Journal) 
     contents = HttpContents()
     try:
         yield OrderServices(
-            chain=chain, journal=journal, blobs=kept, contents=contents, clock=SystemClock(), secret=secret
+            chain=chain,
+            journal=journal,
+            blobs=kept,
+            contents=contents,
+            clock=SystemClock(),
+            secret=secret,
+            settings=settings,
+            wallet=wallet,
         )
     finally:
         await contents.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from fabstir.bootstrap.keys import key_file, read_key
 from fabstir.bootstrap.parts import connect_chain, open_journal
@@ -18,8 +18,9 @@ from fabstir.renter.settings import RenterSettings
 
 
 @asynccontextmanager
-async def renter_market(config: Config) -> AsyncIterator[Market]:
-    """A renter's market with the account of `renter.key_file`. Raises LocalFault, ChainFault."""
+async def renter_market(config: Config, *, prompts: bool = False) -> AsyncIterator[Market]:
+    """A renter's market with the account of `renter.key_file`; with `prompts` it can also post prompt jobs, for which a sealing key is
+    made where there is none. Raises LocalFault, ChainFault."""
     key = await asyncio.to_thread(read_key, config, "renter")
     journal = open_journal(config.renter.data_dir, config.chain.chain_id)
     try:
@@ -28,9 +29,13 @@ async def renter_market(config: Config) -> AsyncIterator[Market]:
             try:
                 await chain.reconcile()
                 settings = RenterSettings.of(config)
-                market = Market(chain, journal, SystemClock(), settings=settings, wallet=SigningKey(key))
-                async with order_services(config, chain, journal) as prompts, market.with_prompts(prompts):
-                    yield market
+                wallet = SigningKey(key)
+                market = Market(chain, journal, SystemClock(), settings=settings, wallet=wallet)
+                async with AsyncExitStack() as stack:
+                    if prompts:
+                        services = order_services(config, chain, journal, settings, wallet)
+                        market.with_prompts(await stack.enter_async_context(services))
+                    yield await stack.enter_async_context(market)
             finally:
                 await chain.close()
     finally:

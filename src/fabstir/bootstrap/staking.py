@@ -31,11 +31,7 @@ async def staking(config: Config) -> AsyncIterator[Staking]:
         chain = await connect_chain(config, key, journal)
         try:
             await chain.reconcile()
-            left = await journal.unfinished()
-            if left:
-                raise error(
-                    "transaction_lost", f"{len(left)} earlier transactions wait", "Try again once they are mined."
-                )
+            await _refuse_waiting(config, journal)
             yield Staking(chain)
         finally:
             await chain.close()
@@ -47,7 +43,8 @@ async def _refuse_waiting(config: Config, journal: SqliteJournal) -> None:
     """What is sent and not mined is not in what the chain shows: deciding by that could stake twice. A devnet's name in the outbox has
     its first block in it, so what an older devnet left is not counted.
     """
-    left = [entry.key for entry in await journal.unfinished() if entry.key.startswith(f"{config.chain.chain_id}:")]
+    ours = f"{config.chain.chain_id}"
+    left = [e.key for e in await journal.unfinished() if e.block == 0 and e.key.startswith((f"{ours}:", f"{ours}-"))]
     if left:
         raise error("transaction_lost", f"{len(left)} earlier transactions wait", "Try again once they are mined.")
 

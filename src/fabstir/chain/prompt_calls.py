@@ -140,15 +140,17 @@ class BoardFollower:
 
     def __init__(self, rpc: JsonRpc, clock: Clock, board: Address, start: int) -> None:
         self._follower = LogFollower[BoardEvent](rpc, clock, (board,), _decode, start=start)
+        self._read: list[BoardEvent] = []
+        """Of a step that failed half way: handed out with the next one."""
 
     def __repr__(self) -> str:
         return f"<BoardFollower {self._follower!r}>"
 
     async def read(self) -> list[BoardEvent]:
         """Everything new."""
-        found: list[BoardEvent] = []
         async for batch in self._follower.step():
-            found += [followed.event for followed in batch if not followed.removed]
+            self._read += [followed.event for followed in batch if not followed.removed]
+        found, self._read = self._read, []
         return found
 
 

@@ -45,7 +45,8 @@ async def ask(
     *,
     model: Annotated[str | None, Parameter(help="Name or id. Unset: the only one, or the first by name.")] = None,
     fallback: Annotated[
-        bool, Parameter(negative="", help="Pay by signing for the answer, instead of only by the host's proof.")
+        bool,
+        Parameter(negative="", help="Pay by signing for the answer when it is fetched, whatever `renter.policy` says."),
     ] = False,
     wait: Annotated[bool, Parameter(negative="", help="Wait for the answer and print it.")] = False,
     bounds: Bounds = NO_BOUNDS,
@@ -69,7 +70,7 @@ async def ask(
             max_price=None if bounds.max_price is None else PricePerMTok(bounds.max_price),
             deadline=bounds.deadline,
             hosts=None if bounds.host is None else [address(text.lower()) for text in bounds.host],
-            options=PromptOptions(policy=ProofPolicy.FALLBACK if fallback else ProofPolicy.REQUIRED),
+            options=PromptOptions(policy=ProofPolicy.FALLBACK if fallback else None),
         )
         if wait:
             _show_result(common, await order.result())
@@ -127,7 +128,7 @@ async def list_(*, common: Configured = CONFIGURED) -> None:
 async def _market(common: Configured) -> AsyncIterator[Market]:
     from fabstir.bootstrap.renter import renter_market
 
-    async with renter_market(common.settings(quietly=True)) as market:
+    async with renter_market(common.settings(quietly=True), prompts=True) as market:
         yield market
 
 

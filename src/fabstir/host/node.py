@@ -178,11 +178,13 @@ class HostNode:
         """Seconds since the renter of `job` left, or since this node started; 0 while it is connected."""
         return self._require_running().reception.idle_for(job)
 
-    def measure(self) -> None:
-        """Set the gauges that are derived from the book, before they are read."""
+    async def measure(self) -> None:
+        """Set the gauges that are derived from the book and from the parts, before they are read."""
+        if self._running is not None:
+            self.metrics.head_block.set((await self.health()).chain.block)
         self.metrics.sessions_open.set(len(self._running.reception) if self._running else 0)
         self.metrics.unacknowledged_tokens.set(sum(ledger.exposed for ledger in self.book.ledgers()))
-        self.claims()  # sets its gauges itself
+        self.metrics.unproven_tokens.set(sum(ledger.unproven for ledger in self.book.ledgers()))
         prompts = self.prompts()
         self.metrics.prompts_queued.set(prompts.queued)
         self.metrics.prompts_working.set(prompts.working)

@@ -129,6 +129,12 @@ class PromptCase:
             await self._do(action)
         return first or Rest("nothing")
 
+    async def give_back(self, code: str) -> None:
+        """This host will not answer it: another shall, at once."""
+        if self.ledger.stage in (Stage.CLAIMED, Stage.RUNNING):
+            await self._fail(code)
+        await self.work()
+
     async def _situation(self, chosen: bool) -> PromptSituation:
         services, ledger = self._services, self.ledger
         status = await services.chain.prompt(ledger.prompt)
@@ -207,7 +213,9 @@ class PromptCase:
             case GiveUp():
                 await self._fail(action.code)
             case HandOver():
-                await self._services.jobs.adopt(handover(self.ledger, self._services.clock.now()))
+                admitted, *served = handover(self.ledger, self._services.clock.now())
+                named = msgspec.structs.replace(admitted, model=self._services.engine.info.name)
+                await self._services.jobs.adopt((named, *served))
                 await self._record(HandedOver(self._services.clock.now()))
                 self._services.settle(action.job)
 

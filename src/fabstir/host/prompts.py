@@ -12,34 +12,32 @@ import contextlib
 from collections.abc import Coroutine, Iterator
 from typing import Any, Final
 
-import msgspec
 import structlog
 
 from fabstir.domain.errors import FabstirError, error
-from fabstir.domain.ids import Address, JobId, ModelId
-from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
+from fabstir.domain.ids import JobId
+from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.domain.prompts import Cid, PromptId
-from fabstir.domain.terms import ProofPolicy
 from fabstir.host.health import PromptsPart
 from fabstir.host.node import HostNode
 from fabstir.host.prompt_book import PromptBook
 from fabstir.host.prompt_case import PromptCase, PromptServices
 from fabstir.host.prompt_execution import open_prompt
+from fabstir.host.prompt_settings import DeskSettings, DeskStores
 from fabstir.host.prompt_tracking import Tracking
 from fabstir.host.prompt_voucher import accept_voucher
 from fabstir.host.prompt_watch import PromptWatch
-from fabstir.ports.blobs import BlobStore
 from fabstir.ports.clock import Clock
 from fabstir.ports.engine import Engine, GenerationEnd
 from fabstir.ports.journal import Journal
 from fabstir.ports.prompts import BoardFeed, PromptChain
 from fabstir.protocol.generation import GenerationRequest
 from fabstir.protocol.messages import ChatMessage
-from fabstir.protocol.prompt_job import Action, PromptRules, Rest
+from fabstir.protocol.prompt_job import Action, Rest
 from fabstir.protocol.prompt_log import PromptLedger, PromptSeen, Stage
 from fabstir.protocol.prompt_queue import ClaimNow, PromptQueue
-from fabstir.protocol.prompt_rules import ModelOffer, QueueRules
 from fabstir.protocol.sealed import MAGIC, SealingKey
+from fabstir.protocol.sealed import cid as cid_of
 from fabstir.protocol.signing import Market
 
 MEASURED_TOKENS: Final = 32
@@ -49,56 +47,13 @@ LEARNING: Final = 0.2
 SWEEP_SECONDS: Final = 60.0
 ORPHAN_SECONDS: Final = 3_600.0
 """An uploaded prompt that no job names is kept so long: the renter uploads first and posts then."""
+GIVE_BACK_SECONDS: Final = 15.0
+"""A host that goes down waits so long for the transactions that give claims back."""
 QUIET_SECONDS: Final = 30.0
 """So often a job is looked at that this host neither holds nor has sent anything about."""
 HELD: Final = (Stage.CLAIMING, Stage.CLAIMED, Stage.RUNNING, Stage.MADE, Stage.STORED, Stage.COMPLETING)
 
 log = structlog.get_logger("fabstir.prompts")
-
-
-class DeskSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The operator's choices. Seconds where nothing else is said."""
-
-    model_id: ModelId
-    price: PricePerMTok
-    slots: int
-    """Answers that are worked on at the same time, claims on their way included."""
-    policies: frozenset[ProofPolicy] = frozenset(ProofPolicy)
-    arbiters: frozenset[Address] | None = None
-    """Accepted ones; None: any."""
-    bond_min: BaseUnits = BaseUnits(1)
-    """A job whose dispute costs less is not claimed."""
-    max_tokens: Tokens = Tokens(4096)
-    min_value: BaseUnits = BaseUnits(1)
-    """A job whose longest answer is worth less is not claimed."""
-    max_unpaid: BaseUnits = BaseUnits(50_000_000)
-    max_queued: int = 10_000
-    history: float = 86_400.0
-    """Jobs that were posted so long before the start are looked for."""
-    poll: float = 2.0
-    drain_timeout: float = 120.0
-    rules: PromptRules = PromptRules()
-
-    def queue_rules(self, host: Address, token: Address, speed: float) -> QueueRules:
-        """What the queue goes by, at the measured speed."""
-        offer = ModelOffer(price=self.price, tokens_per_second=speed, max_tokens=self.max_tokens)
-        return QueueRules(
-            host=host,
-            offers={(self.model_id, token): offer},
-            policies=self.policies,
-            arbiters=self.arbiters,
-            slots=self.slots,
-            max_queued=self.max_queued,
-            max_unpaid=self.max_unpaid,
-            min_value=self.min_value,
-        )
-
-
-class DeskStores(msgspec.Struct, frozen=True):
-    """Where sealed content lies: what others uploaded apart from what this host owes to somebody."""
-
-    uploads: BlobStore
-    results: BlobStore
 
 
 class PromptDesk:
@@ -161,11 +116,16 @@ class PromptDesk:
                 await self._pause()
 
     async def drain(self) -> None:
-        """Claim nothing more; let what is claimed end, for at most `drain_timeout`. What is left lapses, and another takes it."""
+        """Claim nothing more; let what is claimed end, for at most `drain_timeout`; what has no answer then is given back."""
         self._closing = True
         deadline = self._clock.monotonic() + self.settings.drain_timeout
         while self.working and self._clock.monotonic() < deadline and self.state == "ok":
             await self._clock.sleep(0.1)
+        for prompt, case in tuple(self._cases.items()):
+            if case.ledger.stage in (Stage.CLAIMED, Stage.RUNNING):
+                self._start(prompt, self._give_back(case))
+        if self._working:
+            await asyncio.wait(set(self._working.values()), timeout=GIVE_BACK_SECONDS)
 
     def wake(self) -> None:
         """There may be something to do: look now."""
@@ -183,8 +143,9 @@ class PromptDesk:
             while not self._closing and isinstance(found := self.queue.next(now), ClaimNow):
                 self._start(found.prompt, self._take(found, now))
         except FabstirError as fault:
+            if self.state != str(fault):
+                log.warning("prompts_delayed", code=fault.code, detail=fault.detail)
             self.state = str(fault)
-            log.warning("prompts_delayed", code=fault.code, detail=fault.detail)
         else:
             self.state = str(self._book.fault) if self._book.fault else "ok"
 
@@ -214,8 +175,9 @@ class PromptDesk:
             raise error("draining")
         if content[: len(MAGIC)] != MAGIC:
             raise error("seal_invalid", f"{len(content)} bytes that are not sealed content")
-        if await self.stores.uploads.put(content) != cid:
+        if await asyncio.to_thread(cid_of, content) != cid:
             raise error("blob_mismatch", cid.hex())
+        await self.stores.uploads.put(content)
         if self._watch.arrived(cid, self._clock.now()):
             self.wake()
 
@@ -281,6 +243,10 @@ class PromptDesk:
         with self._told(case.ledger.prompt):
             await case.work()
 
+    async def _give_back(self, case: PromptCase) -> None:
+        with self._told(case.ledger.prompt):
+            await case.give_back("draining")
+
     async def _take(self, found: ClaimNow, now: float) -> None:
         """Open the prompt before it is claimed: what cannot be executed is not worth the gas."""
         with self._told(found.prompt):
@@ -289,8 +255,11 @@ class PromptDesk:
                 market = Market(self._chain.info.chain_id, self._chain.info.market)
                 seen = PromptSeen(found.terms, self._chain.info.board, market, self._chain.account, self._clock.now())
                 ledger = await self._book.open(seen)
-            except FabstirError:
-                self.queue.failed(found.prompt)
+            except FabstirError as fault:
+                if fault.retryable:
+                    self.queue.lost(found.prompt, 0, now)
+                else:
+                    self.queue.failed(found.prompt)
                 raise
             if ledger.stage is Stage.ENDED:
                 self.queue.failed(found.prompt)
@@ -363,6 +332,7 @@ class PromptDesk:
         self._set_speed(tokens, self._clock.monotonic() - began, 1.0)
 
     def _measured(self, tokens: int, seconds: float) -> None:
+        self._node.metrics.generation_tokens.inc(tokens)
         self._set_speed(tokens, seconds, LEARNING)
 
     def _set_speed(self, tokens: int, seconds: float, weight: float) -> None:

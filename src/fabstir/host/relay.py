@@ -22,9 +22,12 @@ from fabstir.protocol.offer import Offer
 from fabstir.protocol.relay import Relayed, RelayOpening, RelayTopUp, Transfer, check_opening, check_top_up, transfer_of
 from fabstir.protocol.signing import job_id
 
+MINUTE: Final = 60.0
 HOUR: Final = 3_600.0
 UNDER_WAY: Final = 8
 """Requests at the same time, those that only read the chain included."""
+ASKED_A_MINUTE: Final = 120
+"""Requests that are looked at; each costs two or three reads of the chain, whatever comes of it."""
 ONE_RENTERS_SHARE: Final = 4
 """One part in so many of an hour's transactions, and at least one."""
 
@@ -32,7 +35,7 @@ log = structlog.get_logger()
 
 
 class Relay:
-    """Of one host. Memory: an hour of transactions, and the renters of those under way."""
+    """Of one host. Memory: a minute of requests, an hour of transactions, the renters of those under way."""
 
     def __init__(self, chain: MarketChain, offer: Offer, clock: Clock, per_hour: int) -> None:
         self._chain = chain
@@ -40,6 +43,7 @@ class Relay:
         self._clock = clock
         self._per_hour = per_hour
         self._sent: deque[tuple[float, Address]] = deque()
+        self._asked: deque[float] = deque()
         self._busy: set[Address] = set()
 
     def __repr__(self) -> str:
@@ -55,8 +59,9 @@ class Relay:
             state = await self._chain.job(job)
             if state.closed:
                 raise error("job_closed")
-            if not state.deposit:
+            if not state.deposit:  # else it is the answer to an earlier request that is wanted
                 await self._check_funds(transfer)
+                self._count(transfer.terms.renter)
             return await self._send(
                 job,
                 transfer,
@@ -72,6 +77,7 @@ class Relay:
             state = await self._chain.job(job)
             check_top_up(transfer, job, state, self._offer, self._clock.now())
             await self._check_funds(transfer)
+            self._count(transfer.terms.renter)
             key = f"relay_topup:{to_hex(job)}:{state.deposit}"
             return await self._send(
                 job,
@@ -89,6 +95,11 @@ class Relay:
             raise error("rate_limited", "a payment of this renter is under way")
         if len(self._busy) >= UNDER_WAY:
             raise error("capacity", f"{UNDER_WAY} payments are under way")
+        now = self._clock.monotonic()
+        _forget(self._asked, now - MINUTE)
+        if len(self._asked) >= ASKED_A_MINUTE:
+            raise error("rate_limited", f"{ASKED_A_MINUTE} requests a minute are looked at")
+        self._asked.append(now)
         self._busy.add(renter)
         try:
             yield
@@ -111,7 +122,11 @@ class Relay:
             raise error("relay_refused", f"the renter holds {holds}, the transfer is of {transfer.amount} base units")
 
     async def _send(self, job: JobId, transfer: Transfer, send: Callable[[], Awaitable[TxResult]]) -> Relayed:
-        self._count(transfer.terms.renter)
         sent = await send()
         log.info("payment_relayed", job_id=job, deposit=transfer.amount, tx_hash=sent.hash, gas_used=sent.gas_used)
         return Relayed(job_id=to_hex(job), tx_hash=to_hex(sent.hash), block=sent.block, gas_used=sent.gas_used)
+
+
+def _forget(times: deque[float], before: float) -> None:
+    while times and times[0] <= before:
+        times.popleft()

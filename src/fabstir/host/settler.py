@@ -16,7 +16,7 @@ import structlog
 
 from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import JobId
-from fabstir.domain.money import BaseUnits, Tokens
+from fabstir.domain.money import BaseUnits, Tokens, affordable, fee_of
 from fabstir.host.health import ClaimsPart
 from fabstir.host.jobs import JobBook
 from fabstir.host.outlook import Outlook
@@ -67,6 +67,7 @@ MAX_BATCH: Final = 25
 """Vouchers in one redeem transaction: 25 cost 24k gas each, more save little (research: gas table)."""
 RETRY_SECONDS: Final = 5.0
 FINISH_POLL_SECONDS: Final = 0.5
+PROOF_FAULTS: Final = ("proof_failed", "prover_unavailable")
 STEPS_PER_PASS: Final = 64
 """Bounds one pass over one job; the next pass goes on."""
 
@@ -95,18 +96,24 @@ class Settler:
         self._idle_for = idle_for
         self._on_closing = on_closing
         self._watch = watch_seconds
-        self.outlook = Outlook(Metrics(), clock, rules.claim_tail_above)
-        """What can still be collected, and until when. Replaced before `run` where the metrics are shown."""
+        self.count_in(Metrics())
         self._due = asyncio.Event()
         self.problems: dict[JobId, str] = {}
         """Why a job is not settled yet; shown in health."""
         self.held: dict[JobId, int] = {}
         """Job -> Unix seconds until which its claim is held; there is nothing else to do about it."""
+        self.postponed: Callable[[HostLedger], bool] = _never
+        """Jobs that are over, and whose renter may still sign so that nothing has to be proven."""
         self._staked = True
         self.passes = 0
 
     def __repr__(self) -> str:
         return f"<Settler {self.passes} passes, {len(self.problems)} problems>"
+
+    def count_in(self, metrics: Metrics) -> None:
+        """What is earned, proven and still to be collected is shown there from now on."""
+        self._metrics = metrics
+        self.outlook = Outlook(metrics, self._clock, self._rules.claim_tail_above)
 
     def claims(self) -> ClaimsPart:
         """For `/health`."""
@@ -142,7 +149,8 @@ class Settler:
     @property
     def _unfinished(self) -> bool:
         """Some job is over, and more can be done about it than to wait for the end of a claim."""
-        return any(ledger.finished and ledger.job not in self.held for ledger in self._book.ledgers())
+        over = [ledger for ledger in self._book.ledgers() if ledger.finished and ledger.job not in self.held]
+        return any(not self.postponed(ledger) for ledger in over)
 
     async def settle(self) -> float:
         """One pass over all open jobs; returns the seconds after which the next is due."""
@@ -151,6 +159,8 @@ class Settler:
         await self._look_at_stake()
         vouchers: list[tuple[HostLedger, VoucherAccepted]] = []
         for ledger in self._book.ledgers():
+            if self.postponed(ledger):
+                continue
             try:
                 action = await self._advance(ledger)
             except FabstirError as fault:
@@ -181,6 +191,8 @@ class Settler:
             self._staked = held.staked >= rules.slash
 
     def _problem(self, ledger: HostLedger, fault: FabstirError) -> None:
+        if fault.code in PROOF_FAULTS:
+            self._metrics.proof_failures.inc()
         self.problems[ledger.job] = str(fault)
         log.warning("settlement_delayed", job_id=ledger.job, code=fault.code, detail=fault.detail)
 
@@ -197,6 +209,7 @@ class Settler:
                 elif isinstance(action, NoteClosed):
                     closed = JobClosed(action.owed, action.refund, self._clock.now())
                     await self._book.record(ledger, closed)
+                    self._count_end(ledger, action.owed)
             if isinstance(action, NoteClosed):
                 log.info("job_closed", job_id=ledger.job, owed=action.owed)
                 await self._on_closing(ledger.job, "job_closed")
@@ -213,7 +226,14 @@ class Settler:
         job = situation.job
         credited = BaseUnits(job.owed - job.held)
         if credited > ledger.credited and (not job.closed or job.stage in UNDECIDED):
+            more = BaseUnits(credited - ledger.credited)
             await self._book.record(ledger, Credited(credited, self._clock.now()))
+            self._metrics.earned.inc(more - fee_of(more))
+
+    def _count_end(self, ledger: HostLedger, owed: BaseUnits) -> None:
+        more = BaseUnits(max(0, owed - ledger.credited))
+        self._metrics.earned.inc(more - fee_of(more))
+        self._metrics.unpaid_tokens.inc(max(0, ledger.served - affordable(owed, ledger.terms.price)))
 
     async def _situation(self, ledger: HostLedger) -> Situation:
         job = await self._chain.job(ledger.job)
@@ -288,8 +308,11 @@ class Settler:
         # another hash at the same height, after a reorganisation, is another challenge
         key = f"prove:{ledger.job.hex()}:{made.tokens}:{action.seed_block}:{seed_hash[:8].hex()}"
         result = await self._chain.submit_proof(key, ledger.terms, proof)
+        before = max((proof.tokens for proof in ledger.proofs), default=0)
         async with self._book.exclusive(ledger):
             await self._book.record(ledger, ProofAccepted(made.tokens, seconds, result.gas_used))
+        self._metrics.prove_seconds.observe(seconds)
+        self._metrics.proven_tokens.inc(max(0, made.tokens - before))
 
     async def _answer(self, ledger: HostLedger, action: AnswerDispute) -> None:
         if action.signed and action.signed not in ledger.vouchers:
@@ -330,3 +353,8 @@ class Settler:
             transcript=voucher.transcript,
             signature=voucher.signature,
         )
+
+
+def _never(ledger: HostLedger) -> bool:
+    """Every job is settled as soon as it can be."""
+    return False

@@ -237,6 +237,11 @@ class HostLedger:
         return self.served - self.acknowledged
 
     @property
+    def unproven(self) -> int:
+        """Signed for, and in no proof that the contract accepted."""
+        return max(0, self.acknowledged - max((proof.tokens for proof in self.proofs), default=0))
+
+    @property
     def affordable(self) -> Tokens:
         """What the deposit pays for, from the start of the job."""
         return affordable(self.deposit, self.terms.price)

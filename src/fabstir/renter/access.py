@@ -27,6 +27,9 @@ from fabstir.renter.settings import RenterSettings
 from fabstir.renter.settling import Settlement
 from fabstir.renter.transport import Dial
 
+PAY_AHEAD: Final = 8
+"""So many W before the deposit is used up a host that asks for more gets it; hosts ask at 4, and what arrived is signed for
+later. One that asks sooner locks up a renter's money without a reason."""
 RETRY_SECONDS: Final = (0.1, 0.2, 0.4, 0.8, 1.6)
 """Between greetings that a host answers with `job_unknown` (its RPC endpoint is behind ours) or `session_in_use` (it
 has not noticed yet that our last connection broke).
@@ -106,9 +109,12 @@ class Access:
             self._parts.directory.worked(self.link.job.host)
 
     def prepare_payment(self) -> None:
-        """The host at hand asked for more: pay while its answer streams on."""
+        """The host at hand asked for more: pay while its answer streams on, where our own count says that it is time."""
         link = self.link
-        if link is not None and link.payment_due is not None and self._paying is None:
+        if link is None or link.payment_due is None or self._paying is not None:
+            return
+        ledger = link.job.ledger
+        if ledger.affordable - ledger.signed <= PAY_AHEAD * ledger.terms.exposure:
             self._paying = asyncio.ensure_future(self._parts.jobs.top_up(link.job))
 
     async def replenish(self) -> bool:

@@ -271,6 +271,8 @@ class Jobs:
         if purse is None or not self._settings.top_up or not in_time or purse.left <= 0 or job.spoiled:
             return False
         before, amount = ledger.deposit, purse.deposit_for(max(BaseUnits(1), job.relayed_from))
+        if ledger.topping_up:  # sent before a crash, perhaps: its transaction is named by this deposit, and goes on as it was
+            amount = ledger.topping_up.amount
         purse.take(job.id, BaseUnits(before + amount))
         try:
             await self.record(job, TopUpPlanned(amount, self._clock.now()))
@@ -290,7 +292,7 @@ class Jobs:
         """Look where the deposit is and write down what is final; with `reclaim` do what brings it back. Call it again
         until `over`.
 
-        Raises ChainFault, LocalFault (`journal_failed`).
+        Raises ChainFault, LocalFault (`journal_failed`), Refused (`principal_only`, with `reclaim`).
         """
         ledger = job.ledger
         if (done := ledger.settled) is not None:
@@ -299,7 +301,7 @@ class Jobs:
         state, now = await self._chain.job(job.id), await self._chain.timestamp()
         if state.is_open and not ledger.opened:
             await self.record(job, JobOpened(0, self._clock.now()))
-        if ledger.topping_up and state.deposit:
+        if ledger.topping_up and state.deposit > ledger.deposit:
             await self.record(job, ToppedUp(state.deposit, 0, self._clock.now()))
         if reclaim and (step := self._step(job, state, now)) is not Step.WAIT:
             await self._take_step(job, step)

@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from fabstir.domain.errors import error
+from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import Address, ModelId
 from fabstir.domain.money import BaseUnits, PricePerMTok
 from fabstir.domain.prompts import PromptId
@@ -181,7 +181,7 @@ class Market:
     @property
     def _taking_prompts(self) -> Prompts:
         if self._prompts is None:
-            raise error("prompts_off", "this market was made without what prompt jobs need")
+            raise error("prompts_off", "this market was opened without prompt jobs", "Open it with `prompts=True`.")
         return self._prompts
 
     @property
@@ -224,5 +224,16 @@ class Market:
         return self._jobs.unsettled
 
     async def settle(self, *, reclaim: bool = False) -> tuple[Settlement, ...]:
-        """Look where each deposit is that no session uses; with `reclaim` do what brings it back. Raises ChainFault."""
-        return tuple([await self._jobs.settle(job, reclaim=reclaim) for job in self._jobs.unsettled if not job.in_use])
+        """Look where each deposit is that no session uses; with `reclaim` do what brings it back. A job that cannot be brought
+        back holds up no other one. Raises ChainFault, Refused (`principal_only`): the first, once all jobs were looked at.
+        """
+        settlements, faults = [], []
+        for job in self._jobs.unsettled:
+            if not job.in_use:
+                try:
+                    settlements.append(await self._jobs.settle(job, reclaim=reclaim))
+                except FabstirError as fault:
+                    faults.append(fault)
+        if faults:
+            raise faults[0]
+        return tuple(settlements)

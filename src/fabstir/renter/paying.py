@@ -8,9 +8,11 @@ journal. What a host says about a payment that it sends is never believed: the c
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
-from fabstir.domain.errors import error
+from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, to_hex
 from fabstir.domain.money import BaseUnits
 from fabstir.domain.terms import Terms
@@ -79,7 +81,8 @@ class Payer:
         """Pay the planned deposit; returns the gas that it cost this account. Raises ChainFault; Refused, Interrupted of a relay."""
         terms, deposit, name = ledger.terms, ledger.deposit, to_hex(ledger.job)
         if not self.owns(terms):
-            return (await self._chain.open_as_delegate(f"open:{name}", terms, deposit)).gas_used
+            with _budget_explained():
+                return (await self._chain.open_as_delegate(f"open:{name}", terms, deposit)).gas_used
         until = ledger.planned.payable_until
         if until:
             signature = self._sign(ledger, deposit, until, Hash32(ledger.job))
@@ -99,7 +102,8 @@ class Payer:
         terms, before = ledger.terms, ledger.deposit
         key, chain = f"{to_hex(ledger.job)}:{before}", self._chain
         if not self.owns(terms):
-            return (await chain.top_up_as_delegate(f"topup:{key}", terms, amount)).gas_used
+            with _budget_explained():
+                return (await chain.top_up_as_delegate(f"topup:{key}", terms, amount)).gas_used
         if self._signs and terms.token != ZERO_ADDRESS:
             until = await self.payable_until()
             signature = self._sign(ledger, amount, until, top_up_nonce(ledger.job, before))
@@ -140,6 +144,18 @@ class Payer:
             if pause is not None:
                 await self._clock.sleep(pause)
         raise error("relay_refused", "the host says that the payment was made, and the chain does not show it")
+
+
+@contextmanager
+def _budget_explained() -> Iterator[None]:
+    """Of a delegate's payment that the contract refuses, whose decision it is."""
+    try:
+        yield
+    except FabstirError as fault:
+        if fault.code == "chain_reverted" and fault.detail.startswith(("OverBudget", "DelegationExpired")):
+            step = "Ask the principal for another budget (`fabstir wallet delegate`), or set a smaller renter.budget."
+            raise error("chain_reverted", fault.detail, step) from fault
+        raise
 
 
 def _check(settings: RenterSettings, token: Address) -> None:

@@ -72,6 +72,7 @@ from fabstir.protocol.prompt_wire import WireVoucher
 from fabstir.protocol.sealed import Binding, Content, check_cid, unseal
 from fabstir.protocol.signing import SigningKey
 from fabstir.renter.prompt_secrets import PromptSecrets
+from fabstir.renter.settings import RenterSettings
 
 STREAM_PREFIX: Final = "order:"
 AUTHORIZATION_SECONDS: Final = 3_600
@@ -91,8 +92,9 @@ class OrderServices(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     secret: bytes
     """32 bytes: the renter's sealing key."""
+    settings: RenterSettings = RenterSettings()
     wallet: SigningKey | None = None
-    """Of the chain's account, where escrows are paid by a signed transfer (EIP-3009)."""
+    """Of the chain's account; only `settings.authorize` needs it."""
     acknowledge: bool = False
     """Also sign under policy `required`, where the host is paid by its proof without it."""
     paying: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
@@ -110,7 +112,7 @@ class OrderCase:
         """False: the renter wants its money back as soon as nobody works."""
         self._services = services
         self._secrets = PromptSecrets(services.secret, ledger.terms.salt)
-        self._rules = OrderRules(assign_at_once=alone)
+        self._rules = OrderRules(assign_at_once=alone, dispute_above=services.settings.dispute_above)
         self._lock = asyncio.Lock()
         self._resting = ""
         """Why an action has to wait; set by what carries it out."""
@@ -193,7 +195,7 @@ class OrderCase:
     async def _post(self, action: PostOrder) -> None:
         services, terms = self._services, self.ledger.terms
         async with services.paying:
-            if services.wallet is not None and terms.token != ZERO_ADDRESS:
+            if services.wallet is not None and services.settings.authorize and terms.token != ZERO_ADDRESS:
                 info, until = services.chain.info, int(await services.chain.timestamp()) + AUTHORIZATION_SECONDS
                 parties = (info.chain_id, terms.token, terms.renter, info.board)
                 digest = authorization_digest(*parties, escrow_of(terms), until, Hash32(self.ledger.prompt))
@@ -264,20 +266,15 @@ class OrderCase:
     async def _answer(self, action: Action) -> None:
         match action:
             case FetchResult():
-                await self._fetch(action)
+                await self._fetch()
             case SignAnswer():
                 await self._sign(action)
             case DeliverVoucher():
                 await self._deliver(action)
 
-    async def _fetch(self, action: FetchResult) -> None:
-        answer = self.ledger.answer
-        if answer is None:
-            raise AssertionError("only an answer is fetched")
+    async def _fetch(self) -> None:
         try:
-            sealed = await self._services.contents.download(await self._url_of(answer.host), action.cid)
-            check_cid(sealed, action.cid)
-            await self._services.blobs.put(sealed)
+            await self.download()
         except FabstirError as fault:
             self._wait_for(fault, f"the result cannot be fetched: {fault.code}", always=True)
             return
@@ -288,6 +285,16 @@ class OrderCase:
             return
         await self.record(ResultAccepted(head, self._services.clock.now()))
         log.info("result_accepted", prompt_id=self.ledger.prompt, tokens=len(result.records))
+
+    async def download(self) -> None:
+        """Get the sealed result from its host, and keep it. Raises `host_unreachable`, `blob_missing`, `seal_invalid`, ..."""
+        answer = self.ledger.answer
+        if answer is None:
+            raise error("prompt_pending")
+        if not await self._services.blobs.has(answer.result_cid):
+            sealed = await self._services.contents.download(await self._url_of(answer.host), answer.result_cid)
+            check_cid(sealed, answer.result_cid)
+            await self._services.blobs.put(sealed)
 
     async def read_result(self) -> tuple[PromptResult, Hash32]:
         """The result, opened and checked again, and the transcript's head over it. Raises `seal_invalid`, `seal_not_for_us`,

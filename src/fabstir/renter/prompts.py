@@ -22,7 +22,7 @@ from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, ModelId, to_hex
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
 from fabstir.domain.prompts import MAX_ANSWER_TOKENS, Cid, PromptId, PromptTerms
-from fabstir.domain.terms import DEFAULT_BOND, ProofPolicy
+from fabstir.domain.terms import ProofPolicy
 from fabstir.ports.chain import NO_KEY, HostEntry
 from fabstir.protocol.messages import ChatMessage
 from fabstir.protocol.prompt_content import PromptBody, encode
@@ -47,15 +47,12 @@ POLL_SECONDS: Final = 1.0
 
 
 class PromptOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What is rarely said."""
+    """What is rarely said. The rest of the terms is as `RenterSettings` has it."""
 
     execute_seconds: int = 600
     """How long a host may hold the job."""
-    policy: ProofPolicy = ProofPolicy.REQUIRED
-    token: Address | None = None
-    """What is paid with; None: the chain's USDC."""
-    challenge: int = 900
-    arbiter: Address = ZERO_ADDRESS
+    policy: ProofPolicy | None = None
+    """None: as the settings say."""
     temperature: float = 0.8
     top_p: float = 0.95
     seed: int | None = None
@@ -166,8 +163,12 @@ class Order:
         ledger = self._case.ledger
         if ledger.fault:
             raise error("prompt_result_invalid", ledger.fault)
-        if ledger.transcript is None or ledger.answer is None:
+        if ledger.answer is None:
             raise error("prompt_ended", ledger.ended) if ledger.ended else error("prompt_pending", ledger.stage.value)
+        if ledger.transcript is None:
+            if not ledger.ended:
+                raise error("prompt_pending", ledger.stage.value)
+            await self._case.download()  # the host was settled with before the result was fetched
         result, _ = await self._case.read_result()
         return OrderResult(
             text=result.text,
@@ -266,10 +267,14 @@ class Prompts:
         options: PromptOptions,
     ) -> Order:
         """Seal, upload, write down, pay. Raises Refused (`no_host`), Interrupted (`hosts_exhausted`), ChainFault, LocalFault."""
-        token = self._services.chain.info.usdc if options.token is None else options.token
-        entries = await self._hosts(model, token, max_price, hosts)
-        ceiling = max_price or max(price for _, price in entries)
-        terms = await self._terms(model, token, ceiling, max_tokens, deadline, options)
+        if self._services.settings.token not in (None, self._services.chain.info.usdc):
+            raise error(
+                "request_invalid", "prompt jobs are paid for in USDC, and the renter's settings name another currency"
+            )
+        most = max_price or self._services.settings.max_price
+        entries = await self._hosts(model, most, hosts)
+        ceiling = most or max(price for _, price in entries)
+        terms = await self._terms(model, ceiling, max_tokens, deadline, options)
         messages = (ChatMessage("user", content),) if isinstance(content, str) else content
         terms, sealed = await self._seal(terms, messages, [entry for entry, _ in entries], options)
         await self._services.blobs.put(sealed)
@@ -279,12 +284,12 @@ class Prompts:
         return self._orders[case.ledger.prompt]
 
     async def _hosts(
-        self, model: ModelId, token: Address, most: PricePerMTok | None, wanted: Sequence[Address] | None
+        self, model: ModelId, most: PricePerMTok | None, wanted: Sequence[Address] | None
     ) -> list[tuple[HostEntry, PricePerMTok]]:
         """Those that can be sealed to, cheapest first."""
         found: list[tuple[HostEntry, PricePerMTok]] = []
         for entry in await self._services.chain.hosts(model):
-            price = entry.price_of(model, token)
+            price = entry.price_of(model, self._services.chain.info.usdc)
             named = wanted is None or entry.address in wanted
             if named and price is not None and entry.encryption_key != NO_KEY and (most is None or price <= most):
                 found.append((entry, price))
@@ -295,7 +300,6 @@ class Prompts:
     async def _terms(
         self,
         model: ModelId,
-        token: Address,
         ceiling: PricePerMTok,
         max_tokens: int,
         deadline: int,
@@ -303,21 +307,21 @@ class Prompts:
     ) -> PromptTerms:
         if not 0 < max_tokens <= MAX_ANSWER_TOKENS:
             raise error("request_invalid", f"max_tokens is {max_tokens}; 1 to {MAX_ANSWER_TOKENS}")
-        chain, salt = self._services.chain, Hash32(os.urandom(32))
+        chain, salt, settings = self._services.chain, Hash32(os.urandom(32)), self._services.settings
         now = int(max(self._services.clock.now(), await chain.timestamp()))
         return PromptTerms(
             renter=chain.account,
             signer=PromptSecrets(self._services.secret, salt).signer.address,
-            token=token,
+            token=chain.info.usdc,
             assigner=ZERO_ADDRESS,
-            arbiter=options.arbiter,
+            arbiter=settings.arbiter,
             ceiling=ceiling,
-            bond=DEFAULT_BOND,
+            bond=settings.bond,
             max_tokens=Tokens(max_tokens),
             deadline=now + deadline,
             execute_seconds=options.execute_seconds,
-            challenge=options.challenge,
-            policy=options.policy,
+            challenge=settings.challenge,
+            policy=settings.policy if options.policy is None else options.policy,
             model_id=model,
             prompt_cid=Cid(bytes(32)),
             salt=salt,

@@ -66,7 +66,7 @@ class HttpRelay:
         headers = {"content-type": "application/json"}
         try:
             async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as answer:
-                status, text = answer.status, await answer.content.read(MAX_ANSWER_BYTES)
+                status, text = answer.status, await _read(answer)
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as broken:
             raise error("host_unreachable", f"POST /v1/jobs: {type(broken).__name__}") from broken
         if status != 201:
@@ -75,6 +75,16 @@ class HttpRelay:
             _relayed.decode(text)
         except msgspec.MsgspecError as unreadable:
             raise error("relay_refused", f"POST /v1/jobs: {unreadable}"[:200]) from unreadable
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    """As much as an answer may have; more is cut off, and then not understood."""
+    body = bytearray()
+    async for piece in answer.content.iter_any():
+        body += piece
+        if len(body) > MAX_ANSWER_BYTES:
+            break
+    return bytes(body[:MAX_ANSWER_BYTES])
 
 
 def _said(status: int, text: bytes) -> str:
