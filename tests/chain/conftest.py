@@ -11,13 +11,11 @@ import pytest_asyncio
 from tests.chain.playing import World
 from tests.chain.support import QUICK, RENTER, Chain, Make, mine_until, rpc_to, set_up
 
-from fabstir.chain import bindings
 from fabstir.chain.anvil import find_anvil
 from fabstir.chain.devnet import DEV_KEYS, Devnet, DevnetControl
 from fabstir.chain.market import MarketClient
 from fabstir.chain.outbox import Outbox, OutboxSettings
 from fabstir.chain.rpc import JsonRpc
-from fabstir.domain.money import BaseUnits
 from fabstir.ops import paths
 from fabstir.ops.clock import SystemClock
 from fabstir.protocol.signing import SigningKey
@@ -85,11 +83,7 @@ async def real_world(chain: Chain, rpc: JsonRpc, control: DevnetControl) -> Asyn
 
     renter, host, treasury, other = clients
 
-    async def allow_delegation(amount: BaseUnits) -> None:
-        data = bindings.TestUSDC.encode_approve(chain.info.delegation, amount)
-        await renter._outbox.send("allow delegation", chain.info.usdc, data)
-
-    yield World(renter, host, treasury, other, chain.model, allow_delegation, mine_to, control.advance)
+    yield World(renter, host, treasury, other, chain.model, mine_to, control.advance)
     for client in clients:
         await client.close()
 

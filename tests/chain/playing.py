@@ -25,7 +25,6 @@ from fabstir.protocol.signing import Market, SigningKey, job_id, keccak
 from fabstir.testing.chain import MemoryChain
 from fabstir.testing.clock import ManualClock
 from fabstir.testing.prover import HashProver
-from fabstir.testing.registry import allow
 
 MODEL = ModelId(bytes([5]) * 32)
 UNKNOWN = ModelId(bytes([6]) * 32)
@@ -56,8 +55,6 @@ class World(msgspec.Struct, frozen=True):
     treasury: MarketChain
     other: MarketChain
     model: ModelId
-    allow_delegation: Callable[[BaseUnits], Awaitable[object]]
-    """The renter lets `Delegation` take so much of its USDC."""
     mine_to: Callable[[int], Awaitable[None]]
     advance: Callable[[int], Awaitable[None]]
 
@@ -71,14 +68,11 @@ def memory_world() -> World:
     for owner in (HOST, OTHER):
         chain.give_stake(owner.address)
 
-    async def allow_delegation(amount: BaseUnits) -> None:
-        chain.ledger = allow(chain.ledger, chain.info.usdc, RENTER.address, chain.info.delegation, amount)
-
     async def mine_to(block: int) -> None:
         chain.mine(max(0, block - chain.block))
 
     renter, host, treasury, other = (chain.connect(key.address) for key in (RENTER, HOST, OPERATOR, OTHER))
-    return World(renter, host, treasury, other, MODEL, allow_delegation, mine_to, clock.advance)
+    return World(renter, host, treasury, other, MODEL, mine_to, clock.advance)
 
 
 class Play:
