@@ -95,7 +95,7 @@ async def test_a_session_in_eth_is_paid_to_the_last_wei(chain: Chain, rpc: JsonR
     """What the renter lost is gas and what the market owes host and treasury, who withdraw all of it: the market is empty again."""
     async with real_market(chain, rpc, 10**18, min_deposit_native=BaseUnits(10**12)) as world:
         before = await world.held(ZERO_ADDRESS)
-        settings = {"token": ZERO_ADDRESS, "bond": BaseUnits(1), "budget": BaseUnits(200 * 10**12)}
+        settings: dict[str, Any] = {"token": ZERO_ADDRESS, "bond": BaseUnits(1), "budget": BaseUnits(200 * 10**12)}
         async with world.market(**settings) as market:
             async with market.session(chain.model) as session:
                 assert await gather(session.prompt("count 60")) == counting(60)
@@ -134,7 +134,8 @@ async def test_a_renter_without_a_wei_rents_through_the_host(chain: Chain, rpc: 
 
 async def test_a_delegate_spends_within_its_budget_and_not_beyond(chain: Chain, rpc: JsonRpc) -> None:
     """Opens and tops up for its principal, which gets the rest; above the budget, once it expired or was revoked, nothing."""
-    usdc, delegated = chain.info.usdc, {"wallet": STRANGER, "principal": WALLET.address}
+    usdc = chain.info.usdc
+    delegated: dict[str, Any] = {"wallet": STRANGER, "principal": WALLET.address}
     async with real_market(chain, rpc, 10**18) as world:
         wallet = world.chain.clients[WALLET.address]
         mine = Delegates(wallet, MemoryJournal(), world.clock)

@@ -100,7 +100,7 @@ class TableChain:
     async def open_with_authorization(
         self, key: str, terms: Terms, deposit: BaseUnits, valid_before: int, signature: bytes
     ) -> TxResult:
-        return self._mine(key, lambda: self.open(terms, deposit))
+        return self._mine(key, lambda: (self.open(terms, deposit), None)[1])
 
     async def approve_stake(self, key: str, amount: BaseUnits) -> TxResult:
         return self._mine(key, lambda: setattr(self, "allowed", amount))

@@ -30,7 +30,7 @@ def transfer(
 ) -> Transfer:
     """What a renter sends; `signed` is what its signature says instead."""
     until = int(NOW) + seconds
-    facts = {"token": terms.token, "amount": BaseUnits(amount), "market": MARKET.address} | signed
+    facts: dict[str, Any] = {"token": terms.token, "amount": BaseUnits(amount), "market": MARKET.address} | signed
     digest = authorization_digest(
         MARKET.chain_id,
         facts["token"],

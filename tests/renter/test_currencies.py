@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from tests.renter.money_world import COINS, WEI_PRICE, MoneyWorld, money_world
@@ -17,7 +18,7 @@ from fabstir.renter.settling import Stage
 from fabstir.testing.chain import INFO
 
 ARBITER = Address(b"\x0d" * 20)
-NATIVE = {"token": ZERO_ADDRESS, "bond": BaseUnits(1)}
+NATIVE: dict[str, Any] = {"token": ZERO_ADDRESS, "bond": BaseUnits(1)}
 
 
 async def test_a_session_in_coins_is_paid_to_the_last_wei() -> None:
@@ -208,7 +209,7 @@ async def test_a_host_that_relays_nothing_is_not_taken() -> None:
 
 async def test_the_deposit_is_as_large_as_the_host_sends() -> None:
     """A quarter of the budget would be refused."""
-    wanted = {"relay": True, "budget": BaseUnits(100_000)}
+    wanted: dict[str, Any] = {"relay": True, "budget": BaseUnits(100_000)}
     async with (
         money_world(100_000, relayed_from=BaseUnits(40_000)) as world,
         world.market(relays=world, **wanted) as market,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.renter.money_world import MoneyWorld, money_world
 from tests.renter.test_failover import gather
@@ -18,7 +20,7 @@ from fabstir.testing.journal import MemoryJournal
 
 DELEGATE, OTHER = STRANGER, SigningKey(b"\x23" * 32)
 DAY = 86_400
-DELEGATED = {"wallet": DELEGATE, "principal": WALLET.address}
+DELEGATED: dict[str, Any] = {"wallet": DELEGATE, "principal": WALLET.address}
 
 
 def delegates(world: MoneyWorld, journal: MemoryJournal | None = None) -> Delegates:

@@ -233,7 +233,7 @@ async def test_a_host_whose_endpoint_is_behind_is_asked_again() -> None:
         def behind(job: object) -> object:
             return JobState() if next(answers, False) else real(job)  # type: ignore[arg-type]
 
-        world.chain.job = behind  # type: ignore[method-assign, assignment]
+        world.chain.job = behind  # type: ignore[method-assign]
         asking = asyncio.create_task(gather(session.prompt("hi")))
         while not asking.done():
             await world.clock.advance(0.1)

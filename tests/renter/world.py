@@ -321,7 +321,7 @@ class World:
     def __init__(self, chain: Any = None, clock: ManualClock | None = None) -> None:
         """`chain`: another one than this module's, on the same `clock`."""
         self.clock = clock or ManualClock()
-        self.chain = chain or Chain(self.clock)
+        self.chain: Any = chain or Chain(self.clock)
         self.hosts: list[Host] = []
         self.journal = MemoryJournal()
         self._numbers = itertools.count(1)

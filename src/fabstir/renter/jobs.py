@@ -271,7 +271,7 @@ class Jobs:
         if purse is None or not self._settings.top_up or not in_time or purse.left <= 0 or job.spoiled:
             return False
         before, amount = ledger.deposit, purse.deposit_for(max(BaseUnits(1), job.relayed_from))
-        if ledger.topping_up:  # sent before a crash, perhaps: its transaction is named by this deposit, and goes on as it was
+        if ledger.topping_up:  # sent before a crash, perhaps: its transaction has this deposit in its name
             amount = ledger.topping_up.amount
         purse.take(job.id, BaseUnits(before + amount))
         try:
