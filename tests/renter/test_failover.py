@@ -231,9 +231,9 @@ async def test_a_host_whose_endpoint_is_behind_is_asked_again() -> None:
         real, answers = world.chain.job, iter([True, True])
 
         def behind(job: object) -> object:
-            return JobState() if next(answers, False) else real(job)  # type: ignore[arg-type]
+            return JobState() if next(answers, False) else real(job)
 
-        world.chain.job = behind  # type: ignore[method-assign]
+        world.chain.job = behind
         asking = asyncio.create_task(gather(session.prompt("hi")))
         while not asking.done():
             await world.clock.advance(0.1)
