@@ -80,6 +80,17 @@ async def test_a_voucher_pays_at_once(world: PromptWorld) -> None:
     assert await world.money() == (MONEY - PRICED, PRICED - fee_of(PRICED), PRICED)
 
 
+async def test_a_voucher_that_comes_too_early_is_not_lost(world: PromptWorld) -> None:
+    """Before the answer is handed over the renter is told to come again: `job_closed` would let it believe that all is paid."""
+    async with world.life():
+        world.engine.gate(45)
+        prompt, _ = await world.ask("count 90")
+        await world.until(lambda: bool(world.events(prompt)) and world.ledger(prompt).stage is Stage.RUNNING)
+        with pytest.raises(FabstirError, match="prompt_pending") as told:
+            await world.desk.voucher(prompt, TOKENS, PRICED, bytes(32), bytes(65))
+        assert told.value.retryable
+
+
 async def test_a_voucher_is_waited_for_and_not_for_ever(world: PromptWorld) -> None:
     """Under `fallback` the host commits to nothing for five minutes; then it proves and claims, and is paid all the same."""
     async with world.life():

@@ -3,127 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 
-from fabstir.bootstrap.devnet import RunningDevnet, devnet
-from fabstir.bootstrap.parts import FAULT_VARIABLE, open_journal
 from fabstir.bootstrap.renter import renter_market
-from fabstir.chain.deploy import MINIMUM_STAKE
-from fabstir.chain.devnet import CHAIN_ID, DEV_KEYS
-from fabstir.chain.keys import load_key, save_key
-from fabstir.demo.accounts import withdraw_all
-from fabstir.demo.host_process import HostProcess
-from fabstir.demo.places import Places, _toml
-from fabstir.demo.story import TREASURY_KEY
 from fabstir.domain.ids import to_hex
-from fabstir.domain.prompts import PromptId
 from fabstir.domain.terms import ClaimStage, JobState, ProofPolicy
-from fabstir.ops.config import Config
-from fabstir.protocol.prompt_log import PromptLedger, Stage, decode_event
-from fabstir.protocol.signing import SigningKey
+from fabstir.protocol.prompt_log import Stage
 from fabstir.renter.market import Market
 from fabstir.renter.prompts import Order, PromptOptions
+from tests.scenarios.prompt_players import ACCOUNTS, PATIENCE, Players, players, until
 
 QUESTION = "Write about bees."
 EXECUTE_SECONDS = 600
 OPTIONS = PromptOptions(execute_seconds=EXECUTE_SECONDS, temperature=0.0)
-KEYS = {"a": DEV_KEYS[1], "b": DEV_KEYS[2]}
-ACCOUNTS = {name: SigningKey(key).address for name, key in KEYS.items()}
 IN_THE_MIDDLE = "7:after"
 """The journal write at which host a dies: prompt seen, claim sent, three of its transaction, claim held, execution started."""
+WRITES = ("3:after", "7:after", "9:after", "14:before", "16:before", "18:before")
+"""Of the twenty of a job that is paid by a voucher."""
 AT_THE_NEXT_JOB = "2:before"
 """The first write of its next life says that another answered the job that it died with; the second would be of a new job."""
-PATIENCE = 90.0
-
-
-class Players:
-    """The market of the scenario."""
-
-    def __init__(self, root: Path, net: RunningDevnet) -> None:
-        self.root = root
-        self.net = net
-        self.places = Places(root, net.url, net.info)
-        self.renter = self.places.renter(os.urandom(32))
-        self.account = SigningKey(load_key(self.renter.renter.key_file, chain_id=CHAIN_ID)).address
-        self.hosts = {name: HostProcess(name, self.places.host(name, key)) for name, key in KEYS.items()}
-
-    async def settle_in(self) -> None:
-        """Everybody has money, and both hosts have registered once; none runs."""
-        await self.net.fund(self.account)
-        for account in ACCOUNTS.values():
-            await self.net.fund(account, MINIMUM_STAKE)
-        await asyncio.gather(*(host.start() for host in self.hosts.values()))
-        async with renter_market(self.renter) as market:
-
-            async def registered() -> bool:
-                return len(await market.hosts(refresh=True)) == len(KEYS)
-
-            await until(registered)
-        await asyncio.gather(*(host.stop() for host in self.hosts.values()))
-
-    async def start_doomed(self, name: str, fault: str) -> None:
-        """A host that kills itself at a journal write."""
-        os.environ[FAULT_VARIABLE] = fault
-        try:
-            await self.hosts[name].start()
-        finally:
-            del os.environ[FAULT_VARIABLE]
-
-    async def ledger(self, name: str, prompt: PromptId) -> PromptLedger:
-        """What a stopped host wrote down about the job."""
-        journal = open_journal(self.root / f"host-{name}", CHAIN_ID)
-        try:
-            return PromptLedger.replay([decode_event(data) for data in await journal.read("prompt:" + prompt.hex())])
-        finally:
-            await journal.close()
-
-    async def fabstir(self, *arguments: str) -> dict[str, Any]:
-        """What `fabstir prompt ... --json` prints, with the renter's configuration."""
-        file = self.root / "renter.toml"
-        tree = msgspec.to_builtins(self.renter, enc_hook=str)
-        tree = {name: {k: v for k, v in part.items() if v is not None} for name, part in tree.items()}
-        await asyncio.to_thread(file.write_text, _toml(tree))
-        command = (sys.executable, "-m", "fabstir", "prompt", *arguments, "--json", "--config", str(file))
-        running = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-        told: dict[str, Any] = json.loads((await running.communicate())[0])
-        return told
-
-    async def withdraw(self) -> int:
-        """Everybody takes out what the market owes; returns how much that was."""
-        await asyncio.gather(*(host.stop() for host in self.hosts.values()))
-        treasury = self.root / "treasury"
-        await asyncio.to_thread(treasury.mkdir)
-        save_key(treasury / "key", TREASURY_KEY, chain_id=CHAIN_ID)
-        homes = [*(self.root / f"host-{name}" for name in KEYS), treasury]
-        return sum([await withdraw_all(self.renter, home / "key", home) for home in homes])
-
-
-@asynccontextmanager
-async def players(root: Path) -> AsyncIterator[Players]:
-    async with devnet(Config(), book=root / "addresses.json") as net:
-        found = Players(root, net)
-        try:
-            yield found
-        finally:
-            await asyncio.gather(*(host.kill() for host in found.hosts.values()))
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Return once it holds; a test that fails does so after a minute and a half."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            if await condition():
-                return
-            await asyncio.sleep(0.05)
 
 
 async def job_of(market: Market, order: Order) -> JobState:
@@ -239,3 +140,37 @@ async def test_two_hosts_share_the_work(tmp_path: Path, monkeypatch: pytest.Monk
             assert (await stage.ledger(name, order.id)).executions == 1
         paid = sum(result.price for result in results)
         assert await stage.withdraw() == paid == had - await stage.net.usdc_of(stage.account)
+
+
+@pytest.mark.real
+@pytest.mark.scenario
+@pytest.mark.timeout(400)
+async def test_a_host_killed_in_every_part_of_its_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGKILL at a write of each part: the claim, the execution, the store, the completion, the handover, the close. The next process
+    goes on: each answer is executed until it is stored, and never again, and costs what it costs."""
+    monkeypatch.setenv("FABSTIR_HOST_PROMPT_SLOTS", "1")
+    async with players(tmp_path) as stage:
+        await stage.settle_in()
+        had, paid = await stage.net.usdc_of(stage.account), 0
+        signing = msgspec.structs.replace(OPTIONS, policy=ProofPolicy.FALLBACK)
+        for fault in WRITES:
+            host = stage.hosts["a"]
+            await stage.start_doomed("a", fault)
+            async with renter_market(stage.renter, prompts=True) as market:
+                model = (await market.models())[0].model_id
+                order = await market.post_prompt(model=model, content=QUESTION, max_tokens=100, options=signing)
+                working = asyncio.create_task(_answered(order))
+                async with asyncio.timeout(PATIENCE):
+                    await host.ended()
+                    await host.start()
+                    paid += await working
+            await host.stop()
+            ledger = await stage.ledger("a", order.id)
+            assert (ledger.stage, ledger.holds, ledger.executions <= 2) == (Stage.SETTLING, 1, True), fault
+        assert await stage.withdraw() == paid == had - await stage.net.usdc_of(stage.account)
+
+
+async def _answered(order: Order) -> int:
+    result = await order.result()
+    assert await order.settled() == "settled"
+    return result.price

@@ -189,10 +189,12 @@ class PromptDesk:
         raise error("blob_missing", cid.hex())
 
     async def voucher(self, prompt: PromptId, tokens: Tokens, amount: BaseUnits, head: bytes, signature: bytes) -> None:
-        """The renter pays with its signature. Raises `prompt_unknown`, `job_closed`, `voucher_invalid`."""
+        """The renter pays with its signature. Raises `prompt_unknown`, `prompt_pending`, `job_closed`, `voucher_invalid`."""
         ledger = self._book.get(prompt)
-        if ledger is None or ledger.completed is None:
+        if ledger is None:
             raise error("prompt_unknown", prompt.hex())
+        if ledger.completed is None or ledger.stage is Stage.COMPLETED:
+            raise error("prompt_pending", "the answer is not handed over yet")
         job = ledger.completed.completion.job
         await accept_voucher(self._node.book, job, tokens, amount, head, signature)
         self._node.on_settlement_request(job)
