@@ -88,6 +88,22 @@ async def test_running_jobs_are_redeemed_together() -> None:
         assert (state.closed, state.signed, state.owed) == (False, 30, ledger.amount(Tokens(30)))
 
 
+async def test_smaller_vouchers_travel_with_one_that_is_due() -> None:
+    """In company they cost less gas: alone nobody goes; with one that is due, all that are worth their place, in one transaction."""
+    market = World(redeem_above=BaseUnits(60_000), join_above=BaseUnits(26_000))
+    worth, little = [
+        await market.job(served=n, signed=n, finished=False, salt=n, policy=ProofPolicy.FALLBACK) for n in (13, 12)
+    ]
+    before = await market.host.block_number()
+    await market.settler.settle()
+    assert await market.host.block_number() == before
+    due = await market.job(served=30, signed=30, finished=False, salt=30, policy=ProofPolicy.FALLBACK)
+    before = await market.host.block_number()
+    await market.settler.settle()
+    assert await market.host.block_number() == before + 1
+    assert [(await market.state(ledger)).signed for ledger in (due, worth, little)] == [30, 13, 0]
+
+
 async def test_a_credit_is_written_down_once_and_when_it_was_seen() -> None:
     """For the accounts: the cumulative amount of each credit, never twice; the close says its own."""
     market = World(redeem_above=BaseUnits(1))

@@ -41,6 +41,7 @@ def settlement_rules(config: Config) -> SettlementRules:
     host = config.host
     return SettlementRules(
         redeem_above=BaseUnits(host.redeem_above),
+        join_above=BaseUnits(host.redeem_above * 24 // 55),
         claim_tail_above=BaseUnits(host.claim_tail_above),
         expiry_margin=float(host.expiry_margin_s),
         idle_close=float(host.idle_close_s),

@@ -52,6 +52,7 @@ from fabstir.protocol.settlement_plan import (
     CloseCheckpoint,
     CloseJob,
     CommitTree,
+    JoinRedemption,
     NoteClosed,
     RedeemVoucher,
     Rest,
@@ -158,6 +159,7 @@ class Settler:
         delay = self._watch
         await self._look_at_stake()
         vouchers: list[tuple[HostLedger, VoucherAccepted]] = []
+        joining: list[tuple[HostLedger, VoucherAccepted]] = []
         for ledger in self._book.ledgers():
             if self.postponed(ledger):
                 continue
@@ -173,10 +175,12 @@ class Settler:
                 self.held[ledger.job] = action.until
             elif isinstance(action, RedeemVoucher):
                 vouchers.append((ledger, action.voucher))
+            elif isinstance(action, JoinRedemption):
+                joining.append((ledger, action.voucher))
             elif isinstance(action, AwaitBlock):
                 delay = min(delay, 1.0)
         if vouchers:
-            delay = 0.0 if await self._redeem(vouchers) else min(delay, RETRY_SECONDS)
+            delay = 0.0 if await self._redeem(vouchers + joining) else min(delay, RETRY_SECONDS)
         self.outlook.keep({ledger.job for ledger in self._book.ledgers()})
         return delay
 

@@ -25,6 +25,8 @@ class SettlementRules(msgspec.Struct, frozen=True, kw_only=True):
 
     redeem_above: BaseUnits = BaseUnits(1_000_000)
     """Redeem a running job once so much is signed and not redeemed."""
+    join_above: BaseUnits = BaseUnits(440_000)
+    """Redeem so much already where another job's voucher goes to the contract anyway: in company it costs 24/55 of the gas."""
     claim_tail_above: BaseUnits = BaseUnits(2_000)
     """Claim the unsigned tail only where it is worth more than the gas."""
     expiry_margin: float = 3_600.0
@@ -88,6 +90,12 @@ class RedeemVoucher(msgspec.Struct, frozen=True):
     voucher: VoucherAccepted
 
 
+class JoinRedemption(msgspec.Struct, frozen=True):
+    """Not worth a transaction of its own, but a place in one that is sent for another job."""
+
+    voucher: VoucherAccepted
+
+
 class ClaimTail(msgspec.Struct, frozen=True):
     """Claim proven tokens that the renter did not sign for."""
 
@@ -132,6 +140,7 @@ Action = (
     | CommitTree
     | AnswerChallenge
     | RedeemVoucher
+    | JoinRedemption
     | ClaimTail
     | AnswerDispute
     | SettleClaim
@@ -169,7 +178,7 @@ def plan(ledger: HostLedger, situation: Situation, rules: SettlementRules) -> Ac
     if is_finishing(ledger, situation, rules):
         return _finish(ledger, situation, rules)
     if ledger.amount(ledger.acknowledged) - job.owed < rules.redeem_above:
-        return _early_checkpoint(ledger)
+        return _early_checkpoint(ledger) or _join(ledger, job, rules)
     return _redeem_running(ledger, situation, rules)
 
 
@@ -216,11 +225,17 @@ def tail_value(ledger: HostLedger, job: JobState) -> BaseUnits:
     return BaseUnits(min(job.deposit, cost(paid, ledger.terms.price)) - max(job.owed, ledger.amount(signed)))
 
 
-def _early_checkpoint(ledger: HostLedger) -> Action:
+def _join(ledger: HostLedger, job: JobState, rules: SettlementRules) -> Action:
+    """What the contract takes now, where it is worth the smaller gas of a voucher in company."""
+    ready = _redeemable(ledger, job)
+    return JoinRedemption(ready) if ready is not None and ready.amount - job.owed >= rules.join_above else NOT_DUE
+
+
+def _early_checkpoint(ledger: HostLedger) -> Action | None:
     """Full checkpoints are committed while the session runs, so that little is left for its end."""
     if ledger.acknowledged - ledger.checkpointed >= CHECKPOINT_TOKENS:
         return CloseCheckpoint(ledger.checkpointed, Tokens(CHECKPOINT_TOKENS))
-    return NOT_DUE
+    return None
 
 
 def _prove(ledger: HostLedger, situation: Situation, needed: Tokens) -> Action:
