@@ -64,8 +64,9 @@ check: install ## Format, lint, types, layers, and that nothing generated is sta
 	@$(BIN)/python tools/generate_reference.py --check
 
 .PHONY: mutants
-mutants: install ## Mistakes put into the contracts on purpose, each of which the tests must find (20 minutes)
+mutants: install ## Mistakes put on purpose into the contracts and the settlement core, each of which the tests must find
 	@$(BIN)/python contracts/tools/mutants.py
+	@$(BIN)/python tools/settlement_mutants.py
 
 .PHONY: halmos
 halmos: install ## Proofs of the contracts' arithmetic for all inputs

@@ -64,12 +64,14 @@ def pinned() -> dict[str, str]:
 
 def source_hash(path: str) -> str:
     """SHA-256 over all that decides a contract's bytecode: its sources, the pinned versions and the settings."""
-    files = _closure(CONTRACTS / path)
+    files = closure(path)
     content = [[str(file.relative_to(CONTRACTS)), file.read_text()] for file in sorted(files)]
     return hashlib.sha256(json.dumps([content, pinned(), SETTINGS], sort_keys=True).encode()).hexdigest()
 
 
-def _closure(file: Path) -> set[Path]:
+def closure(path: str) -> set[Path]:
+    """The contract's own source and every one of ours that it imports, however far away."""
+    file = CONTRACTS / path
     found, todo = {file}, [file]
     while todo:
         here = todo.pop()
@@ -167,7 +169,7 @@ def stale(rebuilt: dict[str, str] | None) -> list[str]:
 
 def _generated() -> dict[Path, str]:
     abis = {name: json.loads(_file(name).read_text())["abi"] for name in PRODUCTS}
-    sources = {name: [CONTRACTS / path, *sorted(_closure(CONTRACTS / path))] for name, path in PRODUCTS.items()}
+    sources = {name: [CONTRACTS / path, *sorted(closure(path))] for name, path in PRODUCTS.items()}
     return {BINDINGS: bindings.generate(abis), REFERENCE: reference_page.generate(abis, sources)}
 
 
