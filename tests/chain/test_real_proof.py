@@ -31,6 +31,7 @@ from fabstir.protocol.commitments import (
     statement_hash,
     tree_root,
 )
+from fabstir.protocol.matrix import RIGHTS, Call
 from fabstir.protocol.signing import Market, job_id
 from fabstir.testing.journal import MemoryJournal
 
@@ -114,6 +115,8 @@ async def test_a_job_is_paid_on_a_real_proof(
     accepted = await host.submit_proof("prove", terms, proof)
     assert (await host.job(job_id(terms))).proven == TOKENS
     assert accepted.gas_used < SUBMIT_PROOF_GAS
+    named = next(right.gas for right in RIGHTS if right.call is Call.SUBMIT_PROOF)
+    assert 0.7 * named <= accepted.gas_used <= named
 
     amount = BaseUnits(TOKENS * terms.price // 1_000_000)
     digest = Market(chain.info.chain_id, chain.info.market).voucher_digest(job_id(terms), amount, TOKENS, HEAD)

@@ -52,7 +52,7 @@ def test_every_ending_is_explained_for_each_kind_and_policy(fabstir: Fabstir, en
         assert f"The job ends by  {' or '.join(cell.closed_by)}." in section
     calls = {call for cell in cells for call in (*cell.host_calls, *cell.other_calls, *cell.closed_by)}
     for right in RIGHTS:
-        words = f"{right.call + ':':18} {right.who}; {right.start}; until {right.end}."
+        words = f"{right.call + ':':18} {right.who}; {right.start}; until {right.end}; {right.gas:,} gas."
         assert words in rights or right.call not in calls
     data = fabstir("explain", "settlement", ending.value, "--json").json()
     assert [(case["kind"], case["policy"]) for case in data["cases"]] == [
@@ -69,7 +69,9 @@ def test_without_a_case_the_whole_matrix_is_printed(fabstir: Fabstir) -> None:
     for kind in Kind:
         section = table.split(KIND_TITLES[kind])[1]
         assert all(ending.value in section for of, ending, _ in MATRIX if of is kind)
-    assert all(right.call.value in table for right in RIGHTS)
+    assert all(right.call.value in table and f"{right.gas:,}" in table for right in RIGHTS)
+    gas = {row["call"]: row["gas"] for row in fabstir("explain", "settlement", "--json").json()["rights"]}
+    assert gas == {right.call.value: right.gas for right in RIGHTS}
     assert len(fabstir("explain", "settlement", "--json").json()["cases"]) == len(MATRIX)
 
 

@@ -124,7 +124,7 @@ def _cells(row: str) -> list[str]:
 
 
 def test_every_right_is_documented() -> None:
-    """Who, from when, until when."""
+    """Who, from when, until when, at what gas."""
     lines = page("settlement.md").split("## Who may call what\n")[1].splitlines()
     for right in RIGHTS:
-        assert f"| `{right.call}` | {right.who} | {right.start} | {right.end} |" in lines
+        assert f"| `{right.call}` | {right.who} | {right.start} | {right.end} | {right.gas:,} |" in lines

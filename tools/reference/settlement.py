@@ -10,8 +10,13 @@ from reference.table import table
 OPENING = """\
 # Settlement
 
-Every way in which a job can end, what each side gets, and who may call what, from when, until when. The planner takes its calls from
-this table, the scenario tests walk every cell on a real EVM, and `fabstir explain settlement CASE` prints one of them."""
+Every way in which a job can end, what each side gets, and who may call what, from when, until when, at what gas. The planner takes its
+calls from this table, the scenario tests walk every cell on a real EVM, and `fabstir explain settlement CASE` prints one of them."""
+
+GAS = """\
+Gas is that of one call with its transaction in its usual case: in USDC, with ledgers that were written to before, rounded up. An answer
+opens 64 records, the ruling is the dearer one (for the renter), a proof is a real one, whose gas varies
+by its path. Measured by `benchmarks/settlement_gas.py`."""
 
 
 def render() -> str:
@@ -35,6 +40,7 @@ def render() -> str:
             "## How the host collects it",
             table(("Host gets", "That is", "Calls (required)", "Calls (fallback)"), pay),
             "## Who may call what",
-            table(("Call", "Who", "From", "Until"), rights),
+            GAS,
+            table(("Call", "Who", "From", "Until", "Gas"), rights),
         ]
     )

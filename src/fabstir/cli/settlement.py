@@ -46,7 +46,10 @@ def as_data(endings: tuple[Ending, ...]) -> dict[str, Any]:
         for cell in MATRIX.values()
         if cell.ending in endings
     ]
-    rights = [{"call": right.call.value, "who": right.who, "from": right.start, "until": right.end} for right in RIGHTS]
+    rights = [
+        {"call": right.call.value, "who": right.who, "from": right.start, "until": right.end, "gas": right.gas}
+        for right in RIGHTS
+    ]
     return {"cases": cases, "rights": rights}
 
 
@@ -60,7 +63,9 @@ def as_text(ending: Ending) -> str:
     lines.append("Who may call what:")
     for right in RIGHTS:
         if right.call in calls:
-            lines.append(f"  {right.call.value + ':':18} {right.who}; {right.start}; until {right.end}.")
+            lines.append(
+                f"  {right.call.value + ':':18} {right.who}; {right.start}; until {right.end}; {right.gas:,} gas."
+            )
     return "\n".join(lines)
 
 
@@ -100,6 +105,7 @@ def as_table() -> object:
     rights.add_column("call", no_wrap=True)
     for heading in ("who", "from", "until"):
         rights.add_column(heading, overflow="fold")
+    rights.add_column("gas", justify="right", no_wrap=True)
     for row in rights_rows():
         rights.add_row(*row)
     return Group(*tables, "", rights)  # type: ignore[arg-type]
@@ -122,7 +128,7 @@ def matrix_rows(kind: Kind) -> list[tuple[str, ...]]:
 
 def rights_rows() -> list[tuple[str, ...]]:
     """One row per function of the contracts."""
-    return [(right.call.value, right.who, right.start, right.end) for right in RIGHTS]
+    return [(right.call.value, right.who, right.start, right.end, f"{right.gas:,}") for right in RIGHTS]
 
 
 def _calls(cell: Cell) -> tuple[Call, ...]:

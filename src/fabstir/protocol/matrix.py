@@ -1,4 +1,5 @@
-"""The settlement matrix: every way that a job can end, what each side gets, and who may call what, from when, until when.
+"""The settlement matrix: every way that a job can end, what each side gets, and who may call what,
+from when, until when, at what gas.
 
 One table for both kinds of job. The settlement planner takes its calls from `claims`, the scenario tests walk every cell on
 a real EVM, the reference page and `fabstir explain settlement` print it. Rules of the contracts: `RIGHTS`; disputes:
@@ -101,37 +102,40 @@ class Call(StrEnum):
 
 
 class Right(msgspec.Struct, frozen=True):
-    """Who may call what, from when, until when."""
+    """Who may call what, from when, until when, at what gas."""
 
     call: Call
     who: str
     start: str
     end: str
+    gas: int
+    """Of one call with its transaction in its usual case, in USDC, rounded up; tests/chain/test_gas.py holds it to a real EVM. An answer
+    opens 64 records, the ruling is the dearer one (for the renter), the ledgers have been written to before."""
 
 
 _CLOSED: Final = "the job is closed"
 RIGHTS: Final[tuple[Right, ...]] = (
-    Right(Call.TOP_UP, "anyone", "at once", _CLOSED),
-    Right(Call.COMMIT_PROOF, "host", "at once, while no claim is undecided", _CLOSED),
-    Right(Call.SUBMIT_PROOF, "anyone", "3 blocks after the commitment", "258 blocks after the commitment, or the job is closed"),
-    Right(Call.REDEEM, "host", "at once (policy required: once proven)", _CLOSED),
-    Right(Call.CLAIM_PROVEN, "host with a stake", "once proven", "the job is closed, or the host lost a claim in it"),
-    Right(Call.DISPUTE, "renter, with the bond", "a claim is held", "challenge seconds after the claim"),
-    Right(Call.CONTRADICT, "anyone with the host's Close for fewer tokens", "a claim is held", "the claim is decided"),
-    Right(Call.ANSWER_DISPUTE, "host", "the claim is disputed", "challenge seconds after the dispute"),
-    Right(Call.RULE, "arbiter of the terms", "the dispute is answered", "challenge seconds after the answer"),
-    Right(Call.SETTLE_CLAIM, "anyone", "the stage of the claim is over", "the claim is decided"),
-    Right(Call.CLOSE_BY_HOST, "host", "at once", _CLOSED),
-    Right(Call.CLOSE_COOPERATIVE, "renter, or anyone with the renter's voucher", "with the host's Close signature", _CLOSED),
-    Right(Call.REQUEST_CLOSE, "renter", "at once", _CLOSED),
-    Right(Call.FINALIZE, "anyone", "challenge seconds after requestClose, or after expiry", _CLOSED),
+    Right(Call.TOP_UP, "anyone", "at once", _CLOSED, 59_000),
+    Right(Call.COMMIT_PROOF, "host", "at once, while no claim is undecided", _CLOSED, 55_000),
+    Right(Call.SUBMIT_PROOF, "anyone", "3 blocks after the commitment", "258 blocks after the commitment, or the job is closed", 500_000),
+    Right(Call.REDEEM, "host", "at once (policy required: once proven)", _CLOSED, 57_000),
+    Right(Call.CLAIM_PROVEN, "host with a stake", "once proven", "the job is closed, or the host lost a claim in it", 75_000),
+    Right(Call.DISPUTE, "renter, with the bond", "a claim is held", "challenge seconds after the claim", 59_000),
+    Right(Call.CONTRADICT, "anyone with the host's Close for fewer tokens", "a claim is held", "the claim is decided", 101_000),
+    Right(Call.ANSWER_DISPUTE, "host", "the claim is disputed", "challenge seconds after the dispute", 199_000),
+    Right(Call.RULE, "arbiter of the terms", "the dispute is answered", "challenge seconds after the answer", 106_000),
+    Right(Call.SETTLE_CLAIM, "anyone", "the stage of the claim is over", "the claim is decided", 46_000),
+    Right(Call.CLOSE_BY_HOST, "host", "at once", _CLOSED, 76_000),
+    Right(Call.CLOSE_COOPERATIVE, "renter, or anyone with the renter's voucher", "with the host's Close signature", _CLOSED, 74_000),
+    Right(Call.REQUEST_CLOSE, "renter", "at once", _CLOSED, 54_000),
+    Right(Call.FINALIZE, "anyone", "challenge seconds after requestClose, or after expiry", _CLOSED, 54_000),
     Right(Call.CLAIM, "an active host within the price, or its delegate",
-          "the prompt is posted, lapsed, or reserved for it", "the deadline"),
-    Right(Call.ASSIGN, "renter, or the assigner of the terms", "no claim runs", "the deadline"),
-    Right(Call.RELEASE, "the host that claimed, or its delegate", "it has claimed", "its claim is over"),
-    Right(Call.COMPLETE, "the host that claimed", "it has claimed", "its claim is over"),
-    Right(Call.CANCEL, "renter", "no claim runs", "the prompt has ended"),
-    Right(Call.REFUND, "anyone", "the deadline", "the prompt has ended"),
+          "the prompt is posted, lapsed, or reserved for it", "the deadline", 76_000),
+    Right(Call.ASSIGN, "renter, or the assigner of the terms", "no claim runs", "the deadline", 76_000),
+    Right(Call.RELEASE, "the host that claimed, or its delegate", "it has claimed", "its claim is over", 36_000),
+    Right(Call.COMPLETE, "the host that claimed", "it has claimed", "its claim is over", 118_000),
+    Right(Call.CANCEL, "renter", "no claim runs", "the prompt has ended", 55_000),
+    Right(Call.REFUND, "anyone", "the deadline", "the prompt has ended", 55_000),
 )  # fmt: skip
 """The contracts' rules about callers and times; the same for every ending."""
 
