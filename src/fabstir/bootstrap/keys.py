@@ -1,4 +1,4 @@
-"""Key files of the two roles, and where the password of an encrypted one comes from. Prints no key and no password.
+"""Key files of the roles, and where the password of an encrypted one comes from. Prints no key and no password.
 
 The password is $FABSTIR_KEY_PASSWORD (for services), or it is asked for on a terminal. On the devnet a key is plain
 unless one is given.
@@ -21,7 +21,8 @@ PASSWORD_VARIABLE: Final = "FABSTIR_KEY_PASSWORD"  # noqa: S105 - the name of th
 
 def key_file(config: Config, role: Role) -> Path:
     """Where the role's key is, by the settings."""
-    return config.host.key_file if role == "host" else config.renter.key_file
+    files = {"host": config.host.key_file, "renter": config.renter.key_file, "arbiter": config.arbiter.key_file}
+    return files[role]
 
 
 def read_key(config: Config, role: Role) -> bytes:

@@ -31,7 +31,7 @@ async def staking(config: Config) -> AsyncIterator[Staking]:
         chain = await connect_chain(config, key, journal)
         try:
             await chain.reconcile()
-            await _refuse_waiting(config, journal)
+            await refuse_waiting(config, journal)
             yield Staking(chain)
         finally:
             await chain.close()
@@ -39,7 +39,7 @@ async def staking(config: Config) -> AsyncIterator[Staking]:
         await journal.close()
 
 
-async def _refuse_waiting(config: Config, journal: SqliteJournal) -> None:
+async def refuse_waiting(config: Config, journal: SqliteJournal) -> None:
     """What is sent and not mined is not in what the chain shows: deciding by that could stake twice. A devnet's name in the outbox has
     its first block in it, so what an older devnet left is not counted.
     """

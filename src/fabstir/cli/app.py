@@ -43,9 +43,10 @@ COMMANDS: Final = (
     Command("chat", "fabstir.cli.chat:chat", "Talk to a model of the market.", MARKET),
     Command("prompt", "fabstir.cli.prompt:app", "Have an answer made without waiting for it.", MARKET),
     Command("gateway", "fabstir.cli.gateway:gateway", "An OpenAI endpoint on this machine.", MARKET),
-    Command("wallet", "fabstir.cli.wallet:app", "Keys and balances of a host or a renter.", MARKET),
+    Command("wallet", "fabstir.cli.wallet:app", "Keys and balances of a host, a renter or an arbiter.", MARKET),
     Command("earnings", "fabstir.cli.earnings:earnings", "What the host on this machine earned.", MARKET),
     Command("claims", "fabstir.cli.claims:claims", "What the host can still collect, and until when.", MARKET),
+    Command("dispute", "fabstir.cli.dispute:app", "Claims that are not decided, and what to do about one.", MARKET),
     Command(
         "deploy", "fabstir.cli.deploy:deploy", "The market's contracts onto a network, after a checklist.", OPERATE
     ),

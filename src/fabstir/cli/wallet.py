@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from fabstir.ops.config import Config
     from fabstir.ports.journal import OutboxEntry
 
-app = App(name="wallet", help="Keys and balances of a host or a renter.", group_commands="Commands")
+app = App(name="wallet", help="Keys and balances of a host, a renter or an arbiter.", group_commands="Commands")
 
-ROLE_HELP: Final = "Whose key: the renter's pays deposits, the host's is paid."
+ROLE_HELP: Final = "Whose key: the renter's pays deposits, the host's is paid, the arbiter's rules."
 delegates.add_to(app)
 
 

@@ -138,6 +138,11 @@ def _rows() -> tuple[ErrorSpec, ...]:
         ErrorSpec("stake_locked", ChainFault, True, 409, "The stake cannot leave yet", "Wait until the time in the detail; `fabstir host stake-status` shows it."),
         ErrorSpec("stake_not_requested", ChainFault, False, 409, "No stake was asked back", "Ask with `fabstir host unstake AMOUNT`; it can be withdrawn 14 days later."),
         ErrorSpec("stake_exceeded", ChainFault, False, 400, "More is asked back than is staked", "Ask for less; `fabstir host stake-status` shows how much there is."),
+        ErrorSpec("dispute_unknown", Refused, False, 404, "No such job was found in the market's events", "Look further back with `--since-block`."),
+        ErrorSpec("dispute_foreign", Refused, False, 403, "This account has no say in the claim", "Use the account that the detail names; `--role` picks the key."),
+        ErrorSpec("dispute_stage", Refused, False, 409, "The claim is not in the stage that this needs", "`fabstir dispute show JOB` says who is to act."),
+        ErrorSpec("dispute_over", Refused, False, 409, "The stage of the claim is over", "Anyone may have its outcome with `fabstir dispute settle JOB`."),
+        ErrorSpec("dispute_runs", Refused, True, 409, "The stage of the claim still runs", "Settle it after the time in the detail."),
         ErrorSpec("key_in_use", ChainFault, False, 409, "Another program sends transactions with this key", "Stop the other program, or give each its own key; then start this one again."),
         ErrorSpec("funds_insufficient", ChainFault, False, 402, "The account cannot pay", "Fund the account; `fabstir wallet` shows address and balance."),
         # -- proofs ----------------------------------------------------------------------------------------------------

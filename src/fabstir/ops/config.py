@@ -19,7 +19,7 @@ from fabstir.ops import paths
 Count = Annotated[int, Meta(ge=1)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Url = Annotated[str, Meta(title="URL", pattern="^https?://")]
-Role = Literal["renter", "host"]
+Role = Literal["renter", "host", "arbiter"]
 """Whose key a command uses."""
 ContractAddress = Annotated[str, Meta(title="address", pattern=r"^0x[0-9a-fA-F]{40}\Z")]
 
@@ -289,6 +289,17 @@ class RenterSection(Section, frozen=True, kw_only=True):
     ] = None
 
 
+class ArbiterSection(Section, frozen=True, kw_only=True):
+    """Whoever rules in disputes, with `fabstir dispute`."""
+
+    data_dir: Annotated[Path, about("Where the arbiter's journal lives. One arbiter per directory.")] = msgspec.field(
+        default_factory=lambda: paths.data_dir() / "arbiter"
+    )
+    key_file: Annotated[Path, about("The arbiter's key: rules, and pays the gas of it. Mode 0600.")] = msgspec.field(
+        default_factory=lambda: paths.config_dir() / "arbiter.key"
+    )
+
+
 class LogSection(Section, frozen=True, kw_only=True):
     """What is written to stderr. Never what was said in a conversation, at no level."""
 
@@ -308,4 +319,5 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     proofs: ProofsSection = ProofsSection()
     api: ApiSection = ApiSection()
     renter: RenterSection = msgspec.field(default_factory=RenterSection)
+    arbiter: ArbiterSection = msgspec.field(default_factory=ArbiterSection)
     log: LogSection = LogSection()

@@ -1,0 +1,161 @@
+"""Disputes by hand, from the settings: the events of the market read, and one call sent with the journal of the role's account."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from fabstir.bootstrap.keys import key_file, read_key
+from fabstir.bootstrap.parts import chain_info, connect_chain, open_journal
+from fabstir.bootstrap.staking import refuse_waiting
+from fabstir.chain.claim_history import claim_history
+from fabstir.chain.keys import held
+from fabstir.chain.market import MarketClient
+from fabstir.chain.rpc import JsonRpc
+from fabstir.domain.errors import FabstirError, error
+from fabstir.domain.ids import ZERO_ADDRESS, Address, JobId
+from fabstir.domain.terms import JobState, Terms
+from fabstir.ops.clock import SystemClock
+from fabstir.ops.config import Config, Role
+from fabstir.ports.chain import TxResult
+from fabstir.ports.journal import OutboxStore
+from fabstir.protocol.dispute_view import Act, History, Row, concerning, find, fold, refusal, row_of, rows
+from fabstir.protocol.signing import job_id
+
+LAST_BLOCKS: Final = 302_400
+"""A week of Base: three stages of a day and what comes before them."""
+AT_ONCE: Final = 16
+"""Questions that an endpoint is asked at a time."""
+_ID_BYTES: Final = 8
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """Undecided claims, as of block time `now`."""
+
+    account: Address
+    now: int
+    since_block: int
+    rows: tuple[Row, ...]
+    without_terms: int
+    """Jobs with a claim that were opened before `since_block`: whom they name is not known."""
+
+
+async def look(config: Config, role: Role, since: int | None, store: OutboxStore) -> Found:
+    """Claims that name the role's account. Also while a host or a gateway runs; `store` refuses to be filled."""
+    async with _reader(config, role, store) as chain:
+        start, told = await _history(config, chain, since)
+        jobs = concerning(told, chain.account)
+        states: dict[JobId, JobState] = {}
+        for at in range(0, len(jobs), AT_ONCE):
+            part = jobs[at : at + AT_ONCE]
+            states |= dict(zip(part, await asyncio.gather(*map(chain.job, part)), strict=True))
+        return Found(
+            account=chain.account,
+            now=await chain.timestamp(),
+            since_block=start,
+            rows=rows(told, states),
+            without_terms=told.without_terms,
+        )
+
+
+async def look_at(config: Config, role: Role, since: int | None, job: str, store: OutboxStore) -> Found:
+    """One job's claim, whoever its parties are; no row where none is undecided. Raises Refused (`dispute_unknown`)."""
+    async with _reader(config, role, store) as chain:
+        start, told = await _history(config, chain, since)
+        row = await _row(chain, told.terms[find(told, job)])
+        return Found(
+            account=chain.account,
+            now=await chain.timestamp(),
+            since_block=start,
+            rows=(row,) if row else (),
+            without_terms=told.without_terms,
+        )
+
+
+async def act(
+    config: Config, role: Role, since: int | None, job: str, what: Act, *, for_host: bool = False
+) -> tuple[Row, TxResult]:
+    """Do it, once nothing stands against it: the claim as it was, and the transaction. What an earlier process left is finished first.
+
+    Raises Refused (`dispute_*`), LocalFault (`journal_locked` while a host or a gateway runs), ChainFault.
+    """
+    async with _sender(config, role) as chain:
+        _, told = await _history(config, chain, since)
+        row = await _row(chain, told.terms[find(told, job)])
+        refused = refusal(what, row, chain.account, await chain.timestamp())
+        if refused is not None or row is None:
+            raise refused or error("dispute_stage")
+        key, terms = f"dispute:{what}:{secrets.token_hex(_ID_BYTES)}", row.terms
+        if what is Act.RULE:
+            return row, await chain.rule(key, terms, for_host)
+        if what is Act.SETTLE:
+            return row, await chain.settle_claim(key, terms)
+        return row, await _raise(chain, key, terms)
+
+
+async def _raise(chain: MarketClient, key: str, terms: Terms) -> TxResult:
+    holds = await chain.balance(terms.token, chain.account)
+    if holds < terms.bond:
+        raise error("funds_insufficient", f"the bond is {terms.bond} base units, the account holds {holds}")
+    if terms.token != ZERO_ADDRESS:
+        await chain.approve(f"{key}:approve", terms.token, terms.bond)
+    return await chain.dispute(key, terms)
+
+
+async def _row(chain: MarketClient, terms: Terms) -> Row | None:
+    return row_of(terms, await chain.job(job_id(terms)))
+
+
+async def _history(config: Config, chain: MarketClient, since: int | None) -> tuple[int, History]:
+    start = max(0, await chain.block_number() - LAST_BLOCKS) if since is None else since
+    clock = SystemClock()
+    rpc = JsonRpc(config.chain.rpc_urls, clock, chain_id=config.chain.chain_id)
+    try:
+        return start, fold(await claim_history(rpc, clock, chain.info.market, start))
+    finally:
+        await rpc.close()
+
+
+@asynccontextmanager
+async def _reader(config: Config, role: Role, store: OutboxStore) -> AsyncIterator[MarketClient]:
+    key, info = await asyncio.to_thread(read_key, config, role), chain_info(config)
+    chain = await MarketClient.connect(config.chain.rpc_urls, key, info, store, SystemClock())
+    try:
+        yield chain
+    finally:
+        await chain.close()
+
+
+@asynccontextmanager
+async def _sender(config: Config, role: Role) -> AsyncIterator[MarketClient]:
+    key = await asyncio.to_thread(read_key, config, role)
+    try:
+        journal = open_journal(_directory(config, role), config.chain.chain_id)
+    except FabstirError as refused:
+        if refused.code == "journal_locked":
+            raise error(
+                "journal_locked", refused.detail, "Stop the host or the gateway of this role first."
+            ) from refused
+        raise
+    try:
+        with held(key_file(config, role)):
+            chain = await connect_chain(config, key, journal)
+            try:
+                await chain.reconcile()
+                await refuse_waiting(config, journal)
+                yield chain
+            finally:
+                await chain.close()
+    finally:
+        await journal.close()
+
+
+def _directory(config: Config, role: Role) -> Path:
+    directories = {"host": config.host.data_dir, "renter": config.renter.data_dir, "arbiter": config.arbiter.data_dir}
+    return directories[role]
