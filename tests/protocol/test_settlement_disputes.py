@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -117,6 +118,12 @@ def test_what_a_claim_holds() -> None:
         stage=ClaimStage.CLAIMED,
     )
     assert (got(state), state.locked[HOST]) == (outcome(), NOW + 4 * WINDOW)
+
+
+def test_a_later_claim_never_shortens_the_lock() -> None:
+    """The stake stands behind every claim of the host, the longest counts."""
+    locked = msgspec.structs.replace(proven(200), locked=MappingProxyType({HOST: NOW + 9 * WINDOW}))
+    assert after(locked, ClaimProven(HOST, job_id(TERMS))).locked[HOST] == NOW + 9 * WINDOW
 
 
 def test_who_claims_and_when() -> None:
