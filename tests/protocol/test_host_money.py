@@ -89,6 +89,7 @@ def _signature(world: World, key: Any = SESSION_KEY, tokens: int = 10, amount: i
         (lambda w: {"tokens": 11, "signature": _signature(w, tokens=11)}, "voucher_invalid"),
         (lambda w: {"tokens": 0}, "voucher_stale"),
         (lambda w: {"transcript": to_hex(keccak(b"x")), "signature": _signature(w, head=keccak(b"x"))}, "voucher_invalid"),
+        (lambda w: {"transcript": to_hex(keccak(b"x"))}, "voucher_invalid"),
         (lambda w: {"signature": _signature(w, key=HOST_KEY)}, "voucher_invalid"),
         (lambda w: {"signature": _signature(w, tokens=9)}, "voucher_invalid"),
         (lambda w: {"signature": "0x" + "00" * 65}, "voucher_invalid"),

@@ -213,6 +213,7 @@ def test_checkpoints_commitments_and_proofs() -> None:
 
 def test_the_end_of_a_job() -> None:
     """Finished for a reason, then closed with what was paid; a job can be admitted again with another deposit."""
+    assert [ledger(SessionFinished("over", signed)).released for signed in (False, True)] == [False, True]
     over = ledger(SessionFinished("over"))
     assert (over.finished, repr(over)) == ("over", f"<HostLedger {over.job.hex()[:8]} over: served 0, acknowledged 0>")
     over.apply(HOST_EVENTS[-1])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 
 from fabstir.domain.money import BaseUnits, Tokens, fee_of
@@ -388,12 +387,3 @@ def test_a_voucher_that_is_redeemed_is_not_closed_with() -> None:
     world = Settling(FALLBACK).served_and_signed(100)
     world.finish()
     assert world.plan() == CloseJob(world.ledger.voucher)
-
-
-def test_a_tail_is_worth_what_the_contract_pays_of_it() -> None:
-    """Whatever was served beyond W: no proof is made for tokens that nobody pays."""
-    world = Settling().served_and_signed(0, 200)
-    world.rules = msgspec.structs.replace(world.rules, claim_tail_above=BaseUnits(65))
-    world.finish()
-    world.settle()
-    assert world.mined == ["closeByHost"]

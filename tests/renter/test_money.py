@@ -21,7 +21,7 @@ from fabstir.protocol.renter_log import HostReleased, JobOpened, JobPlanned, Ren
 from fabstir.protocol.signing import Market as Contract
 from fabstir.protocol.signing import SigningKey, recover
 from fabstir.renter.purse import Purse
-from fabstir.renter.settling import Stage, Step, claim_step, reclaim_step, settlement_of
+from fabstir.renter.settling import LATE_SECONDS, Stage, Step, claim_step, reclaim_step, settlement_of
 
 
 def job(number: int) -> JobId:
@@ -167,6 +167,20 @@ def test_what_is_done_about_a_claim(
     """Nothing where it is right or not worth it; never too late; for nothing where the host contradicts itself."""
     arrived = None if received is None else Tokens(received)
     assert claim_step(ledger(released=released), contract, now, arrived, BaseUnits(50)) is expected
+
+
+def test_a_signed_transfer_can_still_be_sent_for_a_while() -> None:
+    """Its deposit is given up once it has run out and `LATE_SECONDS` have passed, or the terms have expired: not before."""
+    transfer = RenterLedger(msgspec.structs.replace(ledger().planned, payable_until=1_000))
+    last = 1_000 + LATE_SECONDS
+    stages = [settlement_of(transfer, JobState(), now).stage for now in (1_001, last, last + 1)]
+    assert stages == [Stage.PLANNED, Stage.PLANNED, Stage.ABANDONED]
+
+
+def test_what_arrived_is_never_disputed() -> None:
+    """Even where every claim is worth it: to the last token that came."""
+    for arrived, step in ((63, Step.DISPUTE), (64, Step.WAIT), (65, Step.WAIT)):
+        assert claim_step(ledger(), claimed(), 0, Tokens(arrived), BaseUnits(0)) is step
 
 
 def test_a_job_is_paid_out_before_it_is_over() -> None:

@@ -16,7 +16,7 @@ calls from this table, the scenario tests walk every cell on a real EVM, and `fa
 GAS = """\
 Gas is that of one call with its transaction in its usual case: in USDC, with ledgers that were written to before, rounded up. An answer
 opens 64 records, the ruling is the dearer one (for the renter), a proof is a real one, whose gas varies
-by its path. Measured by `benchmarks/settlement_gas.py`."""
+by its path. Measured by `benchmarks/settlement_gas.py` and held by `tests/chain/test_gas.py`."""
 
 
 def render() -> str:

@@ -120,7 +120,7 @@ def claim_step(
     if now >= state.held_until:
         return Step.SETTLE_CLAIM
     if state.stage is ClaimStage.CLAIMED and received is not None and received < state.held_tokens:
-        false = ledger.amount(state.held_tokens) - ledger.amount(Tokens(max(received, ledger.signed)))
+        false = ledger.amount(state.held_tokens) - ledger.amount(received)
         return Step.DISPUTE if min(false, state.held) >= dispute_above else Step.WAIT
     return Step.WAIT
 
