@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize
 
@@ -17,6 +16,7 @@ from fabstir.domain.money import Tokens, cost
 from fabstir.domain.terms import ClaimStage, ProofPolicy
 from tests.contracts.dispute_rules import DisputeRules
 from tests.contracts.market_rules import HOST, RENTERS, SIGNER
+from tests.machines import played
 
 STAGES: Final = st.sampled_from(
     [
@@ -67,8 +67,6 @@ class MarketMachine(DisputeRules):
             self.answers(job, terms, HOST, "")
 
 
-MarketMachine.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-)
+MarketMachine.TestCase.settings = played(60, 40)
 TestMarket = MarketMachine.TestCase
 TestMarket.__doc__ = "The contract and the settlement model never differ."

@@ -6,7 +6,6 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -28,6 +27,7 @@ from fabstir.protocol.prompt_signing import job_salt, prompt_id
 from fabstir.protocol.settlement import Reverted
 from fabstir.testing.memory_board import MemoryBoard
 from tests.contracts.evm import DEPLOYER, CallReverted, Evm
+from tests.machines import played
 from tests.protocol.prompting import ASSIGNER, RENTER, host_address, terms
 
 TREASURY = Address(b"\x7e" * 20)
@@ -287,4 +287,4 @@ class BoardMachine(RuleBasedStateMachine):
 
 
 TestBoardMachine = BoardMachine.TestCase
-TestBoardMachine.settings = settings(max_examples=15, stateful_step_count=12, deadline=None)
+TestBoardMachine.settings = played(15, 12)

@@ -16,10 +16,10 @@ from fabstir.domain.prompts import PromptState
 from fabstir.domain.terms import ClaimStage, ProofPolicy
 from fabstir.ops.config import LogSection
 from fabstir.ops.logging import configure
-from fabstir.protocol.prompt_log import ExecutionStarted, HandedOver, ResultStored, Stage
+from fabstir.protocol.prompt_log import ClaimSent, ExecutionStarted, HandedOver, ResultStored, Stage
 from fabstir.protocol.sealed import SealingKey, cid
 from fabstir.protocol.signing import Market
-from fabstir.testing.journal import crash_at
+from fabstir.testing.journal import SimulatedCrash, crash_at
 
 QUESTION = "count 40"
 TOKENS = Tokens(41)
@@ -232,6 +232,26 @@ async def test_a_claim_that_ran_out_is_not_completed(world: PromptWorld) -> None
         await world.until(lambda: world.ledger(prompt).stage is Stage.ENDED)
         await world.renter.refund_prompt("refund", terms)
     assert await world.money() == (MONEY, 0, 0)
+
+
+async def test_a_claim_that_was_overtaken_unseen_is_sent_anew(world: PromptWorld) -> None:
+    """The host died between sending a claim and seeing it mined; it ran out, and the renter kept the job for this host."""
+
+    def dies(key: str, phase: str) -> None:
+        if phase == "after" and ":claim:" in key:
+            raise SimulatedCrash(key)
+
+    world.chain.on_transaction = dies
+    async with world.life() as died:
+        prompt, terms = await world.ask(QUESTION, execute_seconds=600)
+        await world.until(lambda: bool(died))
+    assert (await world.renter.prompt(prompt)).state is PromptState.CLAIMED
+    world.chain.on_transaction = lambda key, phase: None
+    await world.clock.advance(700)
+    await world.renter.assign_prompts("assign", ((terms, HOST.address),))
+    async with world.life():
+        await world.until(lambda: world.ledger(prompt).stage is Stage.SETTLING)
+    assert [type(event) for event in world.events(prompt)].count(ClaimSent) == 2
 
 
 async def test_progress_is_told_in_order(world: PromptWorld) -> None:

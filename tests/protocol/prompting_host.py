@@ -139,21 +139,13 @@ class HostProcess(Process):
 
     def note(self, prompt: PromptId, action: prompt_job.Action) -> None:
         """What the chain showed."""
-        ledger, board, queue = self.ledgers[prompt], self.world.board, self.queue
-        terms, now = ledger.terms, self.now
+        queue, terms, now = self.queue, self.ledgers[prompt].terms, self.now
         match action:
             case prompt_job.NoteHeld():
                 self.store(prompt, prompt_log.ClaimHeld(action.price, action.until, now))
                 queue.won(prompt, terms)
             case prompt_job.NoteLost():
-                stage = ledger.stage
-                self.running.pop(prompt, None)
-                self.store(prompt, prompt_log.ClaimLost(action.reason, now))
-                if stage is Stage.FAILED:
-                    queue.failed(prompt)
-                elif stage is Stage.CLAIMING:
-                    queue.lost(prompt, board.status(prompt).until, now)
-                queue.lapsed(prompt, terms, now)
+                self.lose(prompt, action.reason)
             case prompt_job.NoteExpired():
                 self.store(prompt, prompt_log.PromptExpired(action.reason, now))
                 self.running.pop(prompt, None)
@@ -161,6 +153,19 @@ class HostProcess(Process):
             case prompt_job.NoteCompleted():
                 self.store(prompt, prompt_log.PromptCompleted(action.completion, now))
                 queue.done(prompt, cost(action.completion.tokens, action.completion.price))
+
+    def lose(self, prompt: PromptId, reason: str) -> None:
+        """The claim is gone, or was not had."""
+        ledger, queue, now = self.ledgers[prompt], self.queue, self.now
+        stage = ledger.stage
+        self.running.pop(prompt, None)
+        self.store(prompt, prompt_log.ClaimLost(reason, now))
+        if stage is Stage.FAILED:
+            queue.failed(prompt)
+        elif stage is Stage.CLAIMING:
+            status = self.world.board.status(prompt)
+            queue.lost(prompt, 0 if status.free_for(self.account, now) else status.until, now)
+        queue.lapsed(prompt, ledger.terms, now)
 
     def work(self, prompt: PromptId, action: prompt_job.Action) -> None:
         """What is to be done."""
@@ -196,8 +201,10 @@ class HostProcess(Process):
         try:
             self.transact(action.key, lambda: board.claim(self.account, ledger.terms, self.account))
         except Reverted as fault:
-            self.store(prompt, prompt_log.ClaimLost(fault.name, now))
-            self.queue.lost(prompt, board.status(prompt).until, now)
+            self.lose(prompt, fault.name)
+            return
+        if not board.status(prompt).claimed_by(self.account):
+            self.lose(prompt, "overtaken")
 
     def execute(self, prompt: PromptId) -> None:
         ledger, now = self.ledgers[prompt], self.world.now

@@ -54,7 +54,7 @@ from fabstir.protocol.prompt_log import (
 )
 from fabstir.protocol.prompt_signing import market_terms
 from fabstir.protocol.signing import job_id
-from tests.protocol.prompting import BOARD, MARKET, START, host_address, same, terms
+from tests.protocol.prompting import BOARD, MARKET, RENTER, START, host_address, same, terms
 from tests.protocol.prompting_world import World
 
 HOST, OTHER = host_address(0), host_address(1)
@@ -365,3 +365,20 @@ def test_a_crash_at_any_step_changes_nothing(after: bool) -> None:
         if host.fuse > 0:
             return
     raise AssertionError("too many steps")
+
+
+def test_a_claim_that_was_overtaken_unseen_is_over() -> None:
+    """It was mined and ran out while the host was not there, and then the renter kept the job for this host: a new claim is sent."""
+    world = World(1)
+    host, wanted = world.processes[0], terms(deadline=START + 3_600, execute_seconds=60)
+    host.late = True
+    world.renter.order(wanted)
+    while not host.outbox:
+        world.pass_time(2)
+    host.mine()
+    world.board.now += 61
+    world.board.assign(RENTER, wanted, HOST)
+    host.late = False
+    world.pass_time(55)
+    assert world.ended() and len(host.settled) == 1
+    assert [outcome for key, outcome in host.outbox.items() if ":claim:" in key] == ["mined", "mined"]

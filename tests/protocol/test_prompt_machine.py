@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -14,6 +13,7 @@ from fabstir.protocol.host_log import HostLedger
 from fabstir.protocol.host_log import decode_event as decode_host
 from fabstir.protocol.prompt_log import PromptLedger, Stage
 from fabstir.protocol.prompt_order_log import OrderLedger
+from tests.machines import played
 from tests.protocol.prompting import RENTER, START, TOKEN, Process, same, terms
 from tests.protocol.prompting_world import World
 
@@ -199,4 +199,4 @@ class PromptMachine(RuleBasedStateMachine):
 
 
 TestPromptMachine = PromptMachine.TestCase
-TestPromptMachine.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+TestPromptMachine.settings = played(40, 20)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import cast
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -12,6 +11,7 @@ from fabstir.protocol.host_session import HostInput, SessionState
 from fabstir.protocol.messages import Prompt, ReceiptAck, decode_from_renter
 from fabstir.protocol.renter_session import Ask, Finish, RenterState, StopAnswer
 from fabstir.protocol.signing import recover
+from tests.machines import played
 from tests.protocol.market import HOST_KEY, MARKET, SESSION_KEY, World, changed, same_ledger, terms
 
 
@@ -208,4 +208,4 @@ class SessionMachine(RuleBasedStateMachine):
 
 
 TestSessionMachine = SessionMachine.TestCase
-TestSessionMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestSessionMachine.settings = played(150, 40)

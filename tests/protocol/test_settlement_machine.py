@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -13,6 +12,7 @@ from fabstir.protocol.host_log import HostLedger, decode_event
 from fabstir.protocol.settlement import Finalize, RequestClose, SettleClaim, finalizable_at
 from fabstir.protocol.settlement_disputes import UNDECIDED
 from fabstir.protocol.settlement_plan import AwaitBlock, Rest, is_finishing
+from tests.machines import played
 from tests.protocol.market import same_ledger
 from tests.protocol.settling import ARBITER, BOND, RULES, SLASH, STAKE, Fault, Settling, expected_owed
 
@@ -243,4 +243,4 @@ class SettlementMachine(RuleBasedStateMachine):
 
 
 TestSettlementMachine = SettlementMachine.TestCase
-TestSettlementMachine.settings = settings(max_examples=250, stateful_step_count=40, deadline=None)
+TestSettlementMachine.settings = played(250, 40)

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.renter.world import MODEL, WALLET, World, counting, world_of
+from tests.renter.world import MODEL, WALLET, World, counting, eventually, world_of
 
 from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import to_hex
@@ -103,6 +103,31 @@ async def test_exactly_the_deposit_is_approved_and_used_up() -> None:
         await asyncio.gather(one.connect(), two.connect())
         assert world.chain.allowances == {WALLET.address: 0}
         assert len(world.chain.state.jobs) == 2
+
+
+async def test_a_job_is_nobody_elses_from_the_moment_it_is_planned() -> None:
+    """Between the deposit and the greeting, too: two sessions that open at the same time never get the same job."""
+    async with world_of(200_000) as world, world.market() as market, market.session(MODEL) as session:
+        connecting = asyncio.create_task(session.connect())
+        while not connecting.done():
+            assert all(job.in_use for job in market.unsettled)
+            await asyncio.sleep(0)
+        [job] = market.unsettled
+        assert job.ledger.opened
+
+
+async def test_a_job_that_nobody_waited_for_serves_the_next_session() -> None:
+    """Its deposit is there already."""
+    async with world_of(200_000) as world, world.market() as market:
+        async with market.session(MODEL) as session:
+            connecting = asyncio.create_task(session.connect())
+            await eventually(lambda: bool(market.unsettled))
+            connecting.cancel()
+            await eventually(lambda: any(job.ledger.opened and not job.in_use for job in market.unsettled))
+        async with market.session(MODEL) as session:
+            await session.connect()
+            assert session.jobs == market.unsettled
+        assert len(world.chain.state.jobs) == 1
 
 
 async def test_a_signed_transfer_pays_in_one_transaction() -> None:

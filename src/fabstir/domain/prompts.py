@@ -98,9 +98,13 @@ class PromptStatus(msgspec.Struct, frozen=True, kw_only=True):
         """Nothing happens on the board any more."""
         return self.state in ENDED
 
+    def claimed_by(self, host: Address) -> bool:
+        """The last claim is that of `host`, whether it holds or has run out."""
+        return self.state is PromptState.CLAIMED and self.host == host
+
     def held_by(self, host: Address, now: float) -> bool:
         """`host` may complete it now."""
-        return self.state is PromptState.CLAIMED and self.host == host and now < self.until
+        return self.claimed_by(host) and now < self.until
 
     def free_for(self, host: Address, now: float) -> bool:
         """`host` may claim it now, as far as the board's state says."""

@@ -190,7 +190,8 @@ class PromptCase:
         if stage is Stage.FAILED:
             queue.failed(ledger.prompt)
         elif stage is Stage.CLAIMING:
-            queue.lost(ledger.prompt, (await self._services.chain.prompt(ledger.prompt)).until, now)
+            status = await self._services.chain.prompt(ledger.prompt)
+            queue.lost(ledger.prompt, 0 if status.free_for(ledger.seen.host, now) else status.until, now)
         queue.lapsed(ledger.prompt, ledger.terms, now)
         self._services.metrics.prompt_outcome("lost")
 
@@ -228,10 +229,10 @@ class PromptCase:
         except FabstirError as fault:
             if fault.code != "chain_reverted":
                 raise
-            now = await self._now()
-            await self._record(ClaimLost(fault.detail, now), fault.code)
-            services.queue.lost(ledger.prompt, (await services.chain.prompt(ledger.prompt)).until, now)
-            services.metrics.prompt_outcome("lost")
+            await self._lost(fault.detail, await self._now())
+            return
+        if not (await services.chain.prompt(ledger.prompt)).claimed_by(ledger.seen.host):
+            await self._lost("overtaken", await self._now())
 
     async def _fetch(self) -> None:
         services = self._services

@@ -260,7 +260,7 @@ def _remaining(ledger: PromptLedger, situation: PromptSituation) -> float:
 def _not_held(ledger: PromptLedger, situation: PromptSituation, rules: PromptRules) -> Action:
     """Nobody or another holds it. A claim is sent only while there is time to keep it."""
     status, now = situation.status, situation.now
-    ours = status.state is PromptState.CLAIMED and status.host == ledger.seen.host
+    ours = status.claimed_by(ledger.seen.host)
     if ledger.stage not in (Stage.SEEN, Stage.CLAIMING):
         return NoteLost("lapsed" if ours or now >= status.until else "taken")
     if ours and status.until != ledger.last_until:  # it was mined and ran out while this host was not there

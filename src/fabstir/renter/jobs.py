@@ -204,7 +204,7 @@ class Jobs:
         return None
 
     async def open(self, ranked: Ranked, model: ModelId, purse: Purse) -> RenterJob:
-        """Deposit with a host. Goes on where the caller is cancelled: the job is then a spare one.
+        """Deposit with a host; the job is then in use by the caller. Goes on where the caller is cancelled: then it is a spare one.
 
         Raises Refused (`budget_exceeded`, `relay_refused`), Interrupted (`host_unreachable`, of a relay), ChainFault,
         LocalFault (`journal_failed`).
@@ -212,7 +212,11 @@ class Jobs:
         task = asyncio.ensure_future(self._open(ranked, model, purse))
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_give_away)
+            raise
 
     async def _open(self, ranked: Ranked, model: ModelId, purse: Purse) -> RenterJob:
         relayed_from = ranked.payment.relayed_from if self._settings.relay else BaseUnits(0)
@@ -222,7 +226,7 @@ class Jobs:
         url, until = ranked.candidate.entry.url, await self._payer.payable_until()
         planned = JobPlanned(terms, deposit, self.contract, secret, url, self._clock.now(), until)
         job = RenterJob(RenterLedger(planned))
-        job.fresh = True
+        job.fresh = job.in_use = True
         job.relayed_from = relayed_from
         purse.take(job.id, deposit)
         job.purse = purse
@@ -230,8 +234,9 @@ class Jobs:
             await self.store(job, (planned,))
             self._jobs[job.id] = job
             await self._pay(job)
-        except FabstirError as fault:
-            if fault.code in _SURELY_NOT_OPENED or fault.code == "journal_failed":
+        except BaseException as fault:
+            job.in_use = False
+            if isinstance(fault, FabstirError) and fault.code in (*_SURELY_NOT_OPENED, "journal_failed"):
                 purse.settled(job.id, BaseUnits(0))
             raise
         return job
@@ -356,3 +361,9 @@ class Jobs:
                 signature=job.ledger.voucher.signature if job.ledger.voucher else b"",
             )
             await chain.close_cooperative(f"close:{name}", claim, released.close_signature)
+
+
+def _give_away(opening: asyncio.Task[RenterJob]) -> None:
+    """Whoever opened the job has gone: any session may use it."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().in_use = False
