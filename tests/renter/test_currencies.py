@@ -63,6 +63,8 @@ async def test_a_host_that_takes_no_coins_is_not_listed_for_them() -> None:
         world.market(budget=BaseUnits(10**14), **NATIVE) as market,
     ):
         assert await market.models() == ()
+        with pytest.raises(FabstirError, match="1 host answers, and none takes the currency 0x0000"):
+            await market.first_model()
         session = await market.start_session(MODEL)
         with pytest.raises(FabstirError, match="does not take this token for the model"):
             await session.connect()

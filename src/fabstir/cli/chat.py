@@ -12,7 +12,6 @@ from fabstir.cli.currency import Currency, currency_of
 from fabstir.cli.frame import CONFIGURED, Configured, with_token
 
 if TYPE_CHECKING:
-    from fabstir.renter.market import Market
     from fabstir.renter.session import Session
 
 
@@ -43,7 +42,7 @@ def chat(
 
     async def main() -> None:
         async with renter_market(config) as market:
-            name = model or await _first_model(market)
+            name = model or (await market.first_model()).name
             async with market.session(name, budget=budget) as session:
                 if question is not None:
                     await _one(session, question, options, common)
@@ -51,15 +50,6 @@ def chat(
                     await _talk(session, name, options, currency_of(market.token, market.usdc))
 
     run(main())
-
-
-async def _first_model(market: Market) -> str:
-    from fabstir.domain.errors import error
-
-    models = await market.models()
-    if not models:
-        raise error("no_host", "the registry lists no host that answers")
-    return models[0].name
 
 
 async def _one(session: Session, question: str, options: dict[str, Any], common: Configured) -> None:

@@ -64,7 +64,7 @@ async def ask(
 
     async with _market(common) as market:
         order = await market.post_prompt(
-            model=model or await _first_model(market),
+            model=model or (await market.first_model()).model_id,
             content=content,
             max_tokens=bounds.max_tokens,
             max_price=None if bounds.max_price is None else PricePerMTok(bounds.max_price),
@@ -130,15 +130,6 @@ async def _market(common: Configured) -> AsyncIterator[Market]:
 
     async with renter_market(common.settings(quietly=True), prompts=True) as market:
         yield market
-
-
-async def _first_model(market: Market) -> str:
-    from fabstir.domain.errors import error
-
-    models = await market.models()
-    if not models:
-        raise error("no_host", "the registry lists no host that answers")
-    return to_hex(models[0].model_id)
 
 
 def _find(market: Market, prompt: str) -> Order:

@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from fabstir.domain.errors import FabstirError, error
-from fabstir.domain.ids import Address, ModelId
+from fabstir.domain.ids import Address, ModelId, to_hex
 from fabstir.domain.money import BaseUnits, PricePerMTok
 from fabstir.domain.prompts import PromptId
 from fabstir.market.choice import Candidate
@@ -215,6 +215,19 @@ class Market:
                     context_size=max(model.context_size, known.context_size if known else 0),
                 )
         return tuple(found[key] for key in sorted(found))
+
+    async def first_model(self) -> ModelListing:
+        """The only model that is served for this renter's currency, or the first by name. Raises Refused (`no_host`), ChainFault."""
+        if models := await self.models():
+            return models[0]
+        answering = sum(candidate.offer is not None for candidate in await self.hosts())
+        if answering == 0:
+            raise error("no_host", "the registry lists no host that answers")
+        raise error(
+            "no_host",
+            f"{answering} {'host answers' if answering == 1 else 'hosts answer'}, and none takes the currency {to_hex(self.token)}",
+            "Pay with another currency (`--token`, `renter.token`).",
+        )
 
     # -- what is left of earlier sessions ------------------------------------------------------------------------------------
 
