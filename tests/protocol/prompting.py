@@ -78,6 +78,7 @@ class Common:
         self.hosts: list[Address] = []
         self.reverted: list[tuple[str, str]] = []
         self.claims: list[tuple[PromptId, Address, float]] = []
+        """Those for which an answer was still to be generated, and when they were sent."""
 
     @property
     def now(self) -> int:

@@ -197,7 +197,8 @@ class HostProcess(Process):
         ledger, board, now = self.ledgers[prompt], self.world.board, self.now
         if ledger.stage is Stage.SEEN:
             self.store(prompt, prompt_log.ClaimSent(action.attempt, now))
-        self.world.claims.append((prompt, self.account, now))
+        if ledger.result is None:
+            self.world.claims.append((prompt, self.account, now))
         try:
             self.transact(action.key, lambda: board.claim(self.account, ledger.terms, self.account))
         except Reverted as fault:
