@@ -11,11 +11,13 @@ import yaml  # type: ignore[import-untyped]
 
 from fabstir.cli.app import COMMANDS
 from fabstir.domain.errors import CATALOGUE
-from fabstir.ops.metrics import PARTS, Metrics
+from fabstir.ops.metrics import CURRENCIES, PARTS, Metrics
+from fabstir.ports.chain import TransactionEnd
 
 RULES = Path("deploy/prometheus/fabstir-alerts.yml")
 PAGE = Path("docs/how-to/alerts.md")
-FUNCTIONS = {"absent", "by", "and", "changes", "increase", "instance", "code", "min_over_time", "part", "sum"}
+FUNCTIONS = {"absent", "by", "and", "or", "changes", "increase", "min_over_time", "sum"}
+LABELS = {"instance", "code", "part", "result", "token"}
 
 
 def rules() -> list[dict[str, Any]]:
@@ -25,9 +27,8 @@ def rules() -> list[dict[str, Any]]:
 
 def shown() -> set[str]:
     """Every series of a node, by its name in Prometheus."""
-    return {sample.name for family in Metrics().registry.collect() for sample in family.samples} | {
-        family.name + "_total" for family in Metrics().registry.collect() if family.type == "counter"
-    }
+    endings = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
+    return {family.name + end for family in Metrics().registry.collect() for end in endings[family.type]}
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
@@ -37,11 +38,20 @@ def test_a_rule_asks_for_what_is_there(rule: dict[str, Any]) -> None:
     named = set(re.findall(r"\bfabstir_\w+", expression))
     assert named and named <= shown()
     assert set(re.findall(r'part="(\w+)"', expression)) <= set(PARTS)
+    assert set(re.findall(r'token="(\w+)"', expression)) <= set(CURRENCIES)
+    assert set(re.findall(r'result="(\w+)"', expression)) <= set(TransactionEnd)
     for codes in re.findall(r'code=~"([\w|]+)"', expression):
         assert set(codes.split("|")) <= CATALOGUE.keys()
     without_texts = re.sub(r'"[^"]*"', "", expression)
-    assert set(re.findall(r"[A-Za-z_]\w*", without_texts)) - named <= FUNCTIONS
+    assert set(re.findall(r"[A-Za-z_]\w*", without_texts)) - named <= FUNCTIONS | LABELS
     assert expression.count("(") == expression.count(")") and expression.count("{") == expression.count("}")
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
+def test_an_amount_is_compared_within_its_currency(rule: dict[str, Any]) -> None:
+    """A bound above 0 is in one token's units: what is a fortune in USDC is nothing in wei."""
+    for selector, bound in re.findall(r"fabstir_\w+_base_units(?:_total)?(\{[^}]*\})?[^<>=]*>\s*(\d+)", rule["expr"]):
+        assert bound == "0" or re.fullmatch(r'\{token="\w+"\}', selector)
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])

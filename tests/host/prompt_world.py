@@ -57,7 +57,7 @@ class PromptWorld:
         self.chain.give_stake(HOST.address)
         self.engine = ScriptedEngine()
         self.journal = MemoryJournal()
-        self.metrics = Metrics()
+        self.metrics = Metrics(self.chain.connect(HOST.address).info.usdc)
         fields: dict[str, Any] = {"model_id": MODEL, "price": PRICE, "slots": 2}
         self.settings = DeskSettings(**(fields | settings))
         self.renter = cast(PromptChain, self.chain.connect(RENTER.address))
@@ -102,6 +102,8 @@ class PromptWorld:
             on_closing=self.node.chain_closing,
             watch_seconds=5.0,
         )
+        settler.count_in(self.metrics)
+        self.node.claims = settler.claims
         settler.postponed = lambda ledger: awaits_voucher(ledger, self.clock.now())
         self.node.on_settlement_request = lambda _: settler.wake()
         died: list[BaseException] = []

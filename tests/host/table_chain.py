@@ -46,6 +46,8 @@ class TableChain:
         self.holdings: dict[Address, BaseUnits] = {}
         self.allowed = 0
         """What the stake's contract may take."""
+        self.earned: dict[Address, BaseUnits] = {}
+        """What the host can withdraw, by token."""
         self.sent: dict[str, TxResult] = {}
         self.reachable = True
         self.reads = 0
@@ -96,6 +98,10 @@ class TableChain:
 
     async def balance(self, token: Address, owner: Address) -> BaseUnits:
         return self.holdings.get(owner, BaseUnits(0))
+
+    async def earnings(self, token: Address, owner: Address) -> BaseUnits:
+        self._require()
+        return self.earned.get(token, BaseUnits(0)) if owner == self.account else BaseUnits(0)
 
     async def open_with_authorization(
         self, key: str, terms: Terms, deposit: BaseUnits, valid_before: int, signature: bytes

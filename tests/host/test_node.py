@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.host.table_chain import HOST, INFO
+from tests.host.table_chain import HOST, INFO, USDC
 from tests.host.world import MARKET, MODEL, STRANGER, HeldJournal, Renter, World, eventually, some_terms
 
 from fabstir.domain.errors import Interrupted, LocalFault, error
 from fabstir.domain.ids import ZERO_ADDRESS, JobId
-from fabstir.domain.money import PricePerMTok
+from fabstir.domain.money import BaseUnits, PricePerMTok
 from fabstir.domain.terms import JobState
 from fabstir.host.health import ClaimsPart, Part, overall
 from fabstir.host.settings import HostSettings
@@ -322,3 +322,36 @@ async def test_reading_the_metrics_asks_the_parts(world: World) -> None:
     await world.clock.advance(3)
     await world.node.measure()
     assert (up("chain"), up("engine")) == (0, 1)
+    assert world.metrics.registry.get_sample_value("fabstir_chain_head_block") == 7
+
+
+async def test_what_can_be_withdrawn_is_asked_of_the_chain(world: World) -> None:
+    """By currency. While nobody answers, what was seen last stands: money does not vanish with an endpoint."""
+
+    def withdrawable(token: str) -> float | None:
+        return world.metrics.registry.get_sample_value("fabstir_withdrawable_base_units", {"token": token})
+
+    world.chain.reachable = False
+    await world.node.measure()
+    assert (withdrawable("usdc"), withdrawable("eth")) == (None, None)
+    world.chain.reachable = True
+    world.chain.earned = {USDC: BaseUnits(950_000), ZERO_ADDRESS: BaseUnits(10**15)}
+    await world.clock.advance(3)
+    await world.node.measure()
+    assert (withdrawable("usdc"), withdrawable("eth")) == (950_000, 10**15)
+    world.chain.reachable = False
+    await world.node.measure()  # the probe still remembers a chain that answered
+    await world.clock.advance(3)
+    await world.node.measure()
+    assert (withdrawable("usdc"), withdrawable("eth")) == (950_000, 10**15)
+
+
+async def test_restarts_of_the_engine_are_counted(world: World) -> None:
+    """By the engine's own count, whoever asks and however often."""
+    for restarts in (1, 2):
+        world.engine.crash()
+        world.engine.recover()
+        await world.clock.advance(3)
+        await world.node.measure()
+        await world.node.health()
+        assert world.metrics.registry.get_sample_value("fabstir_engine_restarts_total") == restarts

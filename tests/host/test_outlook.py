@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 from tests.host.settler_world import World
 from tests.protocol.settling import START, Settling
 
+from fabstir.domain.ids import ZERO_ADDRESS, Address
 from fabstir.domain.money import BaseUnits
 from fabstir.domain.terms import ClaimStage, JobState, ProofPolicy
 from fabstir.host.health import ClaimsPart
 from fabstir.host.outlook import Outlook
 from fabstir.ops.metrics import Metrics
 from fabstir.protocol.claims import Kind
-from fabstir.protocol.host_log import HostLedger, SessionFinished
+from fabstir.protocol.host_log import HostLedger, JobAdmitted, SessionFinished, decode_event
 from fabstir.testing.chain import INFO
 from fabstir.testing.clock import ManualClock
 
@@ -37,7 +39,7 @@ class View:
 
     def __init__(self) -> None:
         self.clock = ManualClock()
-        self.metrics = Metrics()
+        self.metrics = Metrics(ONE.terms.token)
         self.outlook = Outlook(self.metrics, self.clock)
 
     def passes(self, *looks: tuple[HostLedger, JobState], now: int = START) -> list[dict[str, Any]]:
@@ -48,15 +50,25 @@ class View:
             self.outlook.keep({ledger.job for ledger, _ in looks})
         return [dict(told) for told in logged]
 
-    def gauges(self) -> dict[str, float]:
-        """What is to be had now, held, disputed, and how much is near its deadline."""
-        names = ("claimable_base_units", "claims_held_base_units", "claims_disputed_base_units", "claims_expiring")
-        return {name: self.metrics.registry.get_sample_value(f"fabstir_{name}") or 0 for name in names}
+    def gauges(self, token: str = "usdc") -> dict[str, float | None]:
+        """What is to be had now, held, disputed, all in one currency, and how much is near its deadline."""
+        names = ("claimable_base_units", "claims_held_base_units", "claims_disputed_base_units")
+        value = self.metrics.registry.get_sample_value
+        amounts = {name: value(f"fabstir_{name}", {"token": token}) for name in names}
+        return amounts | {"claims_expiring": value("fabstir_claims_expiring")}
 
 
 def closing(job: JobState, left: int, stage: ClaimStage | None = None) -> JobState:
     changes = {"closing_at": START + left, "stage": job.stage if stage is None else stage}
     return JobState(**({name: getattr(job, name) for name in job.__struct_fields__} | changes))
+
+
+def paid_in(token: Address) -> HostLedger:
+    """The same job in another currency."""
+    admitted, *rest = (decode_event(data) for data in ONE.journal)
+    assert isinstance(admitted, JobAdmitted)
+    terms = msgspec.structs.replace(admitted.terms, token=token)
+    return HostLedger.replay([msgspec.structs.replace(admitted, terms=terms), *rest])
 
 
 def test_the_gauges_are_sums_over_jobs() -> None:
@@ -70,6 +82,20 @@ def test_the_gauges_are_sums_over_jobs() -> None:
     assert list(view.gauges().values()) == [140, 0, 0, 0]
     view.passes()
     assert list(view.gauges().values()) == [0, 0, 0, 0]
+
+
+def test_currencies_are_never_added_up() -> None:
+    """A wei beside a millionth of a dollar would make both sums wrong. What nobody has is 0, and before the first look nothing is said."""
+    view = View()
+    assert list(view.gauges().values()) == [None, None, None, 0]
+    in_eth, foreign = paid_in(ZERO_ADDRESS), paid_in(Address(b"\x77" * 20))
+    view.passes((ONE.ledger, OPEN), (in_eth, CLAIMED), (foreign, closing(CLAIMED, 0, ClaimStage.DISPUTED)))
+    assert list(view.gauges().values())[:3] == [140, 0, 0]
+    assert list(view.gauges("eth").values())[:3] == [0, 40, 0]
+    assert list(view.gauges("0x" + "77" * 20).values())[:3] == [None, None, 40]
+    view.passes((in_eth, OPEN))
+    assert [next(iter(view.gauges(token).values())) for token in ("usdc", "eth")] == [0, 140]
+    assert list(view.gauges("0x" + "77" * 20).values())[2] == 0
 
 
 def test_each_warning_comes_once() -> None:
@@ -180,7 +206,7 @@ async def test_a_settler_that_cannot_reach_the_chain_tells_what_will_be_lost() -
 
 async def test_what_is_earned_is_counted_after_the_fee() -> None:
     """What was seen credited while the job ran, and what the end added; a proof counts the tokens that it added."""
-    market, metrics = World(redeem_above=BaseUnits(50_000)), Metrics()
+    market, metrics = World(redeem_above=BaseUnits(50_000)), Metrics(INFO.usdc)
     market.settler.count_in(metrics)
     ledger = await market.job(served=40, signed=30, finished=False)
     await market.settle()
@@ -189,7 +215,11 @@ async def test_what_is_earned_is_counted_after_the_fee() -> None:
     async with market.book.exclusive(ledger):
         await market.book.record(ledger, SessionFinished("ended by the renter"))
     await market.settle()
-    earned = metrics.registry.get_sample_value("fabstir_earned_base_units_total")
+    earned, in_eth = (
+        metrics.registry.get_sample_value("fabstir_earned_base_units_total", {"token": token})
+        for token in ("usdc", "eth")
+    )
+    assert in_eth == 0
     assert earned == await market.host.earnings(INFO.usdc, market.host.account) == 76_000
     assert metrics.registry.get_sample_value("fabstir_proven_tokens_total") == 40
     assert metrics.registry.get_sample_value("fabstir_prove_seconds_count") == 2

@@ -77,6 +77,9 @@ async def test_a_voucher_pays_at_once(world: PromptWorld) -> None:
             await world.desk.voucher(prompt, TOKENS, PRICED, ledger.head, signature)
         await world.until(lambda: world.settled(prompt))
         assert (await world.renter.job(job)).signed == TOKENS
+    value = world.metrics.registry.get_sample_value
+    assert value("fabstir_acknowledged_tokens_total") == value("fabstir_generation_tokens_total") == TOKENS
+    assert value("fabstir_prompt_tokens_total") == 4 + len(QUESTION.split())
     assert await world.money() == (MONEY - PRICED, PRICED - fee_of(PRICED), PRICED)
 
 

@@ -260,7 +260,7 @@ class World:
         self.engine = engine or ScriptedEngine()
         self.prover = HashProver()
         self.journal = journal or MemoryJournal()
-        self.metrics = Metrics()
+        self.metrics = Metrics(USDC)
         self.settings = msgspec.structs.replace(HostSettings(model_id=MODEL, price=PRICE), **settings)
         self.settlements: list[JobId] = []
         self._connections: list[asyncio.Task[None]] = []

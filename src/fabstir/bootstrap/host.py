@@ -94,8 +94,9 @@ async def _serve_host(
         settings=HostSettings.of(
             config, identity, url_of(listener), Hash32(sealing.public) if sealing is not None else NO_KEY
         ),
-        metrics=Metrics(),
+        metrics=Metrics(chain.info.usdc),
     )
+    chain.count_ends(node.metrics.transaction)
     settler = Settler(
         node.book,
         chain,

@@ -8,7 +8,7 @@ outbox. Decides nothing: what to open, redeem or prove is decided by its callers
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from fabstir.chain import bindings
@@ -27,7 +27,7 @@ from fabstir.domain.errors import error
 from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, JobId, to_hex
 from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.domain.terms import JobState, Terms
-from fabstir.ports.chain import ChainCondition, ChainInfo, ClaimArgs, ProofArgs, TxResult
+from fabstir.ports.chain import ChainCondition, ChainInfo, ClaimArgs, ProofArgs, TransactionEnd, TxResult
 from fabstir.ports.clock import Clock
 from fabstir.ports.journal import OutboxStore
 from fabstir.protocol.signing import SigningKey
@@ -87,6 +87,10 @@ class MarketClient(ClaimCalls, RegistryCalls, PromptCalls):
     async def reconcile(self) -> None:
         """Finish what an earlier process left in the outbox."""
         await self._outbox.reconcile()
+
+    def count_ends(self, count: Callable[[TransactionEnd, int], None]) -> None:
+        """`count` hears of the end of each transaction, and of the gas that it used, from now on."""
+        self._outbox.on_end = count
 
     async def close(self) -> None:
         """Stop following transactions, close connections."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -32,7 +32,7 @@ from fabstir.chain.rpc import JsonRpc
 from fabstir.chain.signer import GAS_HEADROOM, OutboxSettings, Signer
 from fabstir.domain.errors import ChainFault, FabstirError, error
 from fabstir.domain.ids import Address, to_hex
-from fabstir.ports.chain import TxResult
+from fabstir.ports.chain import TransactionEnd, TxResult
 from fabstir.ports.clock import Clock
 from fabstir.ports.journal import NO_BLOCK, OutboxEntry, OutboxStore
 from fabstir.protocol.signing import SigningKey
@@ -74,6 +74,8 @@ class Outbox:
             rpc, clock, settings.watch_every, on_orphaned=self._take_up_orphan, on_buried=self._bury
         )
         self._refusal: FabstirError | None = None
+        self.on_end: Callable[[TransactionEnd, int], None] = _ignore
+        """Hears of the end of each transaction, once, and of the gas that it used."""
 
     def __repr__(self) -> str:
         return f"<Outbox {self._signer!r} running={sorted(self._running)}>"
@@ -198,6 +200,7 @@ class Outbox:
                     await self._clock.sleep(self._settings.longest_poll)
                 else:
                     await self._store.put(msgspec.structs.replace(entry, status="abandoned", error=str(fault)))
+                    self.on_end(TransactionEnd.REFUSED, 0)
                     raise
 
     async def _sign(self, entry: OutboxEntry, gas: int) -> OutboxEntry:
@@ -312,8 +315,9 @@ class Outbox:
     async def _bury(self, name: str) -> None:
         entry = await self._store.get(name)
         if entry is not None and entry.status == "signed" and entry.block:
-            status = "reverted" if entry.error else "mined"
-            await self._store.put(msgspec.structs.replace(entry, status=status))
+            end = TransactionEnd.REVERTED if entry.error else TransactionEnd.MINED
+            await self._store.put(msgspec.structs.replace(entry, status=end.value))
+            self.on_end(end, entry.gas_used)
         self._watch.remove(name)
 
     async def _reason(self, entry: OutboxEntry, receipt: Receipt) -> str:
@@ -327,6 +331,7 @@ class Outbox:
             self._signer.forget()
         planned = msgspec.structs.replace(entry, status="planned", nonce=None, raw=(), hashes=())
         await self._store.put(planned)
+        self.on_end(TransactionEnd.LOST, 0)
         return planned
 
     def _refuse(self, fault: FabstirError) -> None:
@@ -336,3 +341,7 @@ class Outbox:
 
     def _is_mine(self, entry: OutboxEntry) -> bool:
         return entry.key.startswith(self._scope) and entry.sender == self._sender
+
+
+def _ignore(end: TransactionEnd, gas_used: int) -> None:
+    """Nobody counts."""

@@ -12,6 +12,8 @@ from typing import Final
 import msgspec
 
 from fabstir.domain.errors import FabstirError
+from fabstir.domain.ids import ZERO_ADDRESS, Address
+from fabstir.domain.money import BaseUnits
 from fabstir.ports.chain import EndpointState, MarketChain
 from fabstir.ports.clock import Clock
 from fabstir.ports.engine import Engine
@@ -194,6 +196,16 @@ class Probe:
             block_age_s=0 if reason else max(0, int(self._clock.now()) - stamp),
             endpoints=self._chain.condition().endpoints,
         )
+
+    async def earnings(self) -> dict[Address, BaseUnits] | None:
+        """What the contract holds for this host, by token; None where the chain does not say."""
+        tokens = (self._chain.info.usdc, ZERO_ADDRESS)
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                held = await asyncio.gather(*(self._chain.earnings(token, self._chain.account) for token in tokens))
+        except (FabstirError, TimeoutError):
+            return None
+        return dict(zip(tokens, held, strict=True))
 
     def sending(self) -> SendingPart:
         """How the host's own transactions fare; costs nothing to ask."""

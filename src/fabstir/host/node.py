@@ -159,6 +159,7 @@ class HostNode:
         needed: tuple[Part, ...] = (engine, chain, journal, sending) if sending.stopped else (engine, chain, journal)
         for name, part in (("engine", engine), ("chain", chain), ("prover", prover), ("journal", journal)):
             self.metrics.up(name, part.works)
+        self.metrics.restarts(engine.restarts)
         return HostHealth(
             status=overall(self.draining, needed, (prover, registration, sending, prompts, claims)),
             version=fabstir.__version__,
@@ -179,16 +180,19 @@ class HostNode:
         return self._require_running().reception.idle_for(job)
 
     async def measure(self) -> None:
-        """Set the gauges that are derived from the book and from the parts, before they are read."""
-        if self._running is not None:
-            self.metrics.head_block.set((await self.health()).chain.block)
+        """Set the gauges that are derived from the book and from the parts, before they are read. What only the chain knows stands
+        as it was last seen while the chain does not answer; `part_up` says so."""
+        if self._running is not None and (chain := (await self.health()).chain).works:
+            self.metrics.head_block.set(chain.block)
+            if (earnings := await self._probe.earnings()) is not None:
+                self.metrics.withdrawable.show(earnings)
         self.metrics.sessions_open.set(len(self._running.reception) if self._running else 0)
         self.metrics.unacknowledged_tokens.set(sum(ledger.exposed for ledger in self.book.ledgers()))
         self.metrics.unproven_tokens.set(sum(ledger.unproven for ledger in self.book.ledgers()))
         prompts = self.prompts()
         self.metrics.prompts_queued.set(prompts.queued)
         self.metrics.prompts_working.set(prompts.working)
-        self.metrics.prompts_unpaid.set(int(prompts.unpaid))
+        self.metrics.prompts_unpaid.show({self._chain.info.usdc: int(prompts.unpaid)})
 
     async def chain_closing(self, job: JobId, code: str = "job_closed") -> None:
         """The chain shows that `job` closes, is closed or expires: returns when nothing more is served and the log says so."""

@@ -7,10 +7,13 @@ nothing and sends nothing; the rows are `fabstir.protocol.claims`.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+
 import msgspec
 import structlog
 
-from fabstir.domain.ids import JobId
+from fabstir.domain.ids import Address, JobId
 from fabstir.domain.money import BaseUnits
 from fabstir.domain.terms import JobState
 from fabstir.host.health import ClaimsPart
@@ -93,6 +96,14 @@ class Outlook:
     def _show(self, rows: list[Claim]) -> None:
         kinds = {Kind.HELD: self._metrics.claims_held, Kind.ANSWER: self._metrics.claims_disputed}
         for kind, gauge in kinds.items():
-            gauge.set(sum(row.amount for row in rows if row.kind is kind))
-        self._metrics.claimable.set(sum(row.amount for row in rows if row.kind not in kinds))
+            gauge.show(_sums(row for row in rows if row.kind is kind))
+        self._metrics.claimable.show(_sums(row for row in rows if row.kind not in kinds))
         self._metrics.claims_expiring.set(sum(row.expires_soon for row in rows))
+
+
+def _sums(rows: Iterable[Claim]) -> Counter[Address]:
+    """Of each token by itself."""
+    sums = Counter[Address]()
+    for row in rows:
+        sums[row.token] += row.amount
+    return sums

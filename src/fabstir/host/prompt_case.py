@@ -256,6 +256,7 @@ class PromptCase:
             raise AssertionError("nothing is executed that was not opened")
         try:
             made = await make_answer(services.engine, self._opened, self.ledger.terms)
+            services.metrics.prompt_tokens.inc(made.prompt_tokens)
             services.measured(len(made.digests) // 32, services.clock.monotonic() - self._began)
             self._outcome = made
         except FabstirError as fault:

@@ -52,6 +52,7 @@ class MadeAnswer(msgspec.Struct, frozen=True):
     request: Hash32
     digests: bytes
     """32 bytes for each token."""
+    prompt_tokens: int
 
 
 async def open_prompt(uploads: BlobStore, key: SealingKey, terms: PromptTerms, engine: Engine) -> OpenedPrompt:
@@ -70,8 +71,8 @@ async def open_prompt(uploads: BlobStore, key: SealingKey, terms: PromptTerms, e
 
 async def make_answer(engine: Engine, prompt: OpenedPrompt, terms: PromptTerms) -> MadeAnswer:
     """Ask the engine, seal what it says to the reply key. Raises as `Engine.generate`."""
-    text, records, reason = await _generate(engine, prompt.body, terms)
-    content = encode(PromptResult(text=text, finish_reason=reason, records=records))
+    text, records, end = await _generate(engine, prompt.body, terms)
+    content = encode(PromptResult(text=text, finish_reason=end.finish_reason, records=records))
     binding, recipients = Binding.of(Content.RESULT, terms), (prompt.body.reply_key,)
     sealed = await asyncio.to_thread(seal, content, recipients, binding, os.urandom(ENTROPY))
     return MadeAnswer(
@@ -80,10 +81,13 @@ async def make_answer(engine: Engine, prompt: OpenedPrompt, terms: PromptTerms) 
         hash=result_hash(prompt.body, content),
         request=prompt.request,
         digests=b"".join(digests_of(prompt.body, records)),
+        prompt_tokens=end.prompt_tokens,
     )
 
 
-async def _generate(engine: Engine, body: PromptBody, terms: PromptTerms) -> tuple[str, tuple[TokenRecord, ...], str]:
+async def _generate(
+    engine: Engine, body: PromptBody, terms: PromptTerms
+) -> tuple[str, tuple[TokenRecord, ...], GenerationEnd]:
     pieces: list[str] = []
     records: list[TokenRecord] = []
     items = cast(AsyncGenerator[TokenBatch | GenerationEnd, None], engine.generate(body.generation(terms)))
@@ -92,7 +96,7 @@ async def _generate(engine: Engine, body: PromptBody, terms: PromptTerms) -> tup
             if isinstance(item, GenerationEnd):
                 if len(records) > terms.max_tokens:
                     raise error("engine_failed", f"{len(records)} tokens, {terms.max_tokens} were asked for")
-                return "".join(pieces), tuple(records), item.finish_reason
+                return "".join(pieces), tuple(records), item
             pieces.append(item.text)
             records += item.records
     raise error("engine_gone", "the generation stopped without an end")

@@ -34,8 +34,11 @@ def awaits_voucher(ledger: HostLedger, now: float) -> bool:
 
 async def accept_voucher(
     book: JobBook, job: JobId, tokens: Tokens, amount: BaseUnits, head: bytes, signature: bytes
-) -> None:
-    """Store it; the same one again changes nothing. Raises `job_closed`, `voucher_invalid`, `journal_failed`."""
+) -> Tokens:
+    """Store it; returns how many tokens are newly signed for: none where it came before.
+
+    Raises `job_closed`, `voucher_invalid`, `journal_failed`.
+    """
     ledger = book.get(job)
     if ledger is None:
         raise error("job_closed", "the market job is settled")
@@ -45,6 +48,8 @@ async def accept_voucher(
     if recover(digest, signature) != ledger.terms.signer:
         raise error("voucher_invalid", "somebody else signed it")
     async with book.exclusive(ledger):
-        if ledger.acknowledged < tokens:
+        newly = Tokens(max(0, tokens - ledger.acknowledged))
+        if newly:
             await book.record(ledger, VoucherAccepted(tokens, amount, Hash32(head), signature))
             log.info("prompt_signed", job_id=job, tokens=tokens)
+        return newly

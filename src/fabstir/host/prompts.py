@@ -196,7 +196,8 @@ class PromptDesk:
         if ledger.completed is None or ledger.stage is Stage.COMPLETED:
             raise error("prompt_pending", "the answer is not handed over yet")
         job = ledger.completed.completion.job
-        await accept_voucher(self._node.book, job, tokens, amount, head, signature)
+        newly = await accept_voucher(self._node.book, job, tokens, amount, head, signature)
+        self._node.metrics.acknowledged_tokens.inc(newly)
         self._node.on_settlement_request(job)
 
     # -- one pass ------------------------------------------------------------------------------------------------------------

@@ -96,9 +96,11 @@ class Reception:
                 except Interrupted:
                     return
                 except FabstirError as fault:
+                    self._services.metrics.failure(fault.code)
                     await link.send(Error.of(fault))
                 if link.gone:
                     return
+            self._services.metrics.failure("rate_limited")
             await link.send(Error.of(error("rate_limited", f"{MAX_ATTEMPTS} messages and no session")))
             await link.close("rate_limited")
         finally:

@@ -97,7 +97,7 @@ class Settler:
         self._idle_for = idle_for
         self._on_closing = on_closing
         self._watch = watch_seconds
-        self.count_in(Metrics())
+        self.count_in(Metrics(chain.info.usdc))
         self._due = asyncio.Event()
         self.problems: dict[JobId, str] = {}
         """Why a job is not settled yet; shown in health."""
@@ -232,11 +232,11 @@ class Settler:
         if credited > ledger.credited and (not job.closed or job.stage in UNDECIDED):
             more = BaseUnits(credited - ledger.credited)
             await self._book.record(ledger, Credited(credited, self._clock.now()))
-            self._metrics.earned.inc(more - fee_of(more))
+            self._metrics.earned.add(ledger.terms.token, more - fee_of(more))
 
     def _count_end(self, ledger: HostLedger, owed: BaseUnits) -> None:
         more = BaseUnits(max(0, owed - ledger.credited))
-        self._metrics.earned.inc(more - fee_of(more))
+        self._metrics.earned.add(ledger.terms.token, more - fee_of(more))
         self._metrics.unpaid_tokens.inc(max(0, ledger.served - affordable(owed, ledger.terms.price)))
 
     async def _situation(self, ledger: HostLedger) -> Situation:

@@ -1,13 +1,14 @@
 """What the node counts. Names follow the field: vLLM's for serving, with our prefix; money in base units.
 
 Holds its own registry, so that two nodes in one process do not mix. No label has unbounded values: finish reasons,
-error codes and parts are closed sets, checked here; sessions, jobs and accounts are never labels. A gauge is a float:
-exact up to 2**53 base units.
+error codes and parts are closed sets, checked here; sessions, jobs and accounts are never labels. Money is never added up
+over currencies: each of its series has one token, `usdc`, `eth`, or the address of one that the operator took under an
+earlier configuration. A value is a float, exact up to 2**53 base units: a sum of wei has fifteen right digits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
@@ -15,13 +16,16 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 import fabstir
 from fabstir.domain.errors import CATALOGUE
+from fabstir.domain.ids import ZERO_ADDRESS, Address, to_hex
+from fabstir.ports.chain import TransactionEnd
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 FINISH_REASONS: Final = ("stop", "length", "deposit", "cancelled", "interrupted")
 """As in the message `response`; `interrupted` is any other."""
 PARTS: Final = ("chain", "engine", "prover", "journal")
 PROMPT_OUTCOMES: Final = ("completed", "released", "lost", "expired")
-TRANSACTION_RESULTS: Final = ("mined", "reverted", "lost")
+CURRENCIES: Final = ("usdc", "eth")
+"""What money is labelled with; of any other token the address."""
 
 # vLLM's own buckets, so that dashboards made for it fit.
 _FIRST_TOKEN: Final = (
@@ -91,11 +95,44 @@ _PROOF: Final = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # `_created` series double the page and nobody draws them
 
 
+class MoneyGauge:
+    """Amounts as they are now, by token. Without a series until they are first known: 0 is an amount, too."""
+
+    def __init__(self, gauge: Gauge, usdc: Address | None) -> None:
+        self._gauge = gauge
+        self._usdc = usdc
+        self._shown = set(CURRENCIES)
+
+    def show(self, amounts: Mapping[Address, int]) -> None:
+        """All that there is: a token that is not among them has 0."""
+        named = {currency(token, self._usdc): amount for token, amount in amounts.items()}
+        self._shown |= named.keys()
+        for name in self._shown:
+            self._gauge.labels(name).set(named.get(name, 0))
+
+
+class MoneyCounter:
+    """Amounts that came in, by token. USDC and ETH begin at 0, so that the first amount is an increase."""
+
+    def __init__(self, counter: Counter, usdc: Address | None) -> None:
+        self._counter = counter
+        self._usdc = usdc
+        for name in CURRENCIES:
+            counter.labels(name)
+
+    def add(self, token: Address, amount: int) -> None:
+        """So much more."""
+        self._counter.labels(currency(token, self._usdc)).inc(amount)
+
+
 class Metrics:
     """Every series of one node. Attributes are set directly where the thing happens: `metrics.generation_tokens.inc(n)`."""
 
-    def __init__(self) -> None:
+    def __init__(self, usdc: Address | None = None) -> None:
+        """`usdc`: the market's, which is shown by its name."""
         self.registry: Final = CollectorRegistry()
+        self._usdc = usdc
+        self._restarts = 0
         self._serving()
         self._money()
         self._prompts()
@@ -106,18 +143,18 @@ class Metrics:
 
     def _serving(self) -> None:
         self._success = self._counter("request_success", "Answers that ended, by finish reason", "finish_reason")
-        self._failure = self._counter("request_failure", "Requests that ended with an error, by code", "code")
+        self._failure = self._counter("request_failure", "Messages that were answered with an error, by code", "code")
         for reason in FINISH_REASONS:
             self._success.labels(reason)
-        self.prompt_tokens = self._counter("prompt_tokens", "Prompt tokens processed")
-        self.generation_tokens = self._counter("generation_tokens", "Tokens generated and delivered")
+        self.prompt_tokens = self._counter("prompt_tokens", "Prompt tokens of the answers that were made")
+        self.generation_tokens = self._counter("generation_tokens", "Tokens generated for renters")
         self.time_to_first_token = self._histogram(
             "time_to_first_token_seconds", "From the prompt's arrival to the first token sent", _FIRST_TOKEN
         )
         self.inter_token_latency = self._histogram("inter_token_latency_seconds", "Between two tokens", _BETWEEN_TOKENS)
         self.request_latency = self._histogram("e2e_request_latency_seconds", "From prompt to response", _REQUEST)
-        self.requests_running = self._gauge("num_requests_running", "Answers being generated")
-        self.requests_waiting = self._gauge("num_requests_waiting", "Prompts that wait for the engine")
+        self.requests_running = self._gauge("num_requests_running", "Answers of sessions being generated")
+        self.requests_waiting = self._gauge("num_requests_waiting", "Prompts of sessions that wait for the engine")
         self.sessions_open = self._gauge("sessions_open", "Sessions with a connection")
         self.connections_open = self._gauge("connections_open", "Open WebSockets")
 
@@ -126,21 +163,22 @@ class Metrics:
             "unacknowledged_tokens", "Tokens served, not yet acknowledged by a voucher"
         )
         self.unproven_tokens = self._gauge("unproven_tokens", "Tokens acknowledged, not yet proven on chain")
-        self.claimable = self._gauge("claimable_base_units", "What open jobs would pay now, in base units")
-        self.claims_held = self._gauge(
+        self.claimable = self._amounts("claimable_base_units", "What open jobs would pay now, in base units")
+        self.claims_held = self._amounts(
             "claims_held_base_units", "Claimed without a signature, held until it is decided, in base units"
         )
-        self.claims_disputed = self._gauge(
+        self.claims_disputed = self._amounts(
             "claims_disputed_base_units", "Claimed and disputed: the host must answer, in base units"
         )
         self.claims_expiring = self._gauge("claims_expiring", "Things to collect whose deadline is near or has passed")
-        self.withdrawable = self._gauge(
+        self.withdrawable = self._amounts(
             "withdrawable_base_units", "Credited by the contract, not yet withdrawn, in base units"
         )
         self.acknowledged_tokens = self._counter("acknowledged_tokens", "Tokens that renters signed for")
         self.proven_tokens = self._counter("proven_tokens", "Tokens whose proof the contract accepted")
         self.unpaid_tokens = self._counter("unpaid_tokens", "Tokens of closed jobs that nobody paid for")
-        self.earned = self._counter("earned_base_units", "Credited by the contract after its fee, in base units")
+        earned = self._counter("earned_base_units", "Credited by the contract after its fee, in base units", "token")
+        self.earned = MoneyCounter(earned, self._usdc)
         self.prove_seconds = self._histogram("prove_seconds", "Making one proof", _PROOF)
         self.proof_failures = self._counter("proof_failures", "Proofs that could not be made or were not accepted")
 
@@ -152,17 +190,21 @@ class Metrics:
             self._prompt_outcomes.labels(outcome)
         self.prompts_queued = self._gauge("prompts_queued", "Prompt jobs that this host would claim")
         self.prompts_working = self._gauge("prompts_working", "Prompt jobs that are claimed, or about to be")
-        self.prompts_unpaid = self._gauge(
+        self.prompts_unpaid = self._amounts(
             "prompts_unpaid_base_units", "Prompt jobs that are claimed or answered and not paid yet, in base units"
         )
 
     def _parts(self) -> None:
-        self._transactions = self._counter("transactions", "Transactions of this node, by result", "result")
-        for result in TRANSACTION_RESULTS:
+        self._transactions = self._counter(
+            "transactions", "Transactions that ended: in a buried block, refused before signing, or lost", "result"
+        )
+        for result in TransactionEnd:
             self._transactions.labels(result)
-        self.gas_used = self._counter("gas_used", "Gas of mined transactions")
+        self._gas_used = self._counter("gas_used", "Gas of transactions in buried blocks, reverted ones included")
         self.head_block = self._gauge("chain_head_block", "Newest block seen")
-        self.engine_restarts = self._counter("engine_restarts", "Times that the engine's process was started again")
+        self._engine_restarts = self._counter(
+            "engine_restarts", "Times that the engine's process came back after its end"
+        )
         self._up = self._gauge("part_up", "1 where the part works", "part")
         for part in PARTS:
             self._up.labels(part).set(0)
@@ -182,9 +224,15 @@ class Metrics:
         """One claim of a prompt job ended. Raises ValueError on an outcome that is not in PROMPT_OUTCOMES."""
         self._prompt_outcomes.labels(_member(outcome, PROMPT_OUTCOMES)).inc()
 
-    def transaction(self, result: str) -> None:
-        """One transaction ended. Raises ValueError on a result that is not in TRANSACTION_RESULTS."""
-        self._transactions.labels(_member(result, TRANSACTION_RESULTS)).inc()
+    def transaction(self, result: TransactionEnd, gas_used: int = 0) -> None:
+        """One transaction ended. Raises ValueError on what is not in TransactionEnd."""
+        self._transactions.labels(TransactionEnd(result)).inc()
+        self._gas_used.inc(gas_used)
+
+    def restarts(self, total: int) -> None:
+        """So often the engine's process was started again since this node began, by the engine's own count."""
+        self._engine_restarts.inc(max(0, total - self._restarts))
+        self._restarts = max(total, self._restarts)
 
     def up(self, part: str, works: bool) -> None:
         """Whether `part` works. Raises ValueError on a part that is not in PARTS."""
@@ -202,8 +250,18 @@ class Metrics:
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(name, text, labels, namespace="fabstir", registry=self.registry)
 
+    def _amounts(self, name: str, text: str) -> MoneyGauge:
+        return MoneyGauge(self._gauge(name, text, "token"), self._usdc)
+
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(name, text, namespace="fabstir", registry=self.registry, buckets=buckets)
+
+
+def currency(token: Address, usdc: Address | None) -> str:
+    """How amounts of `token` are labelled. A host takes the market's USDC and ETH; a journal of before may hold another."""
+    if token == ZERO_ADDRESS:
+        return "eth"
+    return "usdc" if token == usdc else to_hex(token)
 
 
 def _member(value: str, allowed: Container[str]) -> str:

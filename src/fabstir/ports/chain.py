@@ -28,6 +28,19 @@ class TxResult(msgspec.Struct, frozen=True, kw_only=True):
     gas_used: int
 
 
+class TransactionEnd(StrEnum):
+    """What became of a transaction, once it is certain."""
+
+    MINED = "mined"
+    """In a block that is buried."""
+    REVERTED = "reverted"
+    """The same, without effect; the gas is paid."""
+    REFUSED = "refused"
+    """Nothing was signed: it would revert, the account cannot pay for it, or nobody could be asked."""
+    LOST = "lost"
+    """A foreign transaction of the account took its nonce; it is planned again."""
+
+
 class ClaimArgs(msgspec.Struct, frozen=True, kw_only=True):
     """A voucher, ready for the contract."""
 
