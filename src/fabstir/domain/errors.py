@@ -151,6 +151,11 @@ def _rows() -> tuple[ErrorSpec, ...]:
         ErrorSpec("proof_invalid", PeerFault, False, 400, "The proof does not verify", ""),
         ErrorSpec("srs_development_only", LocalFault, False, 500, "The development reference string is refused off chain id 31337", "Install the ceremony's SRS; see docs/explanation/proofs.md."),
         ErrorSpec("circuit_mismatch", LocalFault, False, 500, "A circuit file is not the pinned one", "Install the package again."),
+        # -- attestation -------------------------------------------------------------------------------------------------
+        ErrorSpec("attestation_unsupported", Refused, False, 400, "Attestations of this kind are not verified here", "Ask for `tdx-quote-4`; see docs/explanation/attestation.md."),
+        ErrorSpec("attestation_refused", PeerFault, False, 502, "The attestation does not show what it claims", "Use another host; the detail says what failed first."),
+        ErrorSpec("attestation_off", Refused, False, 404, "This host offers no attestation", "Use another host; its operator sets `attestation.provider`."),
+        ErrorSpec("attestation_unavailable", LocalFault, False, 503, "This machine cannot attest itself", "Run the host in a TDX virtual machine with Linux 6.7 or newer, or unset `attestation.provider`."),
         # -- tools, configuration -----------------------------------------------------------------------------------------
         ErrorSpec("tool_missing", LocalFault, False, 500, "A program that this needs is not installed", "The detail says which and how to get it."),
         ErrorSpec("tool_corrupt", LocalFault, False, 500, "A downloaded program is not the pinned one", "Remove the cache entry named in the detail and try again."),
