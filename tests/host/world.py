@@ -44,7 +44,7 @@ from fabstir.protocol.messages import (
     encode,
 )
 from fabstir.protocol.signing import Market, SigningKey, job_id
-from fabstir.protocol.transcript import Transcript, job_head, request_hash
+from fabstir.protocol.transcript import Sampler, Transcript, job_head, request_hash
 from fabstir.testing.clock import ManualClock
 from fabstir.testing.engine import ScriptedEngine
 from fabstir.testing.journal import MemoryJournal, WritePhase
@@ -171,13 +171,14 @@ class Renter:
         salt = Hash32(from_hex(self.ready.salt, 32))
         self.transcript.begin_turn(prompt.message_index, request_hash(salt, canonical((messages, prompt))))
         self.message_index += 1
+        self.sampler = Sampler.of(prompt.temperature, prompt.top_p)
         await self.send(prompt)
 
     def take(self, chunk: StreamChunk) -> str:
         """Count what arrived."""
         assert chunk.index == self.transcript.tokens
         for record in chunk.tokens:
-            self.transcript.append(Hash32(from_hex(self.ready.salt, 32)), (record,))
+            self.transcript.append(Hash32(from_hex(self.ready.salt, 32)), (record,), self.sampler)
             self.heads[self.transcript.tokens] = self.transcript.head
         return chunk.content
 

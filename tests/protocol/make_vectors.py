@@ -65,11 +65,16 @@ HISTORY: Final = [
 ]
 
 
+SAMPLER: Final = {"temperature": 1_000, "top_p": 950_000}
+
+
 def record_digest(salt: bytes, index: int, record: dict[str, Any]) -> bytes:
-    packed = struct.pack(">IIiB", index, record["token"], record["logprob"], len(record["top"]))
+    own_salt = sha256(b"fabstir/salt/1" + salt + struct.pack(">I", index)).digest()
+    packed = struct.pack(">IIi", index, record["token"], record["logprob"])
+    packed += struct.pack(">HIB", SAMPLER["temperature"], SAMPLER["top_p"], len(record["top"]))
     for token, logprob in record["top"]:
         packed += struct.pack(">Ii", token, logprob)
-    return sha256(b"fabstir/record/1" + salt + packed).digest()
+    return sha256(b"fabstir/record/2" + own_salt + packed).digest()
 
 
 def job_head() -> bytes:
@@ -112,6 +117,7 @@ def transcript() -> dict[str, Any]:
         "terms": TERMS,
         "job_id": hexed(JOB),
         "salt": hexed(SALT),
+        "sampler": SAMPLER,
         "request": {"history": HISTORY, "prompt": PROMPT, "canonical": encoded, "hash": hexed(request)},
         "job_head": hexed(start),
         "steps": steps,
@@ -161,7 +167,7 @@ FROM_HOST: Final[list[dict[str, Any]]] = [
         "type": "stream_chunk", "session_id": "talk", "message_index": 1, "index": 96, "content": "Once é",
         "tokens": [[7, -1_234_567, [[7, -1_234_567], [9, -2_000_000]]], [11, 0, []]],
     },
-    {"type": "receipt", "session_id": "talk", "tokens": 96, "amount": "19", "transcript": HASH, "signature": SIGNATURE},
+    {"type": "receipt", "session_id": "talk", "tokens": 96, "amount": "19", "tokens_in": 12, "transcript": HASH, "signature": SIGNATURE},
     {
         "type": "response", "session_id": "talk", "message_index": 1, "tokens_used": 32, "finish_reason": "stop",
         "usage": {"prompt_tokens": 12, "completion_tokens": 32},

@@ -7,6 +7,7 @@ nothing is left but the journal and the chain.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable
 from enum import Enum
 from typing import Any
@@ -104,6 +105,12 @@ class Down(Exception):
     """The step did not come to its end."""
 
 
+@functools.cache  # the same few thousand in every play
+def record(index: int, lost_connections: int) -> Hash32:
+    """The digest of one token; others after a connection was lost."""
+    return keccak(b"record%d-%d" % (index, lost_connections))
+
+
 class Settling:
     """One job, its journal, the chain, and whatever fails."""
 
@@ -188,7 +195,7 @@ class Settling:
             return
         first = ledger.served
         lost = self.lost_connections
-        digests = b"".join(keccak(b"record%d-%d" % (index, lost)) for index in range(first, first + room))
+        digests = b"".join(record(index, lost) for index in range(first, first + room))
         turn = ledger.message_index
         self.record(TurnStarted(turn, keccak(b"asked")), TokensServed(digests), TurnEnded(turn, "stop"))
 

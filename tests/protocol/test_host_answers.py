@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fabstir.domain.errors import error
+from fabstir.domain.money import Tokens
 from fabstir.protocol.effects import RunGeneration, Store
 from fabstir.protocol.generation import TokenBatch
 from fabstir.protocol.host_inputs import (
@@ -136,7 +137,7 @@ def test_the_response_counts_this_answer() -> None:
         finish_reason="stop",
         usage=Usage(prompt_tokens=5, completion_tokens=2),
     )
-    assert stored(effects)[-1] == TurnEnded(1, "stop")
+    assert stored(effects)[-1] == TurnEnded(1, "stop", Tokens(5))
     assert isinstance(stored(effects)[0], TokensServed)
 
 

@@ -55,8 +55,8 @@ def test_a_receipt_is_signed_over_what_is_stored() -> None:
     receipt = next(m for m in world.on_the_way() if isinstance(m, Receipt))
     ledger = world.host.ledger
     assert (receipt.session_id, receipt.tokens, receipt.amount) == (SESSION, 10, "2")
-    assert receipt.transcript == to_hex(ledger.heads[10])
-    digest = MARKET.receipt_digest(ledger.job, BaseUnits(2), Tokens(10), ledger.heads[10])
+    assert (receipt.transcript, receipt.tokens_in) == (to_hex(ledger.heads[10]), 5)
+    digest = MARKET.receipt_digest(ledger.job, BaseUnits(2), Tokens(10), Tokens(5), ledger.heads[10])
     assert recover(digest, bytes.fromhex(receipt.signature[2:])) == HOST_KEY.address
 
 

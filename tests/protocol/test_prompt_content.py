@@ -20,7 +20,7 @@ from fabstir.protocol.prompt_content import (
     request_of,
     result_hash,
 )
-from fabstir.protocol.transcript import TokenRecord, record_digest
+from fabstir.protocol.transcript import Sampler, TokenRecord, record_digest
 from tests.protocol.prompting import terms
 
 BODY = PromptBody(
@@ -76,7 +76,8 @@ def test_a_true_result() -> None:
     content = encode(RESULT)
     assert check_result(BODY, content, result_hash(BODY, content), Tokens(2)) == RESULT
     assert digests_of(BODY, RESULT.records) == tuple(
-        record_digest(Hash32(b"\x02" * 32), n, record) for n, record in enumerate(RESULT.records)
+        record_digest(Hash32(b"\x02" * 32), n, record, Sampler.of(BODY.temperature, BODY.top_p))
+        for n, record in enumerate(RESULT.records)
     )
 
 

@@ -37,8 +37,16 @@ def receipt_signed(
     """The fields of a receipt with a right signature over wrong facts."""
     ledger = world.host.ledger
     head = head or ledger.heads[10]
-    signature = key.sign(MARKET.receipt_digest(ledger.job, BaseUnits(amount), Tokens(tokens), head))
-    return {"tokens": tokens, "amount": str(amount), "transcript": to_hex(head), "signature": to_hex(signature)}
+    signature = key.sign(
+        MARKET.receipt_digest(ledger.job, BaseUnits(amount), Tokens(tokens), Tokens(ledger.tokens_in), head)
+    )
+    return {
+        "tokens": tokens,
+        "amount": str(amount),
+        "tokens_in": ledger.tokens_in,
+        "transcript": to_hex(head),
+        "signature": to_hex(signature),
+    }
 
 
 @pytest.mark.parametrize(
@@ -53,6 +61,7 @@ def receipt_signed(
         (lambda w: receipt_signed(w, head=keccak(b"x")), "receipt_invalid"),
         (lambda w: receipt_signed(w, head=w.host.ledger.heads[9]), "receipt_invalid"),
         (lambda w: receipt_signed(w, key=SESSION_KEY), "receipt_invalid"),
+        (lambda w: {"tokens_in": 6}, "receipt_invalid"),
         (lambda w: {"transcript": to_hex(keccak(b"x"))}, "receipt_invalid"),
         (lambda w: {"signature": "0x" + "00" * 65}, "receipt_invalid"),
         (lambda w: {"amount": str(2**96)}, "message_malformed"),

@@ -224,17 +224,14 @@ class SettlementMachine(RuleBasedStateMachine):
         ledger, before = world.ledger, world.job
         finishing = is_finishing(ledger, world.situation, world.rules)
         signed = ledger.amount(ledger.acknowledged)
-        tail = expected_owed(ledger, before.deposit, True) - max(before.owed, signed)
-        may = before.stage is ClaimStage.NONE and world.situation.staked and not ledger.released
         steps = world.settle(most=400)
         if finishing and not before.closed:
-            if may and tail >= max(1, RULES.claim_tail_above):
-                assert world.job.owed == expected_owed(ledger, before.deposit, True)
-            elif before.stage not in UNDECIDED:
-                assert world.job.owed == max(before.owed, signed)
-            else:  # what the claim held, unless it was lost, and everything signed
-                least = before.owed - before.held * (world.job.stage is ClaimStage.LOST)
-                assert world.job.owed == max(least, signed)
+            lost = world.job.stage is ClaimStage.LOST
+            least = max(before.owed - before.held * lost, signed)  # what a claim held, unless it was lost
+            everything = expected_owed(ledger, before.deposit, True)
+            worth_it = everything - least >= max(1, RULES.claim_tail_above)
+            may = world.situation.staked and not ledger.released and not lost  # again, after a claim that was believed
+            assert world.job.owed == (everything if may and worth_it else least)
         if finishing or before.closed:
             assert world.job.closed and steps[-1] == Rest("closed")
         else:

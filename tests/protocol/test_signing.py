@@ -24,8 +24,9 @@ DOMAIN: Final = [
     ("chainId", "uint256"),
     ("verifyingContract", "address"),
 ]
-RECEIPT: Final = [("jobId", "bytes32"), ("amount", "uint96"), ("tokens", "uint32"), ("transcript", "bytes32")]
-CLOSE: Final = RECEIPT[:3]
+CLOSE: Final = [("jobId", "bytes32"), ("amount", "uint96"), ("tokens", "uint32")]
+VOUCHER: Final = [*CLOSE, ("transcript", "bytes32")]
+RECEIPT: Final = [*CLOSE, ("tokensIn", "uint32"), ("transcript", "bytes32")]
 AUTH: Final = [("jobId", "bytes32"), ("sessionId", "string"), ("issuedAt", "uint64"), ("nonce", "bytes32")]
 
 words = st.binary(min_size=32, max_size=32)
@@ -72,16 +73,18 @@ def reference(market: Market, name: str, fields: list[tuple[str, str]], message:
     return bytes(reference_keccak(b"\x19" + signable.version + signable.header + signable.body))
 
 
-@given(market=markets, job=words, amount=amounts, tokens=counts, head=words)
+@given(market=markets, job=words, amount=amounts, tokens=counts, tokens_in=counts, head=words)
 def test_vouchers_and_receipts_are_typed_data(
-    market: Market, job: bytes, amount: int, tokens: int, head: bytes
+    market: Market, job: bytes, amount: int, tokens: int, tokens_in: int, head: bytes
 ) -> None:
     """Both equal eth_account's digest, and differ from each other: a receipt is no voucher."""
-    facts: tuple[Any, ...] = (JobId(job), BaseUnits(amount), Tokens(tokens), Hash32(head))
+    facts = (JobId(job), BaseUnits(amount), Tokens(tokens))
     message = {"jobId": job, "amount": amount, "tokens": tokens, "transcript": head}
-    assert market.voucher_digest(*facts) == reference(market, "Voucher", RECEIPT, message)
-    assert market.receipt_digest(*facts) == reference(market, "Receipt", RECEIPT, message)
-    assert market.voucher_digest(*facts) != market.receipt_digest(*facts)
+    voucher = market.voucher_digest(*facts, Hash32(head))
+    receipt = market.receipt_digest(*facts, Tokens(tokens_in), Hash32(head))
+    assert voucher == reference(market, "Voucher", VOUCHER, message)
+    assert receipt == reference(market, "Receipt", RECEIPT, message | {"tokensIn": tokens_in})
+    assert voucher != receipt
 
 
 @given(market=markets, job=words, amount=amounts, tokens=counts)

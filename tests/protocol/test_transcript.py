@@ -16,11 +16,14 @@ from fabstir.domain.money import Tokens
 from fabstir.protocol.messages import ChatMessage, Prompt, WireTerms, canonical
 from fabstir.protocol.signing import Market, job_id
 from fabstir.protocol.transcript import (
+    Sampler,
     TokenRecord,
     Transcript,
     extend,
     job_head,
     record_digest,
+    record_preimage,
+    record_salt,
     request_hash,
     turn_head,
 )
@@ -65,6 +68,8 @@ def test_golden_request() -> None:
 def test_golden_steps() -> None:
     """Turn by turn and token by token, both by hand and by `Transcript`."""
     salt, head = hash32(GOLDEN["salt"]), hash32(GOLDEN["job_head"])
+    sampler = Sampler.of(GOLDEN["request"]["prompt"]["temperature"], GOLDEN["request"]["prompt"]["top_p"])
+    assert sampler == Sampler(**GOLDEN["sampler"])
     running = Transcript(head, Tokens(0))
     for step in GOLDEN["steps"]:
         if "turn" in step:
@@ -73,12 +78,15 @@ def test_golden_steps() -> None:
             running.begin_turn(step["turn"], hash32(step["request"]))
         else:
             record = from_json(list(step["record"].values()), TokenRecord)
-            digest = record_digest(salt, step["index"], record)
+            digest = record_digest(salt, step["index"], record, sampler)
             assert digest == hash32(step["digest"])
             head = extend(head, (digest,))
-            assert running.append(salt, (record,)) == [digest]
+            assert running.append(salt, (record,), sampler) == [digest]
         assert head == running.head == hash32(step["head"])
     assert repr(running) == f"<Transcript 4 tokens, head {head.hex()[:8]}>"
+
+
+SAMPLER = Sampler(800, 950_000)
 
 
 @given(salt=words, first=st.integers(0, 2**31), taken=st.lists(records, max_size=8), cut=st.integers(0, 8))
@@ -88,9 +96,9 @@ def test_appending_at_once_or_in_pieces_is_the_same(
     """And the same as folding the digests: the host stores digests, the renter sees tokens."""
     start = Hash32(bytes(32))
     whole, pieces = Transcript(start, Tokens(first)), Transcript(start, Tokens(first))
-    digests = whole.append(salt, taken)
-    assert pieces.append(salt, taken[:cut]) + pieces.append(salt, taken[cut:]) == digests
-    assert digests == [record_digest(salt, first + i, record) for i, record in enumerate(taken)]
+    digests = whole.append(salt, taken, SAMPLER)
+    assert pieces.append(salt, taken[:cut], SAMPLER) + pieces.append(salt, taken[cut:], SAMPLER) == digests
+    assert digests == [record_digest(salt, first + i, record, SAMPLER) for i, record in enumerate(taken)]
     assert (whole.head, whole.tokens) == (pieces.head, pieces.tokens) == (extend(start, digests), first + len(taken))
 
 
@@ -99,11 +107,22 @@ def test_every_part_of_a_record_counts(
     one: TokenRecord, other: TokenRecord, index: int, salt: Hash32, second: Hash32
 ) -> None:
     """Another record, position or salt is another digest."""
-    digest = record_digest(salt, index, one)
+    digest = record_digest(salt, index, one, SAMPLER)
     assert len(digest) == 32
-    assert (record_digest(salt, index, other) == digest) == (one == other)
-    assert record_digest(salt, index + 1, one) != digest
-    assert (record_digest(second, index, one) == digest) == (second == salt)
+    assert (record_digest(salt, index, other, SAMPLER) == digest) == (one == other)
+    assert record_digest(salt, index + 1, one, SAMPLER) != digest
+    assert (record_digest(second, index, one, SAMPLER) == digest) == (second == salt)
+    assert record_digest(salt, index, one, Sampler(0, SAMPLER.top_p)) != digest
+    assert record_digest(salt, index, one, Sampler(SAMPLER.temperature, 1)) != digest
+
+
+def test_a_record_is_opened_alone() -> None:
+    """Its salt says nothing of the connection's, nor of its neighbours'; a sampler that is on is never written as off."""
+    salt = Hash32(b"\x06" * 32)
+    preimage = record_preimage(salt, 7, TokenRecord(1, -2, ((1, -2),)), SAMPLER)
+    assert len(preimage) == 67 + 8 and preimage.count(record_salt(salt, 7)) == 1 and preimage.count(salt) == 0
+    assert record_salt(salt, 8) != record_salt(salt, 7)
+    assert Sampler.of(0.0001, 1e-9) == Sampler(1, 1) and Sampler.of(0, 1) == Sampler(0, 1_000_000)
 
 
 def test_every_part_of_a_job_counts() -> None:

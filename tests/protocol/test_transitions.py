@@ -333,7 +333,7 @@ def for_renter(kind: type, world: World) -> RenterInput:
         SessionReady: _ready,
         StreamChunk: lambda: StreamChunk(session_id=SESSION, message_index=0, index=0, content="", tokens=()),
         Receipt: lambda: Receipt(
-            session_id=SESSION, tokens=0, amount="0", transcript=zeros, signature="0x" + "00" * 65
+            session_id=SESSION, tokens=0, amount="0", tokens_in=0, transcript=zeros, signature="0x" + "00" * 65
         ),
         Response: lambda: Response(
             session_id=SESSION, message_index=0, tokens_used=0, finish_reason="stop", usage=Usage(prompt_tokens=0, completion_tokens=0)

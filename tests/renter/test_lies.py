@@ -21,14 +21,18 @@ def resigned(host: Host, receipt: Receipt, **changes: Any) -> Receipt:
     changed = msgspec.structs.replace(receipt, **changes)
     [ledger] = host.ledgers
     head = Hash32(from_hex(changed.transcript, 32))
-    digest = CONTRACT.receipt_digest(JobId(ledger.job), BaseUnits(int(changed.amount)), Tokens(changed.tokens), head)
+    digest = CONTRACT.receipt_digest(
+        JobId(ledger.job), BaseUnits(int(changed.amount)), Tokens(changed.tokens), Tokens(changed.tokens_in), head
+    )
     return msgspec.structs.replace(changed, signature=to_hex(host.key.sign(digest)))
 
 
 def _stranger(host: Host, receipt: Receipt) -> Receipt:
     [ledger] = host.ledgers
     head = Hash32(from_hex(receipt.transcript, 32))
-    digest = CONTRACT.receipt_digest(ledger.job, BaseUnits(int(receipt.amount)), Tokens(receipt.tokens), head)
+    digest = CONTRACT.receipt_digest(
+        ledger.job, BaseUnits(int(receipt.amount)), Tokens(receipt.tokens), Tokens(receipt.tokens_in), head
+    )
     return msgspec.structs.replace(receipt, signature=to_hex(STRANGER.sign(digest)))
 
 

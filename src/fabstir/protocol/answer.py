@@ -6,6 +6,7 @@ from collections import deque
 
 from fabstir.protocol.generation import GenerationEnd, TokenBatch
 from fabstir.protocol.messages import Prompt
+from fabstir.protocol.transcript import Sampler
 
 
 class Answer:
@@ -14,6 +15,7 @@ class Answer:
     def __init__(self, turn: int, prompt: Prompt, budget: int, deposit_bound: bool) -> None:
         self.turn = turn
         self.prompt = prompt
+        self.sampler = Sampler.of(prompt.temperature, prompt.top_p)
         self.budget = budget
         """Tokens that may be generated."""
         self.deposit_bound = deposit_bound

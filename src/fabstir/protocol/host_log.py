@@ -69,6 +69,8 @@ class TurnEnded(msgspec.Struct, frozen=True, tag="turn_ended"):
 
     message_index: int
     reason: str
+    tokens_in: Tokens = Tokens(0)
+    """Of its prompt, by the engine; 0 where it was cut off before the engine said so."""
 
 
 class Resynced(msgspec.Struct, frozen=True, tag="resynced"):
@@ -193,6 +195,8 @@ class HostLedger:
         self.message_index = 0
         """Index that the next prompt must have."""
         self.in_turn = False
+        self.tokens_in = Tokens(0)
+        """Of all prompts."""
         self.checkpoints: list[Checkpoint] = []
         self.checkpointed = Tokens(0)
         self.commitment: CommitmentMade | None = None
@@ -280,6 +284,7 @@ class HostLedger:
                 self._beyond[event.tokens] = event
             case TurnEnded():
                 self.in_turn = False
+                self.tokens_in = Tokens(self.tokens_in + event.tokens_in)
             case Resynced():
                 del self.records[event.tokens :]
                 self.turns = [turn for turn in self.turns if turn.tokens < event.tokens]

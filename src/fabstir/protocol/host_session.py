@@ -267,7 +267,7 @@ class HostSession:
             self._unblock()
 
     def _serve(self, answer: Answer, batch: TokenBatch) -> None:
-        first = self._meter.serve(self._salt, batch.records)
+        first = self._meter.serve(self._salt, batch.records, answer.sampler)
         self._announce_payment()
         self._send(
             StreamChunk(
@@ -292,9 +292,9 @@ class HostSession:
 
     def _finish_turn(self, answer: Answer, reason: str) -> None:
         self._remember(answer)
-        self._store(TurnEnded(answer.prompt.message_index, reason))
-        self._send_receipt()
         usage = Usage(prompt_tokens=answer.end.prompt_tokens if answer.end else 0, completion_tokens=answer.served)
+        self._store(TurnEnded(answer.prompt.message_index, reason, Tokens(usage.prompt_tokens)))
+        self._send_receipt()
         self._send(
             Response(
                 session_id=self._session,

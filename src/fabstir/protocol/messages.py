@@ -226,6 +226,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, tag="receipt"):
     session_id: Session
     tokens: Count
     amount: Decimal
+    tokens_in: Count
+    """Tokens of the prompts of the job's answers that are over, the conversation before them counted each time."""
     transcript: Hex32
     signature: Signature
 

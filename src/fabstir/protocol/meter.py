@@ -13,7 +13,7 @@ from fabstir.domain.money import Tokens
 from fabstir.protocol.host_log import HostEvent, HostLedger, Resynced, TokensServed, VoucherAccepted
 from fabstir.protocol.messages import Receipt, ReceiptAck, SessionInit, SessionResume, amount_of
 from fabstir.protocol.signing import SigningKey, recover
-from fabstir.protocol.transcript import TokenRecord, record_digest
+from fabstir.protocol.transcript import Sampler, TokenRecord, record_digest
 
 
 class Meter:
@@ -49,11 +49,11 @@ class Meter:
         """Half of W is out since the last receipt: its voucher travels while the other half streams."""
         return len(self._unsaved) >= max(1, self._ledger.terms.exposure // 2)
 
-    def serve(self, salt: Hash32, records: tuple[TokenRecord, ...]) -> Tokens:
+    def serve(self, salt: Hash32, records: tuple[TokenRecord, ...], sampler: Sampler) -> Tokens:
         """Count `records` as served; returns the position of the first."""
         first = self.served
         for record in records:
-            self._unsaved.append(record_digest(salt, self.served, record))
+            self._unsaved.append(record_digest(salt, self.served, record, sampler))
         return first
 
     def record(self, *events: HostEvent) -> tuple[HostEvent, ...]:
@@ -75,13 +75,14 @@ class Meter:
             return None
         head, amount = ledger.heads[tokens], ledger.amount(tokens)
         self._issued[tokens] = head
-        signature = self._key.sign(ledger.market.receipt_digest(ledger.job, amount, tokens, head))
+        digest = ledger.market.receipt_digest(ledger.job, amount, tokens, ledger.tokens_in, head)
         return Receipt(
             session_id=session,
             tokens=tokens,
             amount=str(amount),
+            tokens_in=ledger.tokens_in,
             transcript=to_hex(head),
-            signature=to_hex(signature),
+            signature=to_hex(self._key.sign(digest)),
         )
 
     def accept(self, ack: ReceiptAck) -> tuple[HostEvent, ...]:

@@ -59,6 +59,9 @@ class VoucherSigned(msgspec.Struct, frozen=True, tag="voucher_signed"):
     amount: BaseUnits
     transcript: Hash32
     signature: bytes
+    receipt: bytes = b""
+    """The host's signature over the same, and `tokens_in`; empty in logs of before this was written."""
+    tokens_in: Tokens = Tokens(0)
 
 
 class TurnSeen(msgspec.Struct, frozen=True, tag="turn_seen"):

@@ -47,7 +47,7 @@ from fabstir.protocol.messages import (
 )
 from fabstir.protocol.renter_log import HostReleased, RenterEvent, RenterLedger, TurnSeen, VoucherSigned
 from fabstir.protocol.signing import SigningKey, recover
-from fabstir.protocol.transcript import Transcript, request_hash
+from fabstir.protocol.transcript import Sampler, Transcript, request_hash
 
 
 class RenterState(Enum):
@@ -214,6 +214,7 @@ class RenterSession:
         self._salt = Hash32(bytes(32))
         self._message_index = 0
         self._prompt: Prompt | None = None
+        self._sampler = Sampler(0, 1)
         self._answer: list[str] = []
         self._answer_starts = Tokens(0)
         self._out: list[RenterEffect] = []
@@ -290,6 +291,7 @@ class RenterSession:
         messages = (*self._context, ChatMessage("user", item.content))
         self._transcript.begin_turn(self._message_index, request_hash(self._salt, canonical((messages, prompt))))
         self._prompt, self._answer, self._answer_starts = prompt, [], self.received
+        self._sampler = Sampler.of(prompt.temperature, prompt.top_p)
         self.state = RenterState.RECEIVING
         self._out.append(SendHost(prompt))
 
@@ -339,7 +341,7 @@ class RenterSession:
         if self.received + len(item.tokens) > self._answer_starts + prompt.max_tokens:
             raise error("message_out_of_order", f"more than the {prompt.max_tokens} tokens that were asked for")
         for record in item.tokens:
-            self._transcript.append(self._salt, (record,))
+            self._transcript.append(self._salt, (record,), self._sampler)
             self._heads[self.received] = self._transcript.head
         self._answer.append(item.content)
         self._out.append(Deliver(item.content, len(item.tokens)))
@@ -353,13 +355,17 @@ class RenterSession:
             raise error("receipt_invalid", f"another transcript than what was received at {tokens} tokens")
         if amount > ledger.deposit:
             raise error("receipt_invalid", f"{amount} is above the deposit {ledger.deposit}")
-        signer = recover(ledger.market.receipt_digest(ledger.job, amount, tokens, head), from_hex(item.signature, 65))
-        if signer != ledger.terms.host:
+        voucher, tokens_in, receipt = ledger.voucher, Tokens(item.tokens_in), from_hex(item.signature, 65)
+        if voucher is not None and tokens_in < voucher.tokens_in:
+            raise error("receipt_invalid", f"{tokens_in} tokens of prompts; it was {voucher.tokens_in} before")
+        if (
+            recover(ledger.market.receipt_digest(ledger.job, amount, tokens, tokens_in, head), receipt)
+            != ledger.terms.host
+        ):
             raise error("receipt_invalid", "not signed by the host of the terms")
-        voucher = ledger.voucher
         if voucher is None or tokens > voucher.tokens:
             signature = self._key.sign(ledger.market.voucher_digest(ledger.job, amount, tokens, head))
-            voucher = VoucherSigned(tokens, amount, head, signature)
+            voucher = VoucherSigned(tokens, amount, head, signature, receipt, tokens_in)
             self._record(voucher)
             self._heads = {n: h for n, h in self._heads.items() if n >= tokens}
         self._out.append(

@@ -36,7 +36,7 @@ def _type(text: str) -> bytes:
 
 EIP712_DOMAIN: Final = _type("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
 VOUCHER: Final = _type("Voucher(bytes32 jobId,uint96 amount,uint32 tokens,bytes32 transcript)")
-RECEIPT: Final = _type("Receipt(bytes32 jobId,uint96 amount,uint32 tokens,bytes32 transcript)")
+RECEIPT: Final = _type("Receipt(bytes32 jobId,uint96 amount,uint32 tokens,uint32 tokensIn,bytes32 transcript)")
 CLOSE: Final = _type("Close(bytes32 jobId,uint96 amount,uint32 tokens)")
 SESSION_AUTH: Final = _type("SessionAuth(bytes32 jobId,string sessionId,uint64 issuedAt,bytes32 nonce)")
 
@@ -88,9 +88,11 @@ class Market(msgspec.Struct, frozen=True):
         """What the renter's session key signs: *of this job, `tokens` tokens are mine to pay, and this is what they were*."""
         return self._digest(VOUCHER + job + _word(amount) + _word(tokens) + transcript)
 
-    def receipt_digest(self, job: JobId, amount: BaseUnits, tokens: Tokens, transcript: Hash32) -> Hash32:
-        """What the host signs: *so much was served, and this is what it was*."""
-        return self._digest(RECEIPT + job + _word(amount) + _word(tokens) + transcript)
+    def receipt_digest(
+        self, job: JobId, amount: BaseUnits, tokens: Tokens, tokens_in: Tokens, transcript: Hash32
+    ) -> Hash32:
+        """What the host signs: *so much was read and served, and this is what it was*."""
+        return self._digest(RECEIPT + job + _word(amount) + _word(tokens) + _word(tokens_in) + transcript)
 
     def close_digest(self, job: JobId, amount: BaseUnits, tokens: Tokens) -> Hash32:
         """What the host signs to let the renter close at once."""

@@ -1,15 +1,17 @@
 """The transcript: what was served, as hashes. Both sides compute it from the same tokens; receipts and vouchers sign its
 head.
 
-    record_i = SHA-256("fabstir/record/1" | salt | i | token | logprob | k | (id, logprob) * k)
+    salt_i   = SHA-256("fabstir/salt/1" | salt | i)
+    record_i = SHA-256("fabstir/record/2" | salt_i | i | token | logprob | temperature | top_p | k | (id, logprob) * k)
     head_0   = SHA-256("fabstir/job/1"  | chain | market | job | host | model)
     head    := SHA-256("fabstir/turn/1" | head | message_index | tokens | request_hash)      at the start of each answer
     head    := SHA-256("fabstir/token/1"| head | record_i)                                   for each token
 
-Integers are big-endian: index and counts u32, chain u64, log-probabilities i32 in micro-nats. The salt (32 random bytes
-for each connection) is known to host and renter and never written to the host's disk, so that the records there cannot
-be searched for what was said. SHA-256 because every SDK and the EVM has it (golden vectors:
-tests/protocol/vectors/transcript.json).
+Integers are big-endian: index, ids and counts u32, k u8, chain u64, log-probabilities i32 in micro-nats, the sampler's
+temperature u16 in thousandths and its top_p u32 in millionths. The salt (32 random bytes for each connection) is known
+to host and renter and never written to the host's disk, so that the records there cannot be searched for what was said;
+each record has a salt of its own, so that one can be opened and the others stay closed.
+SHA-256 because every SDK and the EVM has it (golden vectors: tests/protocol/vectors/transcript.json).
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from fabstir.domain.money import Tokens
 from fabstir.domain.terms import Terms
 from fabstir.protocol.signing import Market, job_id
 
-RECORD_TAG: Final = b"fabstir/record/1"
+SALT_TAG: Final = b"fabstir/salt/1"
+RECORD_TAG: Final = b"fabstir/record/2"
 JOB_TAG: Final = b"fabstir/job/1"
 TURN_TAG: Final = b"fabstir/turn/1"
 TOKEN_TAG: Final = b"fabstir/token/1"
@@ -44,11 +47,35 @@ class TokenRecord(msgspec.Struct, frozen=True, array_like=True):
     """The k most likely (token id, log-probability), best first; at most MAX_TOP."""
 
 
-def record_digest(salt: Hash32, index: int, record: TokenRecord) -> bytes:
+class Sampler(msgspec.Struct, frozen=True, array_like=True):
+    """What a token was drawn with, as its record says it."""
+
+    temperature: int
+    """Thousandths; 0 is always the likeliest token."""
+    top_p: int
+    """Millionths."""
+
+    @classmethod
+    def of(cls, temperature: float, top_p: float) -> Sampler:
+        """Of a request. A temperature above 0 never becomes 0, nor a top_p."""
+        return cls(max(round(temperature * 1_000), temperature > 0), max(round(top_p * 1_000_000), 1))
+
+
+def record_salt(salt: Hash32, index: int) -> bytes:
+    """The salt of one record: with it and the record's fields anyone can check that one, and no other."""
+    return sha256(SALT_TAG + salt + struct.pack(">I", index)).digest()
+
+
+def record_preimage(salt: Hash32, index: int, record: TokenRecord, sampler: Sampler) -> bytes:
+    """What is hashed, 67 bytes and 8 for each of `top`; secret as long as the token is."""
+    fields = (index, record.token, record.logprob, sampler.temperature, sampler.top_p, len(record.top))
+    pairs = b"".join(struct.pack(">Ii", token, logprob) for token, logprob in record.top)
+    return RECORD_TAG + record_salt(salt, index) + struct.pack(">IIiHIB", *fields) + pairs
+
+
+def record_digest(salt: Hash32, index: int, record: TokenRecord, sampler: Sampler) -> bytes:
     """32 bytes. `index` counts the job's tokens from 0."""
-    parts = [RECORD_TAG, salt, struct.pack(">IIiB", index, record.token, record.logprob, len(record.top))]
-    parts += [struct.pack(">Ii", token, logprob) for token, logprob in record.top]
-    return sha256(b"".join(parts)).digest()
+    return sha256(record_preimage(salt, index, record, sampler)).digest()
 
 
 def job_head(market: Market, terms: Terms) -> Hash32:
@@ -93,11 +120,11 @@ class Transcript:
         """Bind the next tokens to what was asked."""
         self.head = turn_head(self.head, message_index, self.tokens, request)
 
-    def append(self, salt: Hash32, records: Iterable[TokenRecord]) -> list[bytes]:
+    def append(self, salt: Hash32, records: Iterable[TokenRecord], sampler: Sampler) -> list[bytes]:
         """Take `records` in; returns their digests."""
         digests: list[bytes] = []
         for record in records:
-            digest = record_digest(salt, self.tokens, record)
+            digest = record_digest(salt, self.tokens, record, sampler)
             self.head = Hash32(sha256(TOKEN_TAG + self.head + digest).digest())
             self.tokens = Tokens(self.tokens + 1)
             digests.append(digest)

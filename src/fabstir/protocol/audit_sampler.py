@@ -1,0 +1,127 @@
+"""What the claimed sampler could have drawn at a position, from the whole recomputed distribution. Pure (numpy).
+
+The samplers are those of `fabstir.engines.llama_client`, in its order: the `top_k` most likely, the temperature, the nucleus `top_p`.
+Temperature 0 leaves the most likely token alone. For each token of the answer it says how likely it was, how likely the least likely token
+was that could have come instead (the cutoff), and its surprise:
+
+    surprise = -LAMBDA ln q(token) - ln(sum over the support of q ** (1 - LAMBDA))
+
+with q the distribution that was drawn from. Under that distribution exp(surprise) has expectation exactly 1, at every position, whatever came
+before; so by Ville's inequality the sum of surprises over an honest answer ever exceeds ln(1/rate) with probability at most `rate`, however
+long it is and whenever one looks, without a calibration. It grows where tokens are drawn from a flatter distribution than claimed: by another
+model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from fabstir.protocol.transcript import MIN_LOGPROB
+
+LAMBDA: Final = 0.5
+"""Half way to the flat distribution over the same tokens."""
+
+Rows = NDArray[np.floating[Any]]
+
+
+class Sampler(msgspec.Struct, frozen=True):
+    """How a request says that its tokens are drawn."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+
+
+class Position(msgspec.Struct, frozen=True, array_like=True):
+    """What re-execution says about one position of an answer; log-probabilities in micro-nats."""
+
+    logprob: int
+    """Of the token that stands there."""
+    cutoff: int
+    """Of the least likely token that the sampler could have drawn."""
+    surprise: int
+    """Micro-nats; 0 where the token could not have been drawn."""
+    asked: tuple[int, ...]
+    """Log-probabilities of the tokens that the record names as most likely, in its order."""
+    top: tuple[tuple[int, int], ...]
+    """The most likely (token, log-probability), best first."""
+
+    @property
+    def best(self) -> int:
+        """The most likely token."""
+        return self.top[0][0]
+
+
+def positions(
+    logits: Rows, tokens: Sequence[int], asked: Sequence[Sequence[int]], sampler: Sampler, top: int
+) -> list[Position]:
+    """One for each row of `logits` (positions x vocabulary)."""
+    lines = log_softmax(logits)
+    found = []
+    for line, token, others in zip(lines, tokens, asked, strict=True):
+        leading = _leading(line, max(top, sampler.top_k))
+        support, weights = _support(line, leading, sampler)
+        found.append(
+            Position(
+                micro_nats(line[token]),
+                micro_nats(line[support[-1]]),
+                micro(_surprise(support, weights, token)),
+                tuple(micro_nats(line[other]) for other in others),
+                tuple((int(other), micro_nats(line[other])) for other in leading[:top]),
+            )
+        )
+    return found
+
+
+def log_softmax(logits: Rows) -> NDArray[np.float64]:
+    """Natural logarithms of the softmax, row by row."""
+    wide = logits.astype(np.float64)
+    wide -= wide.max(axis=-1, keepdims=True)
+    wide -= np.log(np.exp(wide).sum(axis=-1, keepdims=True))
+    return wide
+
+
+def micro(value: float) -> int:
+    """Nats as whole micro-nats."""
+    return round(float(value) * 1e6)
+
+
+def micro_nats(logprob: float) -> int:
+    """A log-probability as records hold it: never above 0, never below the floor."""
+    return max(MIN_LOGPROB, min(0, micro(logprob)))
+
+
+def _leading(line: NDArray[np.float64], count: int) -> NDArray[np.intp]:
+    """The `count` most likely tokens, best first."""
+    if count >= len(line):
+        return np.argsort(-line, kind="stable")
+    some = np.argpartition(-line, count)[:count]
+    return some[np.argsort(-line[some], kind="stable")]
+
+
+def _support(
+    line: NDArray[np.float64], leading: NDArray[np.intp], sampler: Sampler
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """The tokens that can be drawn, best first, and their probabilities."""
+    if sampler.temperature <= 0:
+        return leading[:1], np.ones(1)
+    candidates = leading[: sampler.top_k]
+    weights = np.exp((line[candidates] - line[candidates[0]]) / sampler.temperature)
+    weights /= weights.sum()
+    kept = len(weights)
+    if sampler.top_p < 1:
+        kept = min(kept, int(np.searchsorted(np.cumsum(weights), sampler.top_p)) + 1)
+    return candidates[:kept], weights[:kept] / weights[:kept].sum()
+
+
+def _surprise(support: NDArray[np.intp], weights: NDArray[np.float64], token: int) -> float:
+    place = np.flatnonzero(support == token)
+    if len(place) == 0:
+        return 0.0
+    mass = float((weights ** (1 - LAMBDA)).sum())
+    return float(-LAMBDA * np.log(weights[place[0]]) - np.log(mass))
