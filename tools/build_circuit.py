@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
-"""Makes every checked-in file of the `bind` circuit from scratch: ONNX, settings, compiled circuit, verification key, manifest, contract.
+"""Makes every checked-in file of a circuit from scratch: ONNX, settings, compiled circuit, verification key, manifest, contract.
 
 What goes in: this file, the pinned ezkl, the reference string (SRS) in the circuit's folder, and solc 0.8.20 from npm, which ezkl
 insists on. What comes out is the same bytes each time, so `--check` says whether the checked-in files are what this file makes.
 
-    tools/build_circuit.py                          build again from the checked-in SRS
+    tools/build_circuit.py                          build `bind` again from the checked-in SRS
+    tools/build_circuit.py --circuit spot           the same for `spot`; all that follows goes with it too
     tools/build_circuit.py --check                  compare, change nothing
     tools/build_circuit.py --check --no-contract    the same without npm: all but the contract
     tools/build_circuit.py --new-development-srs    draw a new SRS: new keys, new circuit id, new contract
     tools/build_circuit.py --srs kzg9.srs --folder src/fabstir/proofs/circuits/bind-v1-ceremony --contract BuiltVerifier.sol
 
 Nothing outside of a temporary folder and the named outputs is written. Needs the dev group (onnx), Node.js and npm; Linux.
-What the circuit means: docs/explanation/proofs.md.
+The graphs themselves: tools/circuit_graphs.py. What the circuits mean: docs/explanation/proofs.md.
 """
 
 from __future__ import annotations
@@ -26,29 +27,19 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import ezkl
-import numpy
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+
+from circuit_graphs import CIRCUITS, Recipe
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-FOLDER: Final = ROOT / "src/fabstir/proofs/circuits/bind-v1"
-CONTRACT: Final = ROOT / "contracts/src/generated/Halo2BindVerifier.sol"
+CIRCUIT_FOLDERS: Final = ROOT / "src/fabstir/proofs/circuits"
+CONTRACTS: Final = ROOT / "contracts/src/generated"
 
-CONTEXT: Final = 4
-"""Public words: statement high and low half, seed high and low half."""
-WIDTH: Final = 256
-"""Records of one checkpoint (`fabstir.ports.prover.CHECKPOINT_TOKENS`)."""
-LOGROWS: Final = 9
-"""2^9 rows hold the 256 records, the sum and ezkl's blinding rows."""
-CEREMONY_SHA256: Final = "493d088951882ad81af11e08c791a38a37c0ffff14578cf2c7fb9b7bca654d8b"
-"""The perpetual-powers-of-tau SRS for 2^9 rows, as ezkl 23.0.5 pins it (its src/srs_sha.rs)."""
 SOLC: Final = "0.8.20"
 """ezkl compiles the contract once to learn its ABI and accepts this version only."""
 SOLJSON_SHA256: Final = "033dc42a16378dd036a475b8a7080af83cfae1841eb6848ce1667c56193972ba"
-FILES: Final = ("bind.onnx", "settings.json", "circuit.ezkl", "vk.key", "kzg.srs")
 
 SOLC_WRAPPER: Final = """#!/usr/bin/env node
 const solc = require(%s), fs = require('fs'), args = process.argv.slice(2);
@@ -68,27 +59,29 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="build-circuit-") as temporary:
         work = Path(temporary)
         _isolate(work)
-        _place_srs(options, work)
-        _build(work)
-        outputs = {work / file: options.folder / file for file in FILES}
+        recipe = CIRCUITS[options.circuit]
+        _place_srs(options, work, recipe)
+        _build(work, recipe)
+        outputs = {work / file: options.folder / file for file in recipe.files}
         if options.contract_too:
             name = options.name or options.folder.name
-            _write_contract(work, name)
-            _write_manifest(work, name)
+            _write_contract(work, name, recipe)
+            _write_manifest(work, name, recipe)
             outputs |= {
                 work / "manifest.json": options.folder / "manifest.json",
-                work / CONTRACT.name: options.contract,
+                work / recipe.contract_file: options.contract,
             }
-        _prove_once(work)
+        _prove_once(work, recipe)
         return _compare(outputs) if options.check else _install(outputs)
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Build the checked-in files of the bind circuit.")
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="circuit folder (default: the packaged bind-v1)")
-    parser.add_argument("--contract", type=Path, default=CONTRACT, help="where the verifier contract goes")
+    parser = argparse.ArgumentParser(description="Build the checked-in files of a circuit.")
+    parser.add_argument("--circuit", choices=sorted(CIRCUITS), default="bind", help="which one (default: bind)")
+    parser.add_argument("--folder", type=Path, help="circuit folder (default: the packaged one)")
+    parser.add_argument("--contract", type=Path, help="where the verifier contract goes")
     parser.add_argument("--name", help="name in the manifest (default: that of the folder)")
-    parser.add_argument("--srs", type=Path, help="SRS of the ceremony for 2^9 rows; its SHA-256 is checked")
+    parser.add_argument("--srs", type=Path, help="SRS of the ceremony for the circuit's rows; its SHA-256 is checked")
     parser.add_argument(
         "--new-development-srs", action="store_true", help="draw a new SRS, for development chains only"
     )
@@ -97,6 +90,8 @@ def _options() -> argparse.Namespace:
         "--no-contract", dest="contract_too", action="store_false", help="with --check: leave out what needs npm"
     )
     options = parser.parse_args()
+    options.folder = options.folder or CIRCUIT_FOLDERS / f"{options.circuit}-v1"
+    options.contract = options.contract or CONTRACTS / CIRCUITS[options.circuit].contract_file
     if not options.contract_too and not options.check:
         parser.error("--no-contract goes with --check only: folder and contract belong together")
     return options
@@ -109,31 +104,35 @@ def _isolate(work: Path) -> None:
     (work / "home").mkdir()
 
 
-def _place_srs(options: argparse.Namespace, work: Path) -> None:
+def _place_srs(options: argparse.Namespace, work: Path, recipe: Recipe) -> None:
     target = work / "kzg.srs"
     if options.new_development_srs:
-        ezkl.gen_srs(str(target), LOGROWS)
+        ezkl.gen_srs(str(target), recipe.logrows)
         return
     source = options.srs or options.folder / "kzg.srs"
     if not source.exists():
         sys.exit(f"{source} is missing: pass --srs FILE or --new-development-srs")
     shutil.copyfile(source, target)
-    if options.srs and _sha256(target) != CEREMONY_SHA256:
+    wanted = recipe.ceremony_sha256
+    if options.srs and _sha256(target) != wanted:
         sys.exit(
-            f"{source} is not the ceremony's SRS for 2^{LOGROWS} rows: SHA-256 {_sha256(target)}, not {CEREMONY_SHA256}"
+            f"{source} is not the ceremony's SRS for 2^{recipe.logrows} rows: SHA-256 {_sha256(target)}, not {wanted}"
         )
 
 
-def _build(work: Path) -> None:
-    _write_onnx(work / "bind.onnx")
+def _build(work: Path, recipe: Recipe) -> None:
+    recipe.write_graph(work / recipe.onnx_file)
     arguments = ezkl.PyRunArgs()
     arguments.input_visibility = "polycommit"  # each input tensor becomes one KZG point in the proof
     arguments.output_visibility = "public"
     arguments.param_visibility = "fixed"
     arguments.input_scale = arguments.param_scale = 0  # integers stay integers
-    arguments.ignore_range_check_inputs_outputs = True  # any field element is a valid record
-    arguments.logrows = LOGROWS
-    network, settings, circuit = (str(work / name) for name in ("bind.onnx", "settings.json", "circuit.ezkl"))
+    arguments.ignore_range_check_inputs_outputs = True  # any field element is a valid input
+    arguments.logrows = recipe.logrows
+    if recipe.columns:
+        arguments.num_inner_cols = recipe.columns
+        arguments.disable_freivalds = True  # every product in the circuit itself, no random shortcut
+    network, settings, circuit = (str(work / name) for name in (recipe.onnx_file, "settings.json", "circuit.ezkl"))
     ezkl.gen_settings(network, settings, py_run_args=arguments)
     content = json.loads(Path(settings).read_text())
     del content["timestamp"]  # the one field that would differ in every build
@@ -142,29 +141,7 @@ def _build(work: Path) -> None:
     ezkl.setup(circuit, str(work / "vk.key"), str(work / "pk.key"), str(work / "kzg.srs"))
 
 
-def _write_onnx(path: Path) -> None:
-    """ctx -> ctx_out (public), sum(records) -> sum (public): the whole circuit."""
-
-    def tensor(name: str, width: int) -> Any:
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, width])
-
-    graph = helper.make_graph(
-        [
-            helper.make_node("Identity", ["ctx"], ["ctx_out"]),
-            helper.make_node("ReduceSum", ["records", "axis"], ["sum"], keepdims=1),
-        ],
-        "bind",
-        [tensor("ctx", CONTEXT), tensor("records", WIDTH)],
-        [tensor("ctx_out", CONTEXT), tensor("sum", 1)],
-        [numpy_helper.from_array(numpy.array([1], numpy.int64), "axis")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)])
-    model.ir_version = 8
-    onnx.checker.check_model(model)
-    onnx.save(model, str(path))
-
-
-def _write_contract(work: Path, name: str) -> None:
+def _write_contract(work: Path, name: str, recipe: Recipe) -> None:
     """ezkl's Solidity verifier, under our name and for our compiler."""
     _install_solc(work)
 
@@ -175,7 +152,7 @@ def _write_contract(work: Path, name: str) -> None:
     asyncio.run(generate())
     source = (work / "generated.sol").read_text()
     for old, new in (
-        ("contract Halo2Verifier {", "contract Halo2BindVerifier {"),
+        ("contract Halo2Verifier {", f"contract {recipe.contract} {{"),
         (
             "pragma solidity ^0.8.0;",
             f"// Made by tools/build_circuit.py from the verification key of circuit {name}. Not edited by hand.\npragma solidity 0.8.37;",
@@ -185,7 +162,7 @@ def _write_contract(work: Path, name: str) -> None:
         if source.count(old) != 1:
             sys.exit(f"ezkl's verifier template changed: {old!r} occurs {source.count(old)} times")
         source = source.replace(old, new)
-    (work / CONTRACT.name).write_text("\n".join(line.rstrip() for line in source.splitlines()) + "\n")
+    (work / recipe.contract_file).write_text("\n".join(line.rstrip() for line in source.splitlines()) + "\n")
 
 
 def _install_solc(work: Path) -> None:
@@ -210,25 +187,25 @@ def _install_solc(work: Path) -> None:
     program.chmod(0o755)
 
 
-def _write_manifest(work: Path, name: str) -> None:
-    ceremony = _sha256(work / "kzg.srs") == CEREMONY_SHA256
+def _write_manifest(work: Path, name: str, recipe: Recipe) -> None:
+    ceremony = _sha256(work / "kzg.srs") == recipe.ceremony_sha256
     manifest = {
         "name": name,
         "circuit_id": _sha256(work / "vk.key"),
         "ezkl": ezkl.__version__,
         "srs": "ceremony" if ceremony else "development",
-        "files": {file: _sha256(work / file) for file in FILES},
+        "files": {file: _sha256(work / file) for file in recipe.files},
         "proving_key": _sha256(work / "pk.key"),
-        "contract": _sha256(work / CONTRACT.name),
+        "contract": _sha256(work / recipe.contract_file),
     }
     (work / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
 
 
-def _prove_once(work: Path) -> None:
+def _prove_once(work: Path, recipe: Recipe) -> None:
     """A build that cannot prove is not installed."""
     path = {name: str(work / name) for name in ("circuit.ezkl", "pk.key", "vk.key", "kzg.srs", "settings.json")}
     inputs, witness, proof = (str(work / name) for name in ("inputs.json", "witness.json", "proof.json"))
-    words = [[n.to_bytes(32, "little").hex() for n in range(1, width + 1)] for width in (CONTEXT, WIDTH)]
+    words = [[n.to_bytes(32, "little").hex() for n in range(1, width + 1)] for width in recipe.inputs]
     Path(inputs).write_text(json.dumps({"input_data": words}))
     ezkl.gen_witness(inputs, path["circuit.ezkl"], witness)
     ezkl.prove(witness, path["circuit.ezkl"], path["pk.key"], proof, path["kzg.srs"])

@@ -20,6 +20,9 @@ from fabstir.domain.ids import Hash32
 BIND_V1: Final = Path(__file__).parent / "circuits" / "bind-v1"
 """The packaged circuit. Its reference string (SRS) is for development chains."""
 
+SPOT_V1: Final = BIND_V1.with_name("spot-v1")
+"""The packaged circuit `spot`, on another reference string for development chains."""
+
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """manifest.json, as tools/build_circuit.py writes it. Hashes are SHA-256 in hexadecimal."""
