@@ -19,7 +19,7 @@ from fabstir.host.prompt_voucher import awaits_voucher
 from fabstir.host.prompts import PromptDesk
 from fabstir.host.settings import HostSettings
 from fabstir.host.settler import Settler
-from fabstir.ops.metrics import Metrics
+from fabstir.ops.metrics import PROMPT_OUTCOMES, Metrics
 from fabstir.ports.chain import RegisteredOffer
 from fabstir.ports.prompts import PromptChain
 from fabstir.protocol import prompt_log
@@ -128,6 +128,12 @@ class PromptWorld:
 
     def _blobs(self, name: str) -> DirectoryBlobs:
         return DirectoryBlobs(self.root / name, self.clock, quota=1 << 20, max_age=86_400 * 31)
+
+    def outcomes(self) -> dict[str, float]:
+        """What came of claims, as it is counted."""
+        value = self.metrics.registry.get_sample_value
+        counted = {name: value("fabstir_prompt_outcomes_total", {"outcome": name}) or 0 for name in PROMPT_OUTCOMES}
+        return {name: count for name, count in counted.items() if count}
 
     def events(self, prompt: PromptId) -> list[PromptEvent]:
         """What is in the journal about it."""

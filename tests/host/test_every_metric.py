@@ -13,7 +13,7 @@ from tests.host.prompt_world import PromptWorld
 from tests.host.settler_world import DEPOSIT, RENTER
 from tests.host.settler_world import World as SettlerWorld
 from tests.host.table_chain import USDC
-from tests.host.world import World
+from tests.host.world import Renter, World, some_terms
 
 from fabstir.domain.ids import ZERO_ADDRESS
 from fabstir.domain.money import BaseUnits
@@ -55,6 +55,11 @@ class Watched:
         """Gauges come and go: called where something is going on."""
         self.moved |= {name for name, values in self._values().items() if values - self._fresh[name]}
 
+    def requests(self) -> tuple[float | None, float | None]:
+        """Those that wait for the engine, and those that it works on."""
+        value = self.metrics.registry.get_sample_value
+        return value("fabstir_num_requests_waiting"), value("fabstir_num_requests_running")
+
 
 @pytest.fixture
 def watched() -> Watched:
@@ -71,13 +76,15 @@ async def _sessions(watched: Watched) -> None:
         await renter.refused("garbage")
         gates = [world.engine.gate(at) for at in (0, 2)]
         await renter.ask("one two three")
-        for gate in gates:
+        for gate, queued in zip(gates, (True, False), strict=True):
             await gate.reached.wait()
             await world.node.measure()
             watched.look()
+            assert watched.requests() == (queued, not queued)
             gate.open.set()
         _, end = await renter.hear()
         assert isinstance(end, Response)
+        assert watched.requests() == (0, 0)
         world.engine.crash()
         world.engine.recover()
         await world.clock.advance(3)
@@ -171,6 +178,9 @@ async def test_errors_before_a_session_are_counted() -> None:
             await wire.send("garbage")
             await wire.receive()
         await wire.receive()
+        stranger = Renter(world.connect(), some_terms())  # nobody opened this job
+        refused = await stranger.refused(stranger.init())
     value = world.metrics.registry.get_sample_value
     assert value("fabstir_request_failure_total", {"code": "message_malformed"}) == MAX_ATTEMPTS
-    assert value("fabstir_request_failure_total", {"code": "rate_limited"}) == 1
+    for code in ("rate_limited", refused.code):
+        assert value("fabstir_request_failure_total", {"code": code}) == 1

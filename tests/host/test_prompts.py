@@ -77,6 +77,7 @@ async def test_a_voucher_pays_at_once(world: PromptWorld) -> None:
             await world.desk.voucher(prompt, TOKENS, PRICED, ledger.head, signature)
         await world.until(lambda: world.settled(prompt))
         assert (await world.renter.job(job)).signed == TOKENS
+    assert world.outcomes() == {"completed": 1}
     value = world.metrics.registry.get_sample_value
     assert value("fabstir_acknowledged_tokens_total") == value("fabstir_generation_tokens_total") == TOKENS
     assert value("fabstir_prompt_tokens_total") == 4 + len(QUESTION.split())
@@ -209,6 +210,7 @@ async def test_what_fails_here_is_given_back(world: PromptWorld) -> None:
         await world.until(lambda: world.ledger(prompt).stage is Stage.ENDED)
         assert world.ledger(prompt).fault == "engine_refused"
         assert world.desk.part().working == 0
+    assert world.outcomes() == {"released": 1}
 
 
 async def test_a_host_that_goes_down_gives_its_claims_back(world: PromptWorld) -> None:
@@ -235,6 +237,7 @@ async def test_a_claim_that_ran_out_is_not_completed(world: PromptWorld) -> None
         await world.until(lambda: world.ledger(prompt).stage is Stage.ENDED)
         await world.renter.refund_prompt("refund", terms)
     assert await world.money() == (MONEY, 0, 0)
+    assert world.outcomes() == {"lost": 1, "expired": 1}
 
 
 async def test_a_claim_that_was_overtaken_unseen_is_sent_anew(world: PromptWorld) -> None:
@@ -255,6 +258,7 @@ async def test_a_claim_that_was_overtaken_unseen_is_sent_anew(world: PromptWorld
     async with world.life():
         await world.until(lambda: world.ledger(prompt).stage is Stage.SETTLING)
     assert [type(event) for event in world.events(prompt)].count(ClaimSent) == 2
+    assert world.outcomes() == {"lost": 1, "completed": 1}
 
 
 async def test_progress_is_told_in_order(world: PromptWorld) -> None:
