@@ -125,10 +125,14 @@ class Transcript:
         digests: list[bytes] = []
         for record in records:
             digest = record_digest(salt, self.tokens, record, sampler)
-            self.head = Hash32(sha256(TOKEN_TAG + self.head + digest).digest())
-            self.tokens = Tokens(self.tokens + 1)
+            self.take(digest)
             digests.append(digest)
         return digests
+
+    def take(self, digest: bytes) -> None:
+        """Take in one record by its digest."""
+        self.head = Hash32(sha256(TOKEN_TAG + self.head + digest).digest())
+        self.tokens = Tokens(self.tokens + 1)
 
     def __repr__(self) -> str:
         return f"<Transcript {self.tokens} tokens, head {self.head.hex()[:8]}>"
