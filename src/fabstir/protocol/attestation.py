@@ -92,7 +92,7 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WireClaim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A claim as JSON: `POST /v1/attestation` answers with it, and `fabstir verify attestation` reads it."""
+    """A claim as JSON: `GET /v1/attestation` answers with it, and `fabstir verify attestation` reads it."""
 
     format: str
     host: Hex20
