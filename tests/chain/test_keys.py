@@ -29,6 +29,7 @@ def _refused(code: str, path: Path, password: str | None = None, chain_id: int =
     return str(refused.value)
 
 
+@pytest.mark.usefixtures("quick_scrypt")
 @pytest.mark.parametrize(("password", "chain_id"), [(None, DEVNET), ("correct horse", DEVNET), ("correct horse", BASE)])
 def test_a_new_key_is_loaded_again(path: Path, password: str | None, chain_id: int) -> None:
     """Random, mode 0600, the same when loaded; encrypted where there is a password."""
@@ -41,12 +42,13 @@ def test_a_new_key_is_loaded_again(path: Path, password: str | None, chain_id: i
 
 
 def test_the_encrypted_form_is_the_one_that_wallets_read(path: Path) -> None:
-    """Web3 Secret Storage version 3, scrypt; eth_account opens it."""
+    """Web3 Secret Storage version 3, scrypt as hard as wallets make it; eth_account opens it."""
     from eth_account import Account  # noqa: PLC0415 - slow, and only here
 
     save_key(path, KEY, "pass", chain_id=BASE)
     stored = json.loads(path.read_text())
     assert (stored["version"], stored["crypto"]["kdf"]) == (3, "scrypt")
+    assert stored["crypto"]["kdfparams"]["n"] == 1 << 18
     assert bytes(Account.decrypt(stored, "pass")) == KEY
 
 
@@ -67,6 +69,7 @@ def test_plain_keys_are_for_the_devnet_only(path: Path) -> None:
     assert "not encrypted" in _refused("key_invalid", path, chain_id=BASE)
 
 
+@pytest.mark.usefixtures("quick_scrypt")
 def test_a_wrong_or_missing_password_is_refused(path: Path) -> None:
     """And says so."""
     save_key(path, KEY, "right", chain_id=BASE)

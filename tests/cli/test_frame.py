@@ -68,6 +68,7 @@ def test_an_error_as_json_is_one_object_on_stdout(fabstir: Fabstir) -> None:
     assert ran.json()["error"]["retryable"] is False
 
 
+@pytest.mark.real
 def test_a_quick_command_imports_nothing_heavy() -> None:
     """`fabstir version` starts in a fraction of a second because of what it does not import; no time is measured."""
     script = (
@@ -79,6 +80,7 @@ def test_a_quick_command_imports_nothing_heavy() -> None:
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
+@pytest.mark.real
 def test_the_installed_command_is_this_one() -> None:
     """The entry point of pyproject.toml works, and leaves with the command's exit code."""
     installed = Path(sys.executable).parent / "fabstir"

@@ -142,6 +142,7 @@ async def test_a_stake_that_was_under_way_is_not_staked_again(
         assert (found["staked"], found["holds"]) == (100_000_000, 100_000_000)
 
 
+@pytest.mark.usefixtures("quick_scrypt")
 def test_off_the_devnet_no_stake_is_written(fabstir: Fabstir, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where money is real, how much is staked is a person's decision."""
     monkeypatch.setenv("FABSTIR_CHAIN_CHAIN_ID", "8453")

@@ -59,6 +59,7 @@ def test_a_key_is_never_replaced(fabstir: Fabstir, home: Path) -> None:
     assert (home / "config" / "fabstir" / "renter.key").read_text() == before
 
 
+@pytest.mark.usefixtures("quick_scrypt")
 def test_off_the_devnet_a_key_is_encrypted(fabstir: Fabstir, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the password of the environment; the wrong one does not open it."""
     monkeypatch.setenv("FABSTIR_CHAIN_CHAIN_ID", "8453")
@@ -144,6 +145,7 @@ async def test_a_delegate_is_named_seen_and_revoked(fabstir: Fabstir, monkeypatc
         assert f"{who}  revoked" in (await wallet("delegates")).out
 
 
+@pytest.mark.usefixtures("quick_scrypt")
 def test_play_money_is_refused_for_another_chain(fabstir: Fabstir, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where money is real, the development key signs nothing; no endpoint is asked before that is known."""
     monkeypatch.setenv("FABSTIR_CHAIN_CHAIN_ID", "8453")

@@ -5,6 +5,7 @@ Uses pyrevm, 0.16 ms a call; its gas figures are too low over several calls and 
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from pathlib import Path
@@ -91,5 +92,6 @@ def creation_code_of(name: str) -> bytes:
     return bytes.fromhex(json.loads(file.read_text())["bytecode"][2:])
 
 
+@functools.cache  # a checksum costs a Keccak, and the few accounts of a test are named in each of its calls
 def _text(account: Address) -> str:
     return str(to_checksum_address(account))

@@ -29,6 +29,7 @@ def page(name: str) -> str:
     return (REFERENCE / name).read_text(encoding="utf-8")
 
 
+@pytest.mark.real
 def test_no_generated_page_is_stale() -> None:
     """Whoever changes the code runs `make docs`."""
     ran = subprocess.run(
@@ -37,6 +38,7 @@ def test_no_generated_page_is_stale() -> None:
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
+@pytest.mark.real
 def test_a_page_does_not_depend_on_who_makes_it(tmp_path: Path) -> None:
     """Another home and other places give the same pages."""
     ran = subprocess.run(

@@ -98,6 +98,7 @@ def test_the_machine_pattern_leaves_urls_and_relative_paths_alone(line: str) -> 
     assert MACHINE_PATH.search(line) is None
 
 
+@pytest.mark.real
 def test_imports_point_downwards() -> None:
     """The contracts of pyproject.toml hold (import-linter)."""
     ran = subprocess.run(
