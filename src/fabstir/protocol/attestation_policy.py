@@ -40,13 +40,28 @@ class TcbStatus(IntEnum):
     Revoked = 6
 
 
+_OLD: Final = frozenset({TcbStatus.OutOfDate, TcbStatus.OutOfDateConfigurationNeeded})
+_CONFIGURE: Final = frozenset(
+    {
+        TcbStatus.ConfigurationNeeded,
+        TcbStatus.ConfigurationAndSWHardeningNeeded,
+        TcbStatus.OutOfDateConfigurationNeeded,
+    }
+)
+_HARDEN: Final = frozenset({TcbStatus.SWHardeningNeeded, TcbStatus.ConfigurationAndSWHardeningNeeded})
+
+
 def worst(*statuses: TcbStatus) -> TcbStatus:
-    """The status of a platform of which every part has its own: the worst, or both where one is old and one badly configured."""
-    found = max(statuses)
-    badly_configured = {TcbStatus.ConfigurationNeeded, TcbStatus.ConfigurationAndSWHardeningNeeded}
-    if found is TcbStatus.OutOfDate and badly_configured & set(statuses):
-        return TcbStatus.OutOfDateConfigurationNeeded
-    return found
+    """The status of a platform of which every part has its own: all their defects together, as far as there is a word for it."""
+    parts = set(statuses)
+    if TcbStatus.Revoked in parts:
+        return TcbStatus.Revoked
+    old, configure, harden = bool(parts & _OLD), bool(parts & _CONFIGURE), bool(parts & _HARDEN)
+    if old:
+        return TcbStatus.OutOfDateConfigurationNeeded if configure else TcbStatus.OutOfDate
+    if configure:
+        return TcbStatus.ConfigurationAndSWHardeningNeeded if harden else TcbStatus.ConfigurationNeeded
+    return TcbStatus.SWHardeningNeeded if harden else TcbStatus.UpToDate
 
 
 class TdMeasurements(msgspec.Struct, frozen=True, kw_only=True):
