@@ -32,9 +32,11 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.ge
 
 
 def pytest_collection_finish() -> None:
-    """What was imported and collected stays to the end: the garbage collector walks it no more, which saves a tenth of the run."""
+    """What was imported and collected stays to the end: the garbage collector walks it no more, which saves a tenth of the run, and
+    looks less often at what tests make."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,12 @@ LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 SOURCES = sorted(Path("src/fabstir").rglob("*.py"))
 
 
-def log_calls(tree: ast.AST) -> list[ast.Call]:
+@functools.cache
+def log_calls(source: Path) -> list[ast.Call]:
     """Calls of a method of a logger, which is called `log`, `_log` or `logger` everywhere."""
     return [
         node
-        for node in ast.walk(tree)
+        for node in ast.walk(ast.parse(source.read_text("utf-8")))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and node.func.attr in LEVELS
@@ -28,7 +30,7 @@ def log_calls(tree: ast.AST) -> list[ast.Call]:
 @pytest.mark.parametrize("source", SOURCES, ids=str)
 def test_no_line_of_the_product_loses_a_field(source: Path) -> None:
     """Whoever writes a new field adds it to the list, on purpose, or finds out here."""
-    for call in log_calls(ast.parse(source.read_text("utf-8"))):
+    for call in log_calls(source):
         place = f"{source}:{call.lineno}"
         (event,) = call.args
         assert isinstance(event, ast.Constant), place
@@ -39,4 +41,4 @@ def test_no_line_of_the_product_loses_a_field(source: Path) -> None:
 
 def test_the_calls_are_found() -> None:
     """A search that finds nothing would keep no promise."""
-    assert sum(len(log_calls(ast.parse(source.read_text("utf-8")))) for source in SOURCES) > 5
+    assert sum(len(log_calls(source)) for source in SOURCES) > 5

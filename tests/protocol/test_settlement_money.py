@@ -107,7 +107,7 @@ def _moves(agreed: Terms) -> st.SearchStrategy[tuple[Terms, list[tuple[Call, int
     return st.tuples(st.just(agreed), st.lists(move, min_size=10, max_size=30))
 
 
-@given(played=st.sampled_from(AGREED).flatmap(_moves))
+@given(played=st.one_of([_moves(agreed) for agreed in AGREED]))
 def test_money_is_conserved(played: tuple[Terms, list[tuple[Call, int, int]]]) -> None:
     """From two claims on, whatever is called at whatever time: nothing is made, nothing is lost, what a host was credited stays."""
     (agreed, moves), (now, block, paid_in, withdrawn) = played, (NOW, BLOCK, 0, 0)
