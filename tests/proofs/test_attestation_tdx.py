@@ -256,6 +256,7 @@ def test_every_field_of_the_collateral_counts(field: str) -> None:
 def test_collateral_of_any_bytes_is_refused_by_name(data: bytes) -> None:
     """It comes from whoever wants to."""
     assert wrong(Machine(), data) == ["collateral_malformed"]
+    assert wrong(Machine(), b'{"tcb_info": "\xee' + data) == ["collateral_malformed"]
 
 
 def test_collateral_is_bounded() -> None:

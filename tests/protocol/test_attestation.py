@@ -204,6 +204,7 @@ def test_a_platform_is_as_good_as_its_parts_together(statuses: str, whole: str) 
         b'{"images": [{"mr_td": "' + b"AA" * 48 + b'"}]}',
         b'{"image": []}',
         b'{"allow_debug": true}',
+        b'{"minimum": "\xee"}',
     ],
 )
 def test_a_policy_that_cannot_be_meant_is_refused_when_it_is_read(text: bytes) -> None:

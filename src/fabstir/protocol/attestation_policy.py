@@ -138,7 +138,7 @@ def read_policy(data: bytes) -> AttestationPolicy:
     """The policy that a file holds. Raises PeerFault (`request_invalid`)."""
     try:
         policy = msgspec.json.decode(data, type=AttestationPolicy)
-    except msgspec.DecodeError as wrong:
+    except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
         raise error("request_invalid", f"the policy: {wrong}", "See docs/explanation/attestation.md.") from wrong
     policy.minimum_status  # noqa: B018 - refused when it is read, not when a quote comes
     return policy

@@ -159,7 +159,7 @@ def read_collateral(data: bytes) -> Collateral:
         raise AttestationFault(Reason.COLLATERAL_MALFORMED, f"{len(data)} bytes, at most {MAX_COLLATERAL} are read")
     try:
         return msgspec.json.decode(data, type=Collateral)
-    except msgspec.DecodeError as wrong:
+    except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
         raise AttestationFault(Reason.COLLATERAL_MALFORMED, f"the collateral: {wrong}") from wrong
 
 
