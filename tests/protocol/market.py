@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from fabstir.domain.ids import Address, Hash32, ModelId, SessionId
+from fabstir.domain.ids import Address, Hash32, ModelId, SessionId, to_hex
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
 from fabstir.domain.terms import ProofPolicy, Terms
 from fabstir.protocol import host_log, renter_log
@@ -33,6 +33,7 @@ from fabstir.protocol.messages import (
     Prompt,
     SessionInit,
     SessionResume,
+    WireTerms,
     decode_from_host,
     decode_from_renter,
     encode,
@@ -50,12 +51,15 @@ from fabstir.protocol.renter_session import (
     RenterInput,
     RenterSession,
     RenterState,
+    Rewound,
     SendHost,
     SessionClosed,
     StoreRenter,
+    TurnKept,
 )
 from fabstir.protocol.signing import Market, SigningKey, keccak
 from fabstir.protocol.transcript import TokenRecord
+from fabstir.protocol.transcript_file import ReceiptFile, SpokenTurn, signed_count
 
 HOST_KEY = SigningKey(b"\x01" * 32)
 SESSION_KEY = SigningKey(b"\x02" * 32)
@@ -111,6 +115,10 @@ class World:
         self.on_wire = 0
         self.text: list[str] = []
         self.done: list[RenterEffect] = []
+        self.kept: list[SpokenTurn] = []
+        """What a renter that keeps transcripts has."""
+        self.lost_turn = False
+        """The renter crashed before it kept an answer."""
         self.host_fuse: int | None = None
         self.renter_fuse: int | None = None
         self.crashes = 0
@@ -180,8 +188,23 @@ class World:
                     self.cut()
                 case AnswerDone() | AnswerBroken() | SessionClosed():
                     self.done.append(effect)
+                case TurnKept(turn=turn):
+                    self.kept.append(turn)
+                case Rewound(tokens=tokens):
+                    self.kept = [turn.until(tokens) for turn in self.kept if turn.tokens_before < tokens]
                 case _:
                     pass
+
+    def receipt(self) -> ReceiptFile:
+        """What the renter can show."""
+        ledger = self.renter.ledger
+        return ReceiptFile(
+            chain_id=MARKET.chain_id,
+            market=to_hex(MARKET.address),
+            terms=WireTerms.of(ledger.terms),
+            turns=tuple(turn.hashed() for turn in self.kept),
+            signed=signed_count(ledger),
+        )
 
     def _blown(self, side: str) -> bool:
         fuse = self.host_fuse if side == "host" else self.renter_fuse
@@ -299,7 +322,7 @@ class World:
 
     def crash_renter(self) -> None:
         """The same on the other side."""
-        self.renter_fuse = None
+        self.renter_fuse, self.lost_turn = None, True
         self.renter = RenterSession(self.replay_renter(), SESSION_KEY)
         self.to_renter.clear()
         linked, self.linked = self.linked, False

@@ -11,6 +11,7 @@ from fabstir.protocol.host_session import HostInput, SessionState
 from fabstir.protocol.messages import Prompt, ReceiptAck, decode_from_renter
 from fabstir.protocol.renter_session import Ask, Finish, RenterState, StopAnswer
 from fabstir.protocol.signing import recover
+from fabstir.protocol.transcript_file import check
 from tests.machines import played
 from tests.protocol.market import HOST_KEY, MARKET, SESSION_KEY, World, changed, same_ledger, terms
 
@@ -189,6 +190,14 @@ class SessionMachine(RuleBasedStateMachine):
             once = self.world.replay_host()
             assert same_ledger(once, self.world.host.ledger)
             assert repr(self.world.replay_renter()) == repr(self.world.renter.ledger)
+
+    @invariant()
+    def what_is_kept_is_what_was_signed(self) -> None:
+        """Between two answers, the renter can show for what it signed, unless it crashed before it could write an answer down."""
+        if hasattr(self, "world") and not self.world.lost_turn:
+            renter = self.world.renter
+            if renter.state is not RenterState.RECEIVING and renter.ledger.signed:
+                assert check(self.world.receipt()).tokens == renter.ledger.signed
 
     @invariant()
     def no_deadlock(self) -> None:

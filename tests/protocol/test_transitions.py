@@ -263,7 +263,12 @@ LATE: dict[type, list[str]] = {
 TOLD: dict[type, list[str]] = {Pong: [], Notice: ["ShowNotice"]}
 EXPECTED_OF_RENTER: dict[RenterState, dict[type, list[str]]] = {
     RenterState.OFFLINE: {**LATE, Connect: ["SessionInit"]},
-    RenterState.OPENING: {**TOLD, HostLost: [], SessionReady: ["SessionOpened"], Error: ["LeaveHost capacity"]},
+    RenterState.OPENING: {
+        **TOLD,
+        HostLost: [],
+        SessionReady: ["Rewound", "SessionOpened"],
+        Error: ["LeaveHost capacity"],
+    },
     RenterState.READY: {
         **TOLD,
         Connect: ["SessionInit"],
@@ -284,12 +289,12 @@ EXPECTED_OF_RENTER: dict[RenterState, dict[type, list[str]]] = {
         TellDeposit: ["DepositChanged"],
         PaymentRequired: ["PaymentDue"],
         PaymentReceived: ["PaymentSeen"],
-        HostLost: ["StoreRenter", "AnswerBroken host_unreachable"],
+        HostLost: ["StoreRenter", "TurnKept", "AnswerBroken host_unreachable"],
         StreamChunk: ["Deliver"],
-        Receipt: ["StoreRenter", "ReceiptAck"],
-        Response: ["StoreRenter", "AnswerDone"],
-        Error: ["StoreRenter", "AnswerBroken capacity"],
-        SessionEnd: ["StoreRenter", "AnswerBroken host_unreachable", "SessionClosed"],
+        Receipt: ["StoreRenter", "TurnKept", "ReceiptAck"],
+        Response: ["StoreRenter", "TurnKept", "AnswerDone"],
+        Error: ["StoreRenter", "TurnKept", "AnswerBroken capacity"],
+        SessionEnd: ["StoreRenter", "TurnKept", "AnswerBroken host_unreachable", "SessionClosed"],
     },
     RenterState.ENDING: {
         **TOLD,

@@ -13,6 +13,7 @@ from fabstir.chain.keys import held
 from fabstir.ops.clock import SystemClock
 from fabstir.ops.config import Config
 from fabstir.protocol.signing import SigningKey
+from fabstir.renter.keeping import Keeper
 from fabstir.renter.market import Market
 from fabstir.renter.settings import RenterSettings
 
@@ -31,6 +32,7 @@ async def renter_market(config: Config, *, prompts: bool = False) -> AsyncIterat
                 settings = RenterSettings.of(config)
                 wallet = SigningKey(key)
                 market = Market(chain, journal, SystemClock(), settings=settings, wallet=wallet)
+                market.keeping(keeper_of(config))
                 async with AsyncExitStack() as stack:
                     if prompts:
                         services = order_services(config, chain, journal, settings, wallet)
@@ -40,3 +42,8 @@ async def renter_market(config: Config, *, prompts: bool = False) -> AsyncIterat
                 await chain.close()
     finally:
         await journal.close()
+
+
+def keeper_of(config: Config) -> Keeper:
+    """What is kept of sessions lies beside the journal."""
+    return Keeper(config.renter.data_dir / "transcripts", words=config.renter.keep_words)

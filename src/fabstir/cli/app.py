@@ -46,6 +46,8 @@ COMMANDS: Final = (
     Command("wallet", "fabstir.cli.wallet:app", "Keys and balances of a host, a renter or an arbiter.", MARKET),
     Command("earnings", "fabstir.cli.earnings:earnings", "What the host on this machine earned.", MARKET),
     Command("claims", "fabstir.cli.claims:claims", "What the host can still collect, and until when.", MARKET),
+    Command("receipt", "fabstir.cli.receipts:app", "What is kept of your sessions, to show or have checked.", MARKET),
+    Command("verify", "fabstir.cli.verify:app", "Check a receipt, a session or an attestation.", LOOK_UP),
     Command("dispute", "fabstir.cli.dispute:app", "Claims that are not decided, and what to do about one.", MARKET),
     Command(
         "deploy", "fabstir.cli.deploy:deploy", "The market's contracts onto a network, after a checklist.", OPERATE

@@ -93,6 +93,7 @@ def _rows() -> tuple[ErrorSpec, ...]:
         ErrorSpec("transcript_mismatch", PeerFault, False, 409, "Renter and host do not agree on what was served", "Open a new job; what was acknowledged is settled."),
         ErrorSpec("ack_timeout", Interrupted, True, 408, "No receipt_ack came while the exposure bound was reached", "Reconnect, acknowledge the last receipt and go on."),
         ErrorSpec("receipt_invalid", PeerFault, False, 502, "The host's receipt does not match what was delivered", "Nothing was signed; use another host."),
+        ErrorSpec("receipt_file_invalid", PeerFault, False, 400, "The receipt or transcript does not hold together", "Do not rely on it; ask whoever gave it to you for the file as it was exported."),
         ErrorSpec("client_too_slow", Interrupted, True, 408, "The client did not read for too long", "Reconnect and resume."),
         ErrorSpec("rate_limited", Refused, True, 429, "Too many messages", "Wait and try again."),
         ErrorSpec("cancelled", Interrupted, False, 499, "The answer was cancelled by the renter", ""),
@@ -121,6 +122,7 @@ def _rows() -> tuple[ErrorSpec, ...]:
         ErrorSpec("model_invalid", LocalFault, False, 500, "The model file cannot be loaded", "Check path and file; the detail has the engine's words."),
         ErrorSpec("journal_failed", LocalFault, False, 507, "The journal cannot be written; nothing is served without it", "Free disk space or fix permissions, then start again."),
         ErrorSpec("journal_locked", LocalFault, False, 500, "Another process uses this journal", "Stop the other process; each data directory belongs to one."),
+        ErrorSpec("transcript_missing", LocalFault, False, 404, "Of this session, that was not kept", "`fabstir receipt list` shows what is kept; renter.keep_words keeps the words too."),
         ErrorSpec("journal_missing", LocalFault, False, 500, "There is no journal here", "Run `fabstir host start` once, or name the host's configuration with --config."),
         ErrorSpec("journal_unreadable", LocalFault, False, 500, "The journal cannot be read", "Read it with the version of fabstir that wrote it, as the user that the host runs as."),
         ErrorSpec("host_unreachable", Interrupted, True, 502, "The host cannot be reached or the connection broke", "Try again or use another host."),
@@ -148,6 +150,7 @@ def _rows() -> tuple[ErrorSpec, ...]:
         # -- proofs ----------------------------------------------------------------------------------------------------
         ErrorSpec("prover_unavailable", LocalFault, True, 503, "The prover process does not run", "See the log; it is restarted by itself."),
         ErrorSpec("proof_failed", LocalFault, False, 500, "The proof could not be made", "The detail has the prover's words."),
+        ErrorSpec("preimages_missing", LocalFault, False, 500, "This process did not serve the challenged records, so `sample` cannot open them", "Set `proofs.circuit` to `bind` and start again: it proves the same commitments."),
         ErrorSpec("proof_invalid", PeerFault, False, 400, "The proof does not verify", ""),
         ErrorSpec("srs_development_only", LocalFault, False, 500, "The development reference string is refused off chain id 31337", "Install the ceremony's SRS; see docs/explanation/proofs.md."),
         ErrorSpec("circuit_mismatch", LocalFault, False, 500, "A circuit file is not the pinned one", "Install the package again."),
@@ -156,6 +159,12 @@ def _rows() -> tuple[ErrorSpec, ...]:
         ErrorSpec("attestation_refused", PeerFault, False, 502, "The attestation does not show what it claims", "Use another host; the detail says what failed first."),
         ErrorSpec("attestation_off", Refused, False, 404, "This host offers no attestation", "Use another host; its operator sets `attestation.provider`."),
         ErrorSpec("attestation_unavailable", LocalFault, False, 503, "This machine cannot attest itself", "Run the host in a TDX virtual machine with Linux 6.7 or newer, or unset `attestation.provider`."),
+        # -- verification ----------------------------------------------------------------------------------------------
+        ErrorSpec("reexecution_unsupported", LocalFault, False, 500, "This build of llama.cpp cannot re-execute answers", "Install the pinned wheel of xllamacpp again; the detail says what differs."),
+        ErrorSpec("token_unknown", PeerFault, False, 400, "A token of the answer is not in the model's vocabulary", "The answer was not made by these weights; see that --model is the file that the job names."),
+        ErrorSpec("weights_differ", Refused, False, 400, "These are not the weights that the session names", "Give the file that the job's model id stands for, with --repository and --file as it is registered."),
+        ErrorSpec("tolerance_missing", LocalFault, False, 500, "No tolerance is known for these weights", "Make one with `fabstir verify calibrate --model GGUF`, then name it with --tolerance."),
+        ErrorSpec("tolerance_invalid", LocalFault, False, 500, "The tolerance file cannot be used", "Make it again with `fabstir verify calibrate`."),
         # -- tools, configuration -----------------------------------------------------------------------------------------
         ErrorSpec("tool_missing", LocalFault, False, 500, "A program that this needs is not installed", "The detail says which and how to get it."),
         ErrorSpec("tool_corrupt", LocalFault, False, 500, "A downloaded program is not the pinned one", "Remove the cache entry named in the detail and try again."),

@@ -66,6 +66,7 @@ class ChainSection(Section, frozen=True, kw_only=True):
     stakes: Annotated[ContractAddress | None, about("HostStake. Unset: from this chain's address book.")] = None
     board: Annotated[ContractAddress | None, about("PromptBoard. Unset: from this chain's address book.")] = None
     delegation: Annotated[ContractAddress | None, about("Delegation. Unset: from this chain's address book.")] = None
+    epochs: Annotated[ContractAddress | None, about("EpochProofs. Unset: from this chain's address book.")] = None
     max_fee_gwei: Annotated[Count, about("Never pay more for one unit of gas; transactions wait instead.")] = 10
 
 
@@ -192,6 +193,23 @@ class ProofsSection(Section, frozen=True, kw_only=True):
         Meta(min_length=1),
         about("Proof policies that this host accepts in the terms of a job."),
     ] = ("required", "fallback")
+    backend: Annotated[
+        Literal["ezkl", "merkle", "noir"],
+        about(
+            "`ezkl`: a SNARK over the records, in a process of its own. `merkle`: some records opened, without a SNARK and without"
+            " a reference string. `noir`: needs tools that do not come with the package; refused."
+        ),
+    ] = "ezkl"
+    circuit: Annotated[
+        Literal["bind", "sample"],
+        about(
+            "`bind`: records were committed before the challenge. `sample` (of `merkle`): and 16 of them agree with their sampler;"
+            " their tokens become public, and a host that was restarted must change to `bind` for what it served before."
+        ),
+    ] = "bind"
+    circuit_folder: Annotated[
+        Path | None, about("For `ezkl`: a circuit made with another reference string. Unset: the one of the package.")
+    ] = None
 
 
 class ApiSection(Section, frozen=True, kw_only=True):
@@ -279,6 +297,10 @@ class RenterSection(Section, frozen=True, kw_only=True):
     ] = None
     blob_quota_mb: Annotated[Count, about("Most MiB of sealed prompts and results that are kept.")] = 1024
     blob_days: Annotated[Count, about("Days that they are kept. An order is read again with them.")] = 365
+    keep_words: Annotated[
+        bool,
+        about("Keep what is said on this machine, unencrypted, to have answers checked (`fabstir verify session`)."),
+    ] = False
     gateway_host: Annotated[str, about("Address of the OpenAI gateway. It spends your money: this machine only.")] = (
         "127.0.0.1"
     )

@@ -47,7 +47,8 @@ from fabstir.protocol.messages import (
 )
 from fabstir.protocol.renter_log import HostReleased, RenterEvent, RenterLedger, TurnSeen, VoucherSigned
 from fabstir.protocol.signing import SigningKey, recover
-from fabstir.protocol.transcript import Sampler, Transcript, request_hash
+from fabstir.protocol.transcript import Sampler, TokenRecord, Transcript, request_hash
+from fabstir.protocol.transcript_file import SpokenTurn
 
 
 class RenterState(Enum):
@@ -157,6 +158,18 @@ class LeaveHost(msgspec.Struct, frozen=True):
     fault: FabstirError
 
 
+class TurnKept(msgspec.Struct, frozen=True):
+    """An answer ended, with all that came of it: for whoever keeps transcripts."""
+
+    turn: SpokenTurn
+
+
+class Rewound(msgspec.Struct, frozen=True):
+    """Both sides go on from here; what came after was not delivered."""
+
+    tokens: Tokens
+
+
 class SessionClosed(msgspec.Struct, frozen=True):
     """The host confirmed the end."""
 
@@ -189,6 +202,8 @@ RenterEffect = (
     | AnswerDone
     | AnswerBroken
     | LeaveHost
+    | TurnKept
+    | Rewound
     | SessionClosed
     | PaymentDue
     | PaymentSeen
@@ -200,7 +215,8 @@ RenterInput = RenterCommand | FromHost
 class RenterSession:
     """The core. `receive(input, now)` -> effects.
 
-    Memory: the conversation, one transcript head for each token that is not signed for (W and a little).
+    Memory: the conversation, one transcript head for each token that is not signed for (W and a little), the records of the answer at
+    hand.
     """
 
     def __init__(self, ledger: RenterLedger, key: SigningKey) -> None:
@@ -216,6 +232,9 @@ class RenterSession:
         self._prompt: Prompt | None = None
         self._sampler = Sampler(0, 1)
         self._answer: list[str] = []
+        self._records: list[TokenRecord] = []
+        self._messages: tuple[ChatMessage, ...] = ()
+        """What the answer at hand answers."""
         self._answer_starts = Tokens(0)
         self._out: list[RenterEffect] = []
 
@@ -291,6 +310,7 @@ class RenterSession:
         messages = (*self._context, ChatMessage("user", item.content))
         self._transcript.begin_turn(self._message_index, request_hash(self._salt, canonical((messages, prompt))))
         self._prompt, self._answer, self._answer_starts = prompt, [], self.received
+        self._records, self._messages = [], messages
         self._sampler = Sampler.of(prompt.temperature, prompt.top_p)
         self.state = RenterState.RECEIVING
         self._out.append(SendHost(prompt))
@@ -330,7 +350,7 @@ class RenterSession:
         self._salt = Hash32(from_hex(item.salt, 32))
         self._message_index = item.message_index
         self.state = RenterState.READY
-        self._out.append(SessionOpened(item))
+        self._out += (Rewound(self.received), SessionOpened(item))
 
     def _stream_chunk(self, item: StreamChunk) -> None:
         prompt = self._asked()
@@ -344,6 +364,7 @@ class RenterSession:
             self._transcript.append(self._salt, (record,), self._sampler)
             self._heads[self.received] = self._transcript.head
         self._answer.append(item.content)
+        self._records += item.tokens
         self._out.append(Deliver(item.content, len(item.tokens)))
 
     def _receipt(self, item: Receipt) -> None:
@@ -391,6 +412,7 @@ class RenterSession:
         self._prompt = None
         self.state = RenterState.READY
         self._record(TurnSeen(item.message_index, self.received, item.finish_reason))
+        self._keep(prompt, item.finish_reason, item.usage.prompt_tokens)
         self._out.append(AnswerDone(item))
 
     def _host_error(self, item: Error) -> None:
@@ -436,8 +458,22 @@ class RenterSession:
 
     def _break(self, fault: FabstirError) -> None:
         self._record(TurnSeen(self._asked().message_index, self.received, fault.code))
+        self._keep(self._asked(), fault.code, 0)
         self._prompt = None
         self._out.append(AnswerBroken(fault))
+
+    def _keep(self, prompt: Prompt, reason: str, prompt_tokens: int) -> None:
+        turn = SpokenTurn(
+            tokens_before=self._answer_starts,
+            messages=self._messages,
+            prompt=prompt,
+            salt=to_hex(self._salt),
+            text=self.partial,
+            records=tuple(self._records),
+            prompt_tokens=prompt_tokens,
+            finish_reason=reason,
+        )
+        self._out.append(TurnKept(turn))
 
     def _leave(self, fault: FabstirError) -> None:
         if self.state is RenterState.RECEIVING:

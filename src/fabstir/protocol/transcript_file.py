@@ -30,6 +30,7 @@ from fabstir.protocol.messages import (
     canonical,
     records_valid,
 )
+from fabstir.protocol.renter_log import RenterLedger
 from fabstir.protocol.signing import Market, job_id, recover
 from fabstir.protocol.transcript import Sampler, TokenRecord, Transcript, job_head, record_digest, request_hash
 
@@ -83,12 +84,25 @@ class SpokenTurn(msgspec.Struct, frozen=True, kw_only=True):
         for index, record in enumerate(self.records, self.tokens_before):
             yield record_digest(salt, index, record, sampler)
 
+    def hashed(self) -> HashedTurn:
+        """The same without the words."""
+        return HashedTurn(
+            tokens_before=self.tokens_before,
+            message_index=self.prompt.message_index,
+            request=to_hex(self.request),
+            records=b"".join(self.digests()),
+        )
+
+    def until(self, tokens: int) -> SpokenTurn:
+        """What of it lies before position `tokens`; the text stays whole."""
+        return msgspec.structs.replace(self, records=self.records[: max(0, tokens - self.tokens_before)])
+
 
 class SessionTranscript(msgspec.Struct, frozen=True, kw_only=True):
     """One job with its words. Secret like the conversation itself."""
 
     format: Literal["fabstir/session-transcript/1"] = TRANSCRIPT_FORMAT
-    chain_id: Annotated[int, Meta(ge=1, lt=2**64)]
+    chain_id: Annotated[int, Meta(ge=1, lt=2**53)]
     market: Hex20
     terms: WireTerms
     model: str = ""
@@ -102,15 +116,7 @@ class SessionTranscript(msgspec.Struct, frozen=True, kw_only=True):
             chain_id=self.chain_id,
             market=self.market,
             terms=self.terms,
-            turns=tuple(
-                HashedTurn(
-                    tokens_before=turn.tokens_before,
-                    message_index=turn.prompt.message_index,
-                    request=to_hex(turn.request),
-                    records=b"".join(turn.digests()),
-                )
-                for turn in self.turns
-            ),
+            turns=tuple(turn.hashed() for turn in self.turns),
             signed=self.signed,
         )
 
@@ -125,12 +131,16 @@ class HashedTurn(msgspec.Struct, frozen=True, kw_only=True):
     records: bytes
     """The digests of its token records, 32 bytes each; base64 in the file."""
 
+    def until(self, tokens: int) -> HashedTurn:
+        """What of it lies before position `tokens`."""
+        return msgspec.structs.replace(self, records=self.records[: 32 * max(0, tokens - self.tokens_before)])
+
 
 class ReceiptFile(msgspec.Struct, frozen=True, kw_only=True):
     """One job as hashes, counts and signatures."""
 
     format: Literal["fabstir/receipt/1"] = RECEIPT_FORMAT
-    chain_id: Annotated[int, Meta(ge=1, lt=2**64)]
+    chain_id: Annotated[int, Meta(ge=1, lt=2**53)]
     market: Hex20
     terms: WireTerms
     turns: tuple[HashedTurn, ...] = ()
@@ -161,32 +171,32 @@ encode_file: Final = msgspec.json.Encoder().encode
 
 
 def read_file(data: bytes) -> SessionTranscript | ReceiptFile:
-    """Either form. Raises PeerFault (`receipt_invalid`)."""
+    """Either form. Raises PeerFault (`receipt_file_invalid`)."""
     try:
         form = msgspec.json.decode(data, type=_Form).format
         kind = _forms.get(form)
         if kind is None:
-            raise error("receipt_invalid", f"format {form[:40]!r}; this version reads {', '.join(_forms)}")
+            raise error("receipt_file_invalid", f"format {form[:40]!r}; this version reads {', '.join(_forms)}")
         file: SessionTranscript | ReceiptFile = msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as fault:
-        raise error("receipt_invalid", f"not readable: {fault}"[:200]) from None
+        raise error("receipt_file_invalid", f"not readable: {fault}"[:200]) from None
     return file
 
 
 def read_transcript(data: bytes) -> SessionTranscript:
-    """With words. Raises PeerFault (`receipt_invalid`)."""
+    """With words. Raises PeerFault (`receipt_file_invalid`)."""
     file = read_file(data)
     if not isinstance(file, SessionTranscript):
-        raise error("receipt_invalid", "the file holds hashes only; a session transcript is needed")
+        raise error("receipt_file_invalid", "the file holds hashes only; a session transcript is needed")
     for turn in file.turns:
         if not records_valid(turn.records):
-            raise error("receipt_invalid", f"a record of the answer at token {turn.tokens_before} is out of range")
+            raise error("receipt_file_invalid", f"a record of the answer at token {turn.tokens_before} is out of range")
     return file
 
 
 def check(file: SessionTranscript | ReceiptFile) -> CheckedReceipt:
     """That the hashes lead from the terms to what was signed, that both signatures are those of the terms, and that the price is the
-    agreed one. Needs no chain. Raises PeerFault (`receipt_invalid`) with the first thing that is wrong.
+    agreed one. Needs no chain. Raises PeerFault (`receipt_file_invalid`) with the first thing that is wrong.
     """
     hashed = file.hashed() if isinstance(file, SessionTranscript) else file
     terms = hashed.terms.terms()
@@ -194,19 +204,21 @@ def check(file: SessionTranscript | ReceiptFile) -> CheckedReceipt:
     job, signed = job_id(terms), hashed.signed
     heads, served = _heads(hashed, job_head(market, terms))
     if signed is None:
-        raise error("receipt_invalid", f"nothing was signed; {served} tokens are in the file")
+        raise error("receipt_file_invalid", f"nothing was signed; {served} tokens are in the file")
     tokens, tokens_in, amount = Tokens(signed.tokens), Tokens(signed.tokens_in), BaseUnits(int(signed.amount))
     head = heads.get(tokens)
     if head is None:
-        raise error("receipt_invalid", f"{tokens} tokens are signed, {served} are in the file")
+        raise error("receipt_file_invalid", f"{tokens} tokens are signed, {served} are in the file")
     if to_hex(head) != signed.transcript:
-        raise error("receipt_invalid", f"the first {tokens} tokens are not those that were signed")
+        raise error("receipt_file_invalid", f"the first {tokens} tokens are not those that were signed")
     if amount != cost(tokens, terms.price):
-        raise error("receipt_invalid", f"{amount} is not the price of {tokens} tokens, {cost(tokens, terms.price)}")
+        raise error(
+            "receipt_file_invalid", f"{amount} is not the price of {tokens} tokens, {cost(tokens, terms.price)}"
+        )
     if recover(market.receipt_digest(job, amount, tokens, tokens_in, head), _sig(signed.receipt)) != terms.host:
-        raise error("receipt_invalid", "the host of the terms did not sign this")
+        raise error("receipt_file_invalid", "the host of the terms did not sign this")
     if recover(market.voucher_digest(job, amount, tokens, head), _sig(signed.voucher)) != terms.signer:
-        raise error("receipt_invalid", "the session key of the terms did not sign this")
+        raise error("receipt_file_invalid", "the session key of the terms did not sign this")
     return CheckedReceipt(
         job=job,
         terms=terms,
@@ -219,16 +231,33 @@ def check(file: SessionTranscript | ReceiptFile) -> CheckedReceipt:
     )
 
 
+def signed_count(ledger: RenterLedger) -> SignedCount | None:
+    """What both sides signed last; None where nothing is, or an older version did not keep the host's signature."""
+    voucher = ledger.voucher
+    if voucher is None or not voucher.receipt:
+        return None
+    return SignedCount(
+        tokens=voucher.tokens,
+        tokens_in=voucher.tokens_in,
+        amount=str(voucher.amount),
+        transcript=to_hex(voucher.transcript),
+        receipt=to_hex(voucher.receipt),
+        voucher=to_hex(voucher.signature),
+    )
+
+
 def _heads(file: ReceiptFile, start: Hash32) -> tuple[dict[int, Hash32], Tokens]:
     """Position -> head, and how many tokens there are."""
     running = Transcript(start, Tokens(0))
     heads = {0: start}
     for one, other in pairwise(file.turns):
         if other.message_index <= one.message_index:
-            raise error("receipt_invalid", f"answer {other.message_index} comes after answer {one.message_index}")
+            raise error("receipt_file_invalid", f"answer {other.message_index} comes after answer {one.message_index}")
     for turn in file.turns:
         if turn.tokens_before != running.tokens or len(turn.records) % 32:
-            raise error("receipt_invalid", f"an answer begins at token {turn.tokens_before}, expected {running.tokens}")
+            raise error(
+                "receipt_file_invalid", f"an answer begins at token {turn.tokens_before}, expected {running.tokens}"
+            )
         running.begin_turn(turn.message_index, Hash32(from_hex(turn.request, 32)))
         for at in range(0, len(turn.records), 32):
             running.take(turn.records[at : at + 32])

@@ -37,6 +37,7 @@ from fabstir.protocol.renter_log import (
 from fabstir.protocol.renter_session import RenterSession
 from fabstir.protocol.signing import Market as Contract
 from fabstir.protocol.signing import SigningKey
+from fabstir.renter.keeping import Keeper
 from fabstir.renter.paying import Payer
 from fabstir.renter.purse import Purse
 from fabstir.renter.relay import Relay
@@ -112,6 +113,8 @@ class Jobs:
         """`wallet`, the key of the chain's account, and `relay` are needed where the settings say so. Raises LocalFault
         (`key_missing`, `config_invalid`).
         """
+        self.keeper: Keeper | None = None
+        """Writes down what is served; None: nobody does."""
         self._payer = Payer(chain, clock, settings, wallet, relay)
         self._chain = chain
         self._journal = journal
@@ -168,10 +171,7 @@ class Jobs:
 
     async def _read(self, stream: str) -> RenterJob | None:
         """The job of `stream`; None where it is settled."""
-        try:
-            ledger = RenterLedger.replay([decode_event(data) for data in await self._journal.read(stream)])
-        except (msgspec.MsgspecError, ValueError) as unreadable:
-            raise error("journal_failed", f"{stream}: {unreadable}") from unreadable
+        ledger = await read_ledger(self._journal, stream)
         return None if ledger.settled else RenterJob(ledger)
 
     # -- opening ---------------------------------------------------------------------------------------------------------
@@ -361,6 +361,14 @@ class Jobs:
                 signature=job.ledger.voucher.signature if job.ledger.voucher else b"",
             )
             await chain.close_cooperative(f"close:{name}", claim, released.close_signature)
+
+
+async def read_ledger(journal: Journal, stream: str) -> RenterLedger:
+    """The fold of one job's log, settled or not. Raises LocalFault (`journal_failed`)."""
+    try:
+        return RenterLedger.replay([decode_event(data) for data in await journal.read(stream)])
+    except (msgspec.MsgspecError, ValueError) as unreadable:
+        raise error("journal_failed", f"{stream}: {unreadable}") from unreadable
 
 
 def _give_away(opening: asyncio.Task[RenterJob]) -> None:

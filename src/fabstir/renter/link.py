@@ -41,6 +41,7 @@ from fabstir.protocol.renter_session import (
     RenterEffect,
     RenterInput,
     RenterState,
+    Rewound,
     SendHost,
     SessionClosed,
     SessionOpened,
@@ -48,6 +49,7 @@ from fabstir.protocol.renter_session import (
     StopAnswer,
     StoreRenter,
     TellDeposit,
+    TurnKept,
 )
 from fabstir.renter.jobs import Jobs, RenterJob
 from fabstir.renter.settings import RenterSettings
@@ -73,6 +75,7 @@ class Link:
         self._jobs = jobs
         self._clock = clock
         self._settings = settings
+        self._keeper = jobs.keeper
         self._events: deque[RenterEffect] = deque()
         self._acting: asyncio.Task[None] | None = None
         self._due_at: float | None = None
@@ -239,6 +242,12 @@ class Link:
                 case PaymentDue(tokens_left=left):
                     self.payment_due = left
                 case ShowNotice():
+                    pass
+                case TurnKept() if self._keeper is not None:
+                    await self._keeper.keep(self.job.id, effect.turn)
+                case Rewound() if self._keeper is not None:
+                    await self._keeper.rewind(self.job.id, effect.tokens)
+                case TurnKept() | Rewound():
                     pass
                 case _:
                     self._events.append(effect)

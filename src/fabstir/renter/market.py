@@ -31,6 +31,7 @@ from fabstir.protocol.messages import ChatMessage
 from fabstir.protocol.signing import SigningKey
 from fabstir.renter.access import Parts
 from fabstir.renter.jobs import Jobs, RenterJob
+from fabstir.renter.keeping import Keeper
 from fabstir.renter.prompt_case import OrderServices
 from fabstir.renter.prompts import Order, PromptOptions, Prompts
 from fabstir.renter.purse import Purse
@@ -138,6 +139,11 @@ class Market:
     def token(self) -> Address:
         """What this renter pays with."""
         return self._jobs.token
+
+    def keeping(self, keeper: Keeper) -> Market:
+        """The same market, which writes down what is served. Before the first session."""
+        self._jobs.keeper = keeper
+        return self
 
     # -- prompt jobs ---------------------------------------------------------------------------------------------------------
 
