@@ -291,7 +291,7 @@ EXPECTED_OF_RENTER: dict[RenterState, dict[type, list[str]]] = {
         PaymentReceived: ["PaymentSeen"],
         HostLost: ["StoreRenter", "TurnKept", "AnswerBroken host_unreachable"],
         StreamChunk: ["Deliver"],
-        Receipt: ["StoreRenter", "TurnKept", "ReceiptAck"],
+        Receipt: ["StoreRenter", "ReceiptAck"],
         Response: ["StoreRenter", "TurnKept", "AnswerDone"],
         Error: ["StoreRenter", "TurnKept", "AnswerBroken capacity"],
         SessionEnd: ["StoreRenter", "TurnKept", "AnswerBroken host_unreachable", "SessionClosed"],
