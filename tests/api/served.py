@@ -17,6 +17,7 @@ from fabstir.api.app import host_app
 from fabstir.api.server import listen, serve, url_of
 from fabstir.domain.errors import CATALOGUE
 from fabstir.domain.terms import Terms
+from fabstir.host.attestation import Attester
 from fabstir.host.session_actor import SessionActor
 from fabstir.protocol.host_log import HostLedger, decode_event
 from fabstir.protocol.messages import Error
@@ -122,12 +123,14 @@ def named(fault: Error, code: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def serving(world: World, *, max_connections: int = 1024) -> AsyncIterator[Served]:
+async def serving(
+    world: World, *, max_connections: int = 1024, attester: Attester | None = None
+) -> AsyncIterator[Served]:
     """`world` behind a server until the test ends."""
     async with world.running():
         listener = listen("127.0.0.1", 0)
         served = Served(world, url_of(listener))
-        app = host_app(world.node, max_connections=max_connections)
+        app = host_app(world.node, max_connections=max_connections, attester=attester)
         running = served.running = asyncio.create_task(
             serve(
                 app,

@@ -174,6 +174,8 @@ class Machine:
     """A virtual machine on a platform, and what its quote says."""
 
     binding: Binding = BINDING
+    report_data: bytes | None = None
+    """Unset: that of the binding."""
     attributes: int = SEPT_VE_DISABLE
     mr_td: bytes = MR_TD
     rtmr: tuple[bytes, ...] = RTMR
@@ -204,7 +206,7 @@ class Machine:
         header += bytes(4) + self.vendor + bytes(20)
         report = self.tee_tcb_svn + bytes(48) + self.mr_signer_seam + self.seam_attributes
         report += self.attributes.to_bytes(8, "little") + bytes(8) + self.mr_td + bytes(3 * 48) + b"".join(self.rtmr)
-        return header + report + self.binding.report_data
+        return header + report + (self.binding.report_data if self.report_data is None else self.report_data)
 
     @property
     def qe_report(self) -> bytes:

@@ -13,6 +13,7 @@ from fabstir.api.websocket import CLOSE_CODES, POLICY_VIOLATION
 from fabstir.host import health
 from fabstir.host.node import HostNode
 from fabstir.ports.chain import EndpointState
+from fabstir.protocol.attestation import WireClaim
 from fabstir.protocol.messages import Error
 from fabstir.protocol.offer import WireModelOffer, WirePayment, WireTokenPrice
 from fabstir.protocol.prompt_wire import WireVoucher
@@ -95,6 +96,14 @@ def relay() -> list[str]:
     ]
 
 
+ATTESTATION = """\
+## Attestation
+
+A renter draws `nonce` (0x and 64 hexadecimal digits) and gets a quote that ties it, the host, its key and its model to the machine that the
+host runs in. What it shows, and how it is verified: [attestation](../explanation/attestation.md). A host whose `attestation.provider` is
+unset answers `attestation_off`."""
+
+
 def render() -> str:
     """The page: routes, the structures inside them, the error."""
     parts = [INTRODUCTION, "## Routes"]
@@ -112,7 +121,7 @@ def render() -> str:
     others = [("other codes", POLICY_VIOLATION), ("frame above `max_message_bytes`", 1009), ("not UTF-8", 1007)]
     codes = [(f"`{reason}`", code) for reason, code in CLOSE_CODES.items()] + others
     parts += [WEBSOCKET, CLOSING, table(("Reason", "Code"), [(reason, str(code)) for reason, code in codes])]
-    parts += [*relay(), *prompts()]
+    parts += [*relay(), *prompts(), ATTESTATION, struct("### GET /v1/attestation?nonce={nonce}", WireClaim)]
     parts += ["## Inside answers", *(struct(f"### {cls.__name__}", cls) for cls in INSIDE)]
     parts += [ERRORS, struct("### Error", Error)]
     return "\n\n".join(parts)

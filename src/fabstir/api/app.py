@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from litestar import Litestar
 
+from fabstir.api.attestation import attestation_routes
 from fabstir.api.errors import HANDLERS
 from fabstir.api.prompts import prompt_routes
 from fabstir.api.relay import relay_routes
 from fabstir.api.routes import host_routes
 from fabstir.api.websocket import Door, websocket_route
+from fabstir.host.attestation import Attester
 from fabstir.host.node import HostNode
 from fabstir.host.prompts import PromptDesk
 
 
-def host_app(node: HostNode, *, max_connections: int, desk: PromptDesk | None = None) -> Litestar:
-    """The application of `node`, and of its `desk` of prompt jobs where it has one. Start them first."""
+def host_app(
+    node: HostNode, *, max_connections: int, desk: PromptDesk | None = None, attester: Attester | None = None
+) -> Litestar:
+    """The application of `node`, of its `desk` of prompt jobs and of its `attester` where it has them. Start them first."""
     door = Door(node, max_connections)
     return Litestar(
-        [websocket_route(door), *host_routes(node), *relay_routes(node), *prompt_routes(desk)],
+        [
+            websocket_route(door),
+            *host_routes(node),
+            *relay_routes(node),
+            *prompt_routes(desk),
+            *attestation_routes(attester),
+        ],
         exception_handlers=HANDLERS,
         openapi_config=None,
         logging_config=None,

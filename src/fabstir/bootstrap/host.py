@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from fabstir.api.app import host_app
 from fabstir.api.server import listen, serve, settle_garbage_collector, url_of
+from fabstir.bootstrap.attestation import make_attester
 from fabstir.bootstrap.keys import key_file, read_key
 from fabstir.bootstrap.parts import connect_chain, make_engine, make_prover, open_journal, served_model
 from fabstir.bootstrap.prompts import make_desk, sealing_key
@@ -18,6 +19,7 @@ from fabstir.chain.market import MarketClient
 from fabstir.domain.errors import error
 from fabstir.domain.ids import Hash32, JobId
 from fabstir.domain.money import BaseUnits
+from fabstir.host.attestation import Attester
 from fabstir.host.node import HostNode
 from fabstir.host.prompt_voucher import awaits_voucher
 from fabstir.host.prompts import PromptDesk
@@ -82,6 +84,8 @@ async def _serve_host(
             "model_invalid", f"model 0x{identity.hex()} is not approved in ModelRegistry", "See docs/how-to/host.md."
         )
     sealing = await asyncio.to_thread(sealing_key, config, "host") if config.host.prompt_slots else None
+    encryption_key = Hash32(sealing.public) if sealing is not None else NO_KEY
+    attester = await make_attester(config, key.address, encryption_key, identity)
     listener = listen(config.api.host, config.api.port)
     prover, engine = make_prover(config), make_engine(config)
     node = HostNode(
@@ -91,9 +95,7 @@ async def _serve_host(
         journal=journal,
         clock=clock,
         key=key,
-        settings=HostSettings.of(
-            config, identity, url_of(listener), Hash32(sealing.public) if sealing is not None else NO_KEY
-        ),
+        settings=HostSettings.of(config, identity, url_of(listener), encryption_key),
         metrics=Metrics(chain.info.usdc),
     )
     chain.count_ends(node.metrics.transaction)
@@ -117,7 +119,7 @@ async def _serve_host(
         if sealing is not None:
             desk = await make_desk(config, node, chain, engine, journal, identity, sealing)
             await desk.start()
-        await _run_background(config, _Parts(node, settler, desk), chain, listener, stop, on_ready)
+        await _run_background(config, _Parts(node, settler, desk, attester), chain, listener, stop, on_ready)
     finally:
         listener.close()
         await node.stop()
@@ -129,6 +131,7 @@ class _Parts(NamedTuple):
     node: HostNode
     settler: Settler
     desk: PromptDesk | None
+    attester: Attester | None
 
     async def drain(self) -> None:
         """Let nobody in, let what runs end."""
@@ -150,8 +153,8 @@ async def _run_background(
     stop: asyncio.Event,
     on_ready: Callable[[HostNode, str], None],
 ) -> None:
-    node, settler, desk = parts
-    app = host_app(node, max_connections=config.api.max_connections, desk=desk)
+    node, settler, desk, attester = parts
+    app = host_app(node, max_connections=config.api.max_connections, desk=desk, attester=attester)
     settle_garbage_collector()
     async with asyncio.TaskGroup() as tasks:
         background = [

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fabstir.protocol.audit import Gate, Power, Tolerance
 
 app = App(name="verify", help="Whether a host served what it was paid for.", group_commands="Commands")
+app.command("fabstir.cli.verify_attestation:attestation", name="attestation")
 
 ACCUSED: Final = 3
 """Exit code of a verdict `inconsistent`."""

@@ -212,6 +212,17 @@ class ProofsSection(Section, frozen=True, kw_only=True):
     ] = None
 
 
+class AttestationSection(Section, frozen=True, kw_only=True):
+    """What a host can show of the machine that it runs in."""
+
+    provider: Annotated[
+        Literal["tdx-configfs"] | None,
+        about(
+            "`tdx-configfs`: quotes of a TDX virtual machine, from its Linux kernel. Unset: no attestation is offered."
+        ),
+    ] = None
+
+
 class ApiSection(Section, frozen=True, kw_only=True):
     """Where the host listens."""
 
@@ -339,6 +350,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     host: HostSection = msgspec.field(default_factory=HostSection)
     engine: EngineSection = EngineSection()
     proofs: ProofsSection = ProofsSection()
+    attestation: AttestationSection = AttestationSection()
     api: ApiSection = ApiSection()
     renter: RenterSection = msgspec.field(default_factory=RenterSection)
     arbiter: ArbiterSection = msgspec.field(default_factory=ArbiterSection)
