@@ -170,6 +170,7 @@ class Reason(Enum):
     TD_DEBUG = "td_debug"
     """The virtual machine's memory can be read and changed from outside."""
     TD_ATTRIBUTES = "td_attributes"
+    """It can be profiled or moved from outside, or its memory taken away, or has a feature that is not known here."""
     TCB_REVOKED = "tcb_revoked"
     TCB_STATUS = "tcb_status"
     """The platform is worse than the policy allows."""

@@ -19,13 +19,15 @@ from fabstir.protocol.attestation import Binding, Failure, Reason
 REGISTER: Final = 48
 Hex48 = Annotated[str, Meta(pattern=r"^[0-9a-f]{96}\Z")]
 """A measurement: SHA-384, lower-case hexadecimal."""
-REGISTERS: Final = ("mr_td", "rtmr0", "rtmr1", "rtmr2", "rtmr3")
+REGISTERS: Final = ("mr_td", "rtmr0", "rtmr1", "rtmr2", "rtmr3", "mr_config_id", "mr_owner", "mr_owner_config")
 
 DEBUG: Final = 1 << 0
-UNTRUSTED: Final = 0xFF
-"""Bits 0 to 7 of the TD attributes: any of them means that the machine is not to be trusted; bit 0 is debug, the rest is reserved."""
 SEPT_VE_DISABLE: Final = 1 << 28
 """Without it the hypervisor can make pages vanish under the machine's feet."""
+HARMLESS: Final = 1 << 27 | SEPT_VE_DISABLE | 1 << 30 | 1 << 31 | 1 << 63
+"""LASS, the above, supervisor protection keys, Key Locker, PERFMON: features that the machine uses on itself. Any other bit of the TD
+attributes is refused: profiling from outside, what is not known yet, and bit 29, with which a machine can be moved by another one that a quote
+of version 4 does not name."""
 
 
 class TcbStatus(IntEnum):
@@ -82,7 +84,8 @@ class TdMeasurements(msgspec.Struct, frozen=True, kw_only=True):
 
     def register(self, name: str) -> bytes:
         """The one that a policy calls `name`."""
-        return self.mr_td if name == "mr_td" else self.rtmr[int(name[-1])]
+        found: bytes = self.rtmr[int(name[-1])] if name.startswith("rtmr") else getattr(self, name)
+        return found
 
 
 class Authentic(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,6 +110,9 @@ class Image(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     rtmr1: Hex48 | None = None
     rtmr2: Hex48 | None = None
     rtmr3: Hex48 | None = None
+    mr_config_id: Hex48 | None = None
+    mr_owner: Hex48 | None = None
+    mr_owner_config: Hex48 | None = None
 
     def mismatches(self, found: TdMeasurements) -> tuple[str, ...]:
         """The registers that differ."""
@@ -184,8 +190,8 @@ def appraise(binding: Binding, found: Authentic, policy: AttestationPolicy) -> t
 def _attributes(attributes: int) -> list[Failure]:
     if attributes & DEBUG:
         return [Failure(Reason.TD_DEBUG, "the virtual machine runs with the debug attribute")]
-    if attributes & UNTRUSTED:
-        return [Failure(Reason.TD_ATTRIBUTES, f"reserved bits are set: {attributes & UNTRUSTED:#04x}")]
+    if attributes & ~HARMLESS:
+        return [Failure(Reason.TD_ATTRIBUTES, f"bits that are not allowed are set: {attributes & ~HARMLESS:#x}")]
     if not attributes & SEPT_VE_DISABLE:
         return [Failure(Reason.TD_ATTRIBUTES, "SEPT_VE_DISABLE is not set")]
     return []
