@@ -25,9 +25,9 @@ DEBUG: Final = 1 << 0
 SEPT_VE_DISABLE: Final = 1 << 28
 """Without it the hypervisor can make pages vanish under the machine's feet."""
 HARMLESS: Final = 1 << 27 | SEPT_VE_DISABLE | 1 << 30 | 1 << 31 | 1 << 63
-"""LASS, the above, supervisor protection keys, Key Locker, PERFMON: features that the machine uses on itself. Any other bit of the TD
-attributes is refused: profiling from outside, what is not known yet, and bit 29, with which a machine can be moved by another one that a quote
-of version 4 does not name."""
+"""LASS, the above, supervisor protection keys, Key Locker, PERFMON: features that the machine uses on itself. Any other bit of the
+TD attributes is refused: profiling from outside, what is not known yet, and bit 29, with which a machine can be moved by another one
+that a quote of version 4 does not name."""
 
 
 class TcbStatus(IntEnum):
