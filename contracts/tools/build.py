@@ -43,6 +43,8 @@ PRODUCTS: Final = {
     "Halo2BindVerifier": "src/generated/Halo2BindVerifier.sol",
     "HostStake": "src/HostStake.sol",
     "JobMarketplace": "src/JobMarketplace.sol",
+    "MerkleBindVerifier": "src/MerkleBindVerifier.sol",
+    "MerkleSampleVerifier": "src/MerkleSampleVerifier.sol",
     "ModelRegistry": "src/ModelRegistry.sol",
     "NodeRegistry": "src/NodeRegistry.sol",
     "PromptBoard": "src/PromptBoard.sol",

@@ -2069,6 +2069,76 @@ class JobMarketplace:
         )
 
 
+class MerkleBindVerifier:
+    """`contracts/src`: MerkleBindVerifier."""
+
+    CONTRACT: ClassVar[str] = "MerkleBindVerifier"
+    EVENTS: ClassVar[Mapping[bytes, EventCodec[Any]]] = {}
+
+    VERIFY: ClassVar[Function] = Function(
+        "verify",
+        "2bf6eda8",
+        (
+            "bytes32",
+            "bytes32",
+            "bytes32",
+            "bytes",
+        ),
+        ("bool",),
+    )
+
+    @classmethod
+    def encode_verify(cls, statement: bytes, seed: bytes, commitment: bytes, proof: bytes) -> bytes:
+        """`verify(bytes32,bytes32,bytes32,bytes)`"""
+        return cls.VERIFY.encode(statement, seed, commitment, proof)
+
+    @classmethod
+    def decode_verify(cls, data: bytes) -> bool:
+        """Returned by `verify`."""
+        values: tuple[bool] = cls.VERIFY.decode(data)
+        return values[0]
+
+    @classmethod
+    def deploy_data(cls) -> bytes:
+        """Creation code with its arguments."""
+        return artifacts.load(cls.CONTRACT).bytecode + encode_arguments((), ())
+
+
+class MerkleSampleVerifier:
+    """`contracts/src`: MerkleSampleVerifier."""
+
+    CONTRACT: ClassVar[str] = "MerkleSampleVerifier"
+    EVENTS: ClassVar[Mapping[bytes, EventCodec[Any]]] = {}
+
+    VERIFY: ClassVar[Function] = Function(
+        "verify",
+        "2bf6eda8",
+        (
+            "bytes32",
+            "bytes32",
+            "bytes32",
+            "bytes",
+        ),
+        ("bool",),
+    )
+
+    @classmethod
+    def encode_verify(cls, statement: bytes, seed: bytes, commitment: bytes, proof: bytes) -> bytes:
+        """`verify(bytes32,bytes32,bytes32,bytes)`"""
+        return cls.VERIFY.encode(statement, seed, commitment, proof)
+
+    @classmethod
+    def decode_verify(cls, data: bytes) -> bool:
+        """Returned by `verify`."""
+        values: tuple[bool] = cls.VERIFY.decode(data)
+        return values[0]
+
+    @classmethod
+    def deploy_data(cls) -> bytes:
+        """Creation code with its arguments."""
+        return artifacts.load(cls.CONTRACT).bytecode + encode_arguments((), ())
+
+
 class ModelRegistry:
     """`contracts/src`: ModelRegistry."""
 
