@@ -1,0 +1,1 @@
+"""S5-compatible storage of the renter's own: blobs by content, signed pointers, encrypted directories, and the backends beneath."""
