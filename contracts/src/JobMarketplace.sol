@@ -5,6 +5,7 @@ import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {Disputes} from "./Disputes.sol";
 import {Earnings} from "./Earnings.sol";
+import {IEpochProofs, Session} from "./IEpochProofs.sol";
 import {IHostStake} from "./IHostStake.sol";
 import {IProofSystem} from "./IProofSystem.sol";
 import {IReceiveWithAuthorization} from "./IReceiveWithAuthorization.sol";
@@ -43,6 +44,7 @@ contract JobMarketplace is Disputes {
     uint8 private constant PROOF_FALLBACK = 1;
 
     IProofSystem public immutable proofs;
+    IEpochProofs public immutable epochs;
 
     event JobOpened(bytes32 indexed id, address indexed renter, address indexed host, Terms terms, uint96 deposit);
     event JobToppedUp(bytes32 indexed id, uint96 amount, uint96 deposit);
@@ -59,6 +61,8 @@ contract JobMarketplace is Disputes {
     error JobExists();
     /// The voucher is not above the last one, or the agreed amount is below what is owed already.
     error StaleVoucher();
+    /// The claims are not what a proven epoch of the host holds.
+    error NotCovered();
     /// The job's policy asks for a proof of as many tokens first.
     error ProofMissing(uint256 proven, uint256 tokens);
     /// Not more tokens than are proven already.
@@ -76,12 +80,13 @@ contract JobMarketplace is Disputes {
     /// The challenge window is open.
     error TooEarly(uint256 finalizableAt);
 
-    constructor(address treasury_, IProofSystem proofs_, IHostStake stakes_)
+    constructor(address treasury_, IProofSystem proofs_, IHostStake stakes_, IEpochProofs epochs_)
         Earnings(treasury_)
         EIP712("FabstirMarket", "2")
         Disputes(stakes_)
     {
         proofs = proofs_;
+        epochs = epochs_;
     }
 
     // -- deposits
@@ -170,11 +175,33 @@ contract JobMarketplace is Disputes {
     /// The host cashes one voucher of each of several jobs; one bad claim reverts all.
     function redeem(Claim[] calldata claims) external nonReentrant {
         for (uint256 i; i < claims.length; ++i) {
-            bytes32 id = idOf(claims[i].terms);
-            Job memory job = _jobOf(id);
-            _redeem(id, job, claims[i]);
-            _jobs[id] = job;
+            _cash(claims[i], false);
         }
+    }
+
+    /// As `redeem`, of sessions whose proof is a proven epoch of the host: each claim is exactly a leaf of it (this job, these tokens,
+    /// this head over that tree). What it proves is never more than is signed, so no claim of unsigned tokens comes of it.
+    function redeemByEpoch(
+        Claim[] calldata claims,
+        bytes32[] calldata treeRoots,
+        bytes32 epochRoot,
+        bytes calldata path
+    ) external nonReentrant {
+        Session[] memory sessions = new Session[](claims.length);
+        for (uint256 i; i < claims.length; ++i) {
+            Claim calldata c = claims[i];
+            sessions[i] = Session(_cash(c, true), treeRoots[i], c.transcript, c.tokens);
+        }
+        if (!epochs.covers(msg.sender, epochRoot, sessions, path)) revert NotCovered();
+    }
+
+    /// One voucher of one job, one write for all that changes in it.
+    function _cash(Claim calldata c, bool covered) private returns (bytes32 id) {
+        id = idOf(c.terms);
+        Job memory job = _jobOf(id);
+        if (covered && c.tokens > job.proven) job.proven = c.tokens;
+        _redeem(id, job, c);
+        _jobs[id] = job;
     }
 
     /// Changes `job`, which the caller stores.
@@ -217,13 +244,13 @@ contract JobMarketplace is Disputes {
     /// Answers the challenge. Anyone may send it: money only ever moves to the host, and every public input is computed here.
     function submitProof(Terms calldata t, Proof calldata p) external nonReentrant {
         bytes32 id = idOf(t);
-        _jobOf(id);
+        uint32 proven = _jobOf(id).proven;
         bytes32 root = keccak256(abi.encode(p.treeRoot, p.head));
         bytes32 seed = _seed(id, root, p.tokens);
         // slither-disable-next-line weak-prng -- the seed is a hash; a remainder below 2^32 of it is biased by less than 2^-224
         uint256 before = SumTree.locate(p, uint256(seed) % p.tokens);
         bytes32 statement = _statement(id, t, p, root, before);
-        _jobs[id].proven = p.tokens;
+        if (p.tokens > proven) _jobs[id].proven = p.tokens; // an epoch may have proven more since the commitment
         _commitment[id] = _pack(0, root, p.tokens);
         emit ProofAccepted(id, p.tokens, p.circuitId, statement);
         // A revert, never `return false`: eth_estimateGas would settle on too little gas for the verifier.

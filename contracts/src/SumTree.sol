@@ -17,24 +17,55 @@ library SumTree {
     /// The opened checkpoint does not hold the challenged token.
     error WrongCheckpoint(uint256 position, uint256 tokensBefore);
 
+    /// A node of an epoch's tree, in memory, at its place in its row.
+    struct Place {
+        bytes32 hash;
+        uint256 tokens;
+        uint256 index;
+    }
+
     /// Checks that `p` opens the checkpoint that holds token `position`; returns the number of tokens before it.
     function locate(Proof calldata p, uint256 position) internal pure returns (uint256 tokensBefore) {
         uint256 own = p.checkpointTokens;
-        if (own == 0 || own > MAX_CHECKPOINT_TOKENS || p.path.length > MAX_PATH) revert PathMalformed();
+        if (own == 0 || own > MAX_CHECKPOINT_TOKENS) revert PathMalformed();
         bytes32 node = keccak256(abi.encode(uint8(0), p.commitment, own));
-        uint256 sum = own;
-        for (uint256 i; i < p.path.length; ++i) {
-            SumNode calldata sibling = p.path[i];
+        uint256 sum;
+        (node, sum, tokensBefore) = climb(node, own, p.path);
+        if (node != p.treeRoot || sum != p.tokens) revert PathMismatch();
+        if (position < tokensBefore || position >= tokensBefore + own) revert WrongCheckpoint(position, tokensBefore);
+    }
+
+    /// The root above `node`, its sum, and the tokens on the left of the node.
+    function climb(bytes32 node, uint256 sum, SumNode[] calldata path)
+        internal
+        pure
+        returns (bytes32, uint256, uint256 tokensBefore)
+    {
+        if (path.length > MAX_PATH) revert PathMalformed();
+        for (uint256 i; i < path.length; ++i) {
+            SumNode calldata sibling = path[i];
             uint256 below = sibling.tokens;
             if (sibling.left) {
-                node = keccak256(abi.encode(uint8(1), sibling.hash, below, node, sum));
+                node = inner(sibling.hash, below, node, sum);
                 tokensBefore += below;
             } else {
-                node = keccak256(abi.encode(uint8(1), node, sum, sibling.hash, below));
+                node = inner(node, sum, sibling.hash, below);
             }
             sum += below;
         }
-        if (node != p.treeRoot || sum != p.tokens) revert PathMismatch();
-        if (position < tokensBefore || position >= tokensBefore + own) revert WrongCheckpoint(position, tokensBefore);
+        return (node, sum, tokensBefore);
+    }
+
+    function inner(bytes32 left, uint256 leftTokens, bytes32 right, uint256 rightTokens)
+        internal
+        pure
+        returns (bytes32)
+    {
+        return keccak256(abi.encode(uint8(1), left, leftTokens, right, rightTokens));
+    }
+
+    /// The leaf of a session in an epoch: which job, what was served in it, and how much.
+    function session(bytes32 id, bytes32 treeRoot, bytes32 head, uint32 tokens) internal pure returns (bytes32) {
+        return keccak256(abi.encode(uint8(2), id, keccak256(abi.encode(treeRoot, head)), tokens));
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {EpochProofs} from "../src/EpochProofs.sol";
 import {HostStake} from "../src/HostStake.sol";
 import {JobMarketplace} from "../src/JobMarketplace.sol";
 import {Claim, JobView, Proof, SumNode, Terms} from "../src/MarketTypes.sol";
@@ -33,6 +34,7 @@ abstract contract Fixture is TestBase {
     ProofSystem internal proofs;
     HashVerifier internal verifier;
     HostStake internal stakes;
+    EpochProofs internal epochs;
     JobMarketplace internal market;
 
     function setUp() public virtual {
@@ -44,7 +46,8 @@ abstract contract Fixture is TestBase {
         verifier = new HashVerifier();
         proofs.register(CIRCUIT, verifier);
         stakes = new HostStake(address(this), usdc, TREASURY, 1_000e6, SLASH, COMPENSATION);
-        market = new JobMarketplace(TREASURY, proofs, stakes);
+        epochs = new EpochProofs(proofs);
+        market = new JobMarketplace(TREASURY, proofs, stakes, epochs);
         stakes.announce(address(market));
         usdc.mint(address(this), STAKE);
         usdc.approve(address(stakes), STAKE);

@@ -3,14 +3,15 @@ pragma solidity 0.8.37;
 
 import {JobView, Stage, Terms} from "../src/MarketTypes.sol";
 import {Handler} from "./DisputeHandler.sol";
+import {EpochHandler} from "./EpochHandler.sol";
 import {Fixture} from "./Fixture.sol";
 import {MarketHandler} from "./MarketHandler.sol";
 
 contract InvariantsTest is Fixture {
-    Handler private _handler;
+    EpochHandler private _handler;
 
     function setUp() public override {
-        _handler = new Handler();
+        _handler = new EpochHandler();
         market = _handler.theMarket();
         usdc = _handler.theUsdc();
         stakes = _handler.theStakes();
@@ -27,13 +28,15 @@ contract InvariantsTest is Fixture {
     }
 
     function targetSelectors() public view returns (Selectors[] memory targets) {
-        bytes4[22] memory all = [
+        bytes4[24] memory all = [
             MarketHandler.open.selector,
             MarketHandler.open.selector,
             MarketHandler.topUp.selector,
             MarketHandler.redeem.selector,
             MarketHandler.redeem.selector,
             MarketHandler.redeem.selector,
+            EpochHandler.epoch.selector,
+            EpochHandler.epoch.selector,
             Handler.proveTokens.selector,
             Handler.proveAndClaim.selector,
             Handler.proveAndClaim.selector,

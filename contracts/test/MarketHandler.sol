@@ -49,12 +49,12 @@ abstract contract MarketHandler is DisputeFixture {
         vm.deal(address(stubborn), 1e24);
     }
 
-    function token() internal pure override returns (address) {
+    function token() internal pure virtual override returns (address) {
         return NATIVE;
     }
 
     /// No hash: streams are walked thousands of times here.
-    function recordOf(uint256 index) internal pure override returns (bytes32) {
+    function recordOf(uint256 index) internal pure virtual override returns (bytes32) {
         return bytes32(index + 1);
     }
 

@@ -269,6 +269,6 @@ contract OpenTest is Fixture {
 
     function test_treasuryMustExist() public {
         vm.expectRevert(Earnings.BadRecipient.selector);
-        new JobMarketplace(address(0), proofs, stakes);
+        new JobMarketplace(address(0), proofs, stakes, epochs);
     }
 }

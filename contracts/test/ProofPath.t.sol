@@ -170,7 +170,7 @@ contract ProofPathTest is Fixture {
 
     function test_proofForAnotherMarketIsRefused() public {
         Proof memory p = challenged(200);
-        market = new JobMarketplace(TREASURY, proofs, stakes);
+        market = new JobMarketplace(TREASURY, proofs, stakes, epochs);
         open(_t, DEPOSIT);
         vm.roll(AT);
         commit(_t, 200);

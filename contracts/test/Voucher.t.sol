@@ -139,7 +139,7 @@ contract VoucherTest is Fixture {
 
     function test_signatureForAnotherContractIsRefused() public {
         Claim memory c = voucher(opened(), 100);
-        market = new JobMarketplace(TREASURY, proofs, stakes);
+        market = new JobMarketplace(TREASURY, proofs, stakes, epochs);
         open(c.terms, DEPOSIT);
         refused(JobLedger.BadSignature.selector, c);
     }

@@ -39,6 +39,7 @@ OUTPUTS: Final = (
 )
 PRODUCTS: Final = {
     "Delegation": "src/Delegation.sol",
+    "EpochProofs": "src/EpochProofs.sol",
     "EzklBindVerifier": "src/EzklBindVerifier.sol",
     "Halo2BindVerifier": "src/generated/Halo2BindVerifier.sol",
     "HostStake": "src/HostStake.sol",

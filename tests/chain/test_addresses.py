@@ -23,6 +23,7 @@ INFO = ChainInfo(
     stakes=Address(bytes([6]) * 20),
     board=Address(bytes([10]) * 20),
     delegation=Address(bytes([8]) * 20),
+    epochs=Address(bytes([11]) * 20),
 )
 
 
@@ -66,10 +67,10 @@ def test_an_address_that_is_none_is_named(path: Path) -> None:
 
 
 def test_a_book_of_earlier_contracts_is_refused_with_the_next_step(path: Path) -> None:
-    """It knows no stake, no board and no delegation: nothing is guessed for them, and the file stays as it is."""
+    """It knows no stake, no board, no delegation and no epochs: nothing is guessed for them, and the file stays as it is."""
     addresses.save(path, INFO)
     book = json.loads(path.read_text())
-    for name in ("stakes", "board", "delegation"):
+    for name in ("stakes", "board", "delegation", "epochs"):
         del book["31337"][name]
     old = json.dumps(book)
     path.write_text(old)

@@ -1,4 +1,4 @@
-"""Deployment on the devnet: ten contracts that know each other, in the places that the plan named before."""
+"""Deployment on the devnet: eleven contracts that know each other, in the places that the plan named before."""
 
 from __future__ import annotations
 
@@ -34,6 +34,9 @@ async def test_the_contracts_know_each_other(chain: Chain, rpc: JsonRpc) -> None
     info = await Operator(rpc, DEV_KEYS[0]).deploy(CIRCUIT, treasury=HOST.address, progress=told.append)
     market, registry, proofs = bindings.JobMarketplace, bindings.NodeRegistry, bindings.ProofSystem
     assert market.decode_proofs(await _read(rpc, info.market, market.encode_proofs())) == info.proofs
+    assert market.decode_epochs(await _read(rpc, info.market, market.encode_epochs())) == info.epochs
+    epochs = bindings.EpochProofs
+    assert epochs.decode_proofs(await _read(rpc, info.epochs, epochs.encode_proofs())) == info.proofs
     assert market.decode_treasury(await _read(rpc, info.market, market.encode_treasury())) == HOST.address
     models = registry.decode_model_registry(await _read(rpc, info.registry, registry.encode_model_registry()))
     assert models == info.models
@@ -68,7 +71,7 @@ async def test_the_money_behind_the_market_is_where_it_should_be(chain: Chain, r
     assert board.decode_market(await _read(rpc, info.board, board.encode_market())) == info.market
     assert delegation.decode_market(await _read(rpc, info.delegation, delegation.encode_market())) == info.market
     every = [getattr(info, name) for name in info.__struct_fields__ if name != "chain_id"]
-    assert len(set(every)) == len(every) == 8
+    assert len(set(every)) == len(every) == 9
 
 
 async def test_an_immutable_that_reads_back_otherwise_is_found(chain: Chain, rpc: JsonRpc) -> None:

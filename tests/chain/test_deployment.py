@@ -59,6 +59,7 @@ def test_the_order_is_that_of_the_arguments() -> None:
         "ProofSystem",
         "Halo2BindVerifier",
         "EzklBindVerifier",
+        "EpochProofs",
         "JobMarketplace",
         "PromptBoard",
         "Delegation",

@@ -152,7 +152,7 @@ def test_play_money_is_refused_for_another_chain(fabstir: Fabstir, monkeypatch: 
     monkeypatch.setenv(keys.PASSWORD_VARIABLE, "open-sesame")
     fabstir("wallet", "new")
     somewhere = Address(bytes(19) + b"\1")
-    names = ("market", "registry", "models", "proofs", "usdc", "stakes", "board", "delegation")
+    names = ("market", "registry", "models", "proofs", "usdc", "stakes", "board", "delegation", "epochs")
     contracts = dict.fromkeys(names, somewhere)
     addresses.save(parts.address_book(), ChainInfo(chain_id=8453, **contracts))
     assert fabstir("wallet", "fund", "--json").json()["error"]["code"] == "chain_mismatch"

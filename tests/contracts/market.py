@@ -11,7 +11,17 @@ from typing import Final
 
 import msgspec
 
-from fabstir.chain.bindings import Claim, HostStake, JobMarketplace, JobView, Proof, ProofSystem, SumNode, TestUSDC
+from fabstir.chain.bindings import (
+    Claim,
+    EpochProofs,
+    HostStake,
+    JobMarketplace,
+    JobView,
+    Proof,
+    ProofSystem,
+    SumNode,
+    TestUSDC,
+)
 from fabstir.chain.bindings import Terms as AbiTerms
 from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, JobId
 from fabstir.domain.money import BaseUnits, Tokens
@@ -54,9 +64,10 @@ class TwinMarket:
         self.stakes = self.evm.deploy(HostStake.deploy_data(DEPLOYER, self.usdc, TREASURY, *amounts))
         verifier = self.evm.deploy(creation_code_of("HashVerifier"))
         self.evm.call(DEPLOYER, self.proofs, ProofSystem.encode_register(CIRCUIT_ID, verifier))
-        code = JobMarketplace.deploy_data(TREASURY, self.proofs, self.stakes)
+        self.epochs = self.evm.deploy(EpochProofs.deploy_data(self.proofs))
+        code = JobMarketplace.deploy_data(TREASURY, self.proofs, self.stakes, self.epochs)
         if market_code is not None:
-            code = market_code + code[-96:]
+            code = market_code + code[-128:]
         self.address = self.evm.deploy(code)
         self.evm.call(DEPLOYER, self.stakes, HostStake.encode_announce(self.address))
         self.domain = Market(CHAIN_ID, self.address)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from fabstir.chain import artifacts
 from fabstir.chain.bindings import (
+    EpochProofs,
     HostStake,
     JobMarketplace,
     JobOpened,
@@ -47,9 +48,8 @@ def evm() -> Evm:
 def market(evm: Evm) -> Address:
     """A market without proofs and stakes."""
     proofs = evm.deploy(ProofSystem.deploy_data(DEPLOYER))
-    return evm.deploy(
-        JobMarketplace.deploy_data(Address(b"\x01" * 20), proofs, stakes_of(evm, evm.deploy(TestUSDC.deploy_data())))
-    )
+    stakes, epochs = stakes_of(evm, evm.deploy(TestUSDC.deploy_data())), evm.deploy(EpochProofs.deploy_data(proofs))
+    return evm.deploy(JobMarketplace.deploy_data(Address(b"\x01" * 20), proofs, stakes, epochs))
 
 
 def stakes_of(evm: Evm, usdc: Address) -> Address:

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from fabstir.chain import bindings
 from fabstir.chain.bindings import (
+    EpochProofs,
     HostStake,
     JobMarketplace,
     ModelRegistry,
@@ -54,7 +55,8 @@ class Twin:
         models = evm.deploy(ModelRegistry.deploy_data(DEPLOYER))
         registry = evm.deploy(NodeRegistry.deploy_data(models, stakes))
         proofs = evm.deploy(ProofSystem.deploy_data(DEPLOYER))
-        market = evm.deploy(JobMarketplace.deploy_data(TREASURY, proofs, stakes))
+        epochs = evm.deploy(EpochProofs.deploy_data(proofs))
+        market = evm.deploy(JobMarketplace.deploy_data(TREASURY, proofs, stakes, epochs))
         evm.call(DEPLOYER, stakes, HostStake.encode_announce(market))
         self.market = market
         self.address = evm.deploy(PromptBoard.deploy_data(market, registry))

@@ -8,6 +8,7 @@ import pytest
 
 from fabstir.chain.bindings import (
     Claim,
+    EpochProofs,
     EzklBindVerifier,
     Halo2BindVerifier,
     HostStake,
@@ -47,7 +48,8 @@ class ProvingMarket:
         self.evm.call(DEPLOYER, proofs, ProofSystem.encode_register(prover.circuit_id, adapter))
         usdc = self.evm.deploy(TestUSDC.deploy_data())
         stakes = self.evm.deploy(HostStake.deploy_data(DEPLOYER, usdc, TREASURY, 100, 10, 5))
-        self.address = self.evm.deploy(JobMarketplace.deploy_data(TREASURY, proofs, stakes))
+        epochs = self.evm.deploy(EpochProofs.deploy_data(proofs))
+        self.address = self.evm.deploy(JobMarketplace.deploy_data(TREASURY, proofs, stakes, epochs))
         self.market = Market(31337, self.address)
         self.evm.fund(RENTER.address, 10**18)
         self.records = [tuple(keccak(b"%d/%d" % (n, i)) for i in range(size)) for n, size in enumerate(SIZES)]

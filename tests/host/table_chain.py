@@ -31,6 +31,7 @@ INFO = ChainInfo(
     stakes=Address(b"\x10" * 20),
     board=Address(b"\x11" * 20),
     delegation=Address(b"\x12" * 20),
+    epochs=Address(b"\x13" * 20),
 )
 
 

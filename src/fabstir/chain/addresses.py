@@ -28,6 +28,7 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True):
     stakes: str
     board: str
     delegation: str
+    epochs: str
     network: str | None = None
 
 
@@ -52,6 +53,7 @@ def load(path: Path, chain_id: int) -> ChainInfo | None:
             stakes=address(entry.stakes),
             board=address(entry.board),
             delegation=address(entry.delegation),
+            epochs=address(entry.epochs),
         )
     except ValueError as cause:
         raise error("config_invalid", detail=f"{path}, chain {chain_id}: {cause}") from cause
@@ -69,6 +71,7 @@ def save(path: Path, info: ChainInfo) -> None:
         stakes=to_hex(info.stakes),
         board=to_hex(info.board),
         delegation=to_hex(info.delegation),
+        epochs=to_hex(info.epochs),
         network=known.name if (known := network_of(info.chain_id)) else None,
     )
     replace_file(path, msgspec.json.format(msgspec.json.encode(book), indent=2) + b"\n")

@@ -64,6 +64,70 @@ class Terms(NamedTuple):
     salt: bytes
 
 
+class EpochCommitted(msgspec.Struct, frozen=True):
+    """`event EpochCommitted(address,bytes32,uint32,uint256)`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("93d3e4be517d63ec9601c96d05a0053b0f3bc2061f783edb3791a162469b6d09")
+    host: Address
+    root: bytes
+    tokens: int
+    block_number: int
+
+
+class EpochProven(msgspec.Struct, frozen=True):
+    """`event EpochProven(address,bytes32,uint32,bytes32,bytes32,bytes32)`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("21356c8d17ee8c04970399fc3770e7bef07b21989023fd29b9e872d1a7649ab8")
+    host: Address
+    root: bytes
+    tokens: int
+    id: bytes
+    circuit_id: bytes
+    statement: bytes
+
+
+class Session(NamedTuple):
+    """Solidity struct `Session`."""
+
+    id: bytes
+    tree_root: bytes
+    head: bytes
+    tokens: int
+
+
+class EpochOfResult(NamedTuple):
+    """What `epochOf` returns."""
+
+    pending_block: int
+    digest: int
+
+
+class SumNode(NamedTuple):
+    """Solidity struct `SumNode`."""
+
+    hash: bytes
+    tokens: int
+    left: bool
+
+
+class Proof(NamedTuple):
+    """Solidity struct `Proof`."""
+
+    circuit_id: bytes
+    tree_root: bytes
+    head: bytes
+    tokens: int
+    checkpoint_tokens: int
+    commitment: bytes
+    path: Sequence[SumNode]
+    proof: bytes
+
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> Proof:
+        """From what was decoded."""
+        return cls(row[0], row[1], row[2], row[3], row[4], row[5], tuple(map(SumNode._make, row[6])), row[7])
+
+
 class CompensationOwed(msgspec.Struct, frozen=True):
     """`event CompensationOwed(address,uint96)`"""
 
@@ -382,32 +446,6 @@ class JobView(NamedTuple):
     held_tokens: int
     held_until: int
     stage: int
-
-
-class SumNode(NamedTuple):
-    """Solidity struct `SumNode`."""
-
-    hash: bytes
-    tokens: int
-    left: bool
-
-
-class Proof(NamedTuple):
-    """Solidity struct `Proof`."""
-
-    circuit_id: bytes
-    tree_root: bytes
-    head: bytes
-    tokens: int
-    checkpoint_tokens: int
-    commitment: bytes
-    path: Sequence[SumNode]
-    proof: bytes
-
-    @classmethod
-    def of(cls, row: Sequence[Any]) -> Proof:
-        """From what was decoded."""
-        return cls(row[0], row[1], row[2], row[3], row[4], row[5], tuple(map(SumNode._make, row[6])), row[7])
 
 
 class ModelApproved(msgspec.Struct, frozen=True):
@@ -815,6 +853,162 @@ class Delegation:
     def deploy_data(cls, market: Address) -> bytes:
         """Creation code with its arguments."""
         return artifacts.load(cls.CONTRACT).bytecode + encode_arguments(("address",), (market,))
+
+
+class EpochProofs:
+    """`contracts/src`: EpochProofs."""
+
+    CONTRACT: ClassVar[str] = "EpochProofs"
+    EVENTS: ClassVar[Mapping[bytes, EventCodec[Any]]] = {
+        EpochCommitted.TOPIC: EventCodec(
+            EpochCommitted,
+            "93d3e4be517d63ec9601c96d05a0053b0f3bc2061f783edb3791a162469b6d09",
+            (
+                Field("host", "address", True),
+                Field("root", "bytes32", True),
+                Field("tokens", "uint32", False),
+                Field("block_number", "uint256", False),
+            ),
+        ),
+        EpochProven.TOPIC: EventCodec(
+            EpochProven,
+            "21356c8d17ee8c04970399fc3770e7bef07b21989023fd29b9e872d1a7649ab8",
+            (
+                Field("host", "address", True),
+                Field("root", "bytes32", True),
+                Field("tokens", "uint32", False),
+                Field("id", "bytes32", False),
+                Field("circuit_id", "bytes32", False),
+                Field("statement", "bytes32", False),
+            ),
+        ),
+    }
+
+    SEED_DELAY: ClassVar[Function] = Function("SEED_DELAY", "2ef3dbf5", (), ("uint256",))
+
+    @classmethod
+    def encode_seed_delay(cls) -> bytes:
+        """`SEED_DELAY()`"""
+        return cls.SEED_DELAY.encode()
+
+    @classmethod
+    def decode_seed_delay(cls, data: bytes) -> int:
+        """Returned by `SEED_DELAY`."""
+        values: tuple[int] = cls.SEED_DELAY.decode(data)
+        return values[0]
+
+    COMMIT_EPOCH: ClassVar[Function] = Function(
+        "commitEpoch",
+        "bd2344d0",
+        (
+            "bytes32",
+            "uint32",
+        ),
+        (),
+    )
+
+    @classmethod
+    def encode_commit_epoch(cls, root: bytes, tokens: int) -> bytes:
+        """`commitEpoch(bytes32,uint32)`"""
+        return cls.COMMIT_EPOCH.encode(root, tokens)
+
+    COVERS: ClassVar[Function] = Function(
+        "covers",
+        "3d71d0b7",
+        (
+            "address",
+            "bytes32",
+            "(bytes32,bytes32,bytes32,uint32)[]",
+            "bytes",
+        ),
+        ("bool",),
+    )
+
+    @classmethod
+    def encode_covers(cls, host: Address, root: bytes, sessions: Sequence[Session], path: bytes) -> bytes:
+        """`covers(address,bytes32,(bytes32,bytes32,bytes32,uint32)[],bytes)`"""
+        return cls.COVERS.encode(host, root, sessions, path)
+
+    @classmethod
+    def decode_covers(cls, data: bytes) -> bool:
+        """Returned by `covers`."""
+        values: tuple[bool] = cls.COVERS.decode(data)
+        return values[0]
+
+    EPOCH_OF: ClassVar[Function] = Function(
+        "epochOf",
+        "582805d9",
+        ("address",),
+        (
+            "uint40",
+            "uint216",
+        ),
+    )
+
+    @classmethod
+    def encode_epoch_of(cls, host: Address) -> bytes:
+        """`epochOf(address)`"""
+        return cls.EPOCH_OF.encode(host)
+
+    @classmethod
+    def decode_epoch_of(cls, data: bytes) -> EpochOfResult:
+        """Returned by `epochOf`."""
+        return EpochOfResult._make(cls.EPOCH_OF.decode(data))
+
+    PROOFS: ClassVar[Function] = Function("proofs", "435d53f2", (), ("address",))
+
+    @classmethod
+    def encode_proofs(cls) -> bytes:
+        """`proofs()`"""
+        return cls.PROOFS.encode()
+
+    @classmethod
+    def decode_proofs(cls, data: bytes) -> Address:
+        """Returned by `proofs`."""
+        values: tuple[Address] = cls.PROOFS.decode(data)
+        return values[0]
+
+    PROVE_EPOCH: ClassVar[Function] = Function(
+        "proveEpoch",
+        "694f230a",
+        (
+            "(address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32)",
+            "(bytes32,uint32,bool)[]",
+            "(bytes32,bytes32,bytes32,uint32,uint32,bytes32,(bytes32,uint32,bool)[],bytes)",
+        ),
+        (),
+    )
+
+    @classmethod
+    def encode_prove_epoch(cls, t: Terms, path: Sequence[SumNode], p: Proof) -> bytes:
+        """`proveEpoch((address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),(bytes32,uint32,bool)[],(bytes32,bytes32,bytes32,uint32,uint32,bytes32,(bytes32,uint32,bool)[],bytes))`"""
+        return cls.PROVE_EPOCH.encode(t, path, p)
+
+    PROVEN_TOKENS: ClassVar[Function] = Function(
+        "provenTokens",
+        "863c7cf4",
+        (
+            "address",
+            "bytes32",
+        ),
+        ("uint32",),
+    )
+
+    @classmethod
+    def encode_proven_tokens(cls, host: Address, root: bytes) -> bytes:
+        """`provenTokens(address,bytes32)`"""
+        return cls.PROVEN_TOKENS.encode(host, root)
+
+    @classmethod
+    def decode_proven_tokens(cls, data: bytes) -> int:
+        """Returned by `provenTokens`."""
+        values: tuple[int] = cls.PROVEN_TOKENS.decode(data)
+        return values[0]
+
+    @classmethod
+    def deploy_data(cls, proofs: Address) -> bytes:
+        """Creation code with its arguments."""
+        return artifacts.load(cls.CONTRACT).bytecode + encode_arguments(("address",), (proofs,))
 
 
 class EzklBindVerifier:
@@ -1746,6 +1940,19 @@ class JobMarketplace:
         """Returned by `eip712Domain`."""
         return Eip712DomainResult._make(cls.EIP712_DOMAIN.decode(data))
 
+    EPOCHS: ClassVar[Function] = Function("epochs", "58152d07", (), ("address",))
+
+    @classmethod
+    def encode_epochs(cls) -> bytes:
+        """`epochs()`"""
+        return cls.EPOCHS.encode()
+
+    @classmethod
+    def decode_epochs(cls, data: bytes) -> Address:
+        """Returned by `epochs`."""
+        values: tuple[Address] = cls.EPOCHS.decode(data)
+        return values[0]
+
     FINALIZE: ClassVar[Function] = Function(
         "finalize",
         "53096f26",
@@ -1882,6 +2089,25 @@ class JobMarketplace:
     def encode_redeem(cls, claims: Sequence[Claim]) -> bytes:
         """`redeem(((address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),uint96,uint32,bytes32,bytes)[])`"""
         return cls.REDEEM.encode(claims)
+
+    REDEEM_BY_EPOCH: ClassVar[Function] = Function(
+        "redeemByEpoch",
+        "e0e22799",
+        (
+            "((address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),uint96,uint32,bytes32,bytes)[]",
+            "bytes32[]",
+            "bytes32",
+            "bytes",
+        ),
+        (),
+    )
+
+    @classmethod
+    def encode_redeem_by_epoch(
+        cls, claims: Sequence[Claim], tree_roots: Sequence[bytes], epoch_root: bytes, path: bytes
+    ) -> bytes:
+        """`redeemByEpoch(((address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),uint96,uint32,bytes32,bytes)[],bytes32[],bytes32,bytes)`"""
+        return cls.REDEEM_BY_EPOCH.encode(claims, tree_roots, epoch_root, path)
 
     REQUEST_CLOSE: ClassVar[Function] = Function(
         "requestClose",
@@ -2053,10 +2279,11 @@ class JobMarketplace:
         return values[0]
 
     @classmethod
-    def deploy_data(cls, treasury: Address, proofs: Address, stakes: Address) -> bytes:
+    def deploy_data(cls, treasury: Address, proofs: Address, stakes: Address, epochs: Address) -> bytes:
         """Creation code with its arguments."""
         return artifacts.load(cls.CONTRACT).bytecode + encode_arguments(
             (
+                "address",
                 "address",
                 "address",
                 "address",
@@ -2065,6 +2292,7 @@ class JobMarketplace:
                 treasury,
                 proofs,
                 stakes,
+                epochs,
             ),
         )
 
@@ -3824,6 +4052,7 @@ ERRORS: Final[Mapping[bytes, ErrorCodec]] = {
     bytes.fromhex("f0509923"): ErrorCodec("NotAMarket", ()),
     bytes.fromhex("8b39405b"): ErrorCodec("NotAssigner", ()),
     bytes.fromhex("b72a2522"): ErrorCodec("NotClaimed", ()),
+    bytes.fromhex("d85c1cd7"): ErrorCodec("NotCovered", ()),
     bytes.fromhex("5614fa77"): ErrorCodec("NotHost", ("address",)),
     bytes.fromhex("ddafad98"): ErrorCodec("NotOpen", ()),
     bytes.fromhex("c8ee2d1d"): ErrorCodec("NotParty", ()),
@@ -3895,6 +4124,13 @@ ERRORS: Final[Mapping[bytes, ErrorCodec]] = {
     bytes.fromhex("90b8ec18"): ErrorCodec("TransferFailed", ()),
     bytes.fromhex("522f2c0a"): ErrorCodec(
         "WrongCheckpoint",
+        (
+            "uint256",
+            "uint256",
+        ),
+    ),
+    bytes.fromhex("661f9535"): ErrorCodec(
+        "WrongSession",
         (
             "uint256",
             "uint256",

@@ -43,7 +43,7 @@ class Operator:
     async def deploy(
         self, circuit_id: Hash32, *, treasury: Address | None = None, progress: Progress = lambda _: None
     ) -> ChainInfo:
-        """All ten contracts, `circuit_id` registered with its verifier. `treasury` (default: this account) gets the fees. Deploying
+        """All eleven contracts, `circuit_id` registered with its verifier. `treasury` (default: this account) gets the fees. Deploying
         again on the same chain makes another market.
         """
         chain_id = quantity(await self._rpc.request("eth_chainId"))

@@ -144,7 +144,8 @@ def plan(wanted: Parameters, salt: Hash32) -> Plan:
     registry = at("NodeRegistry", models, stakes)
     proofs = at("ProofSystem", wanted.deployer)
     adapter = at("EzklBindVerifier", at("Halo2BindVerifier")) if wanted.circuit else None
-    market = at("JobMarketplace", wanted.treasury, proofs, stakes)
+    epochs = at("EpochProofs", proofs)
+    market = at("JobMarketplace", wanted.treasury, proofs, stakes, epochs)
     board, delegation = at("PromptBoard", market, registry), at("Delegation", market)
     draft.announce(stakes, market)
     if wanted.circuit and adapter:
@@ -161,6 +162,7 @@ def plan(wanted: Parameters, salt: Hash32) -> Plan:
         stakes=stakes,
         board=board,
         delegation=delegation,
+        epochs=epochs,
     )
     return Plan(parameters=wanted, salt=salt, steps=tuple(draft.steps), info=info)
 

@@ -24,11 +24,14 @@ CONTRACTS: Final = {
     "stakes": "HostStake",
     "board": "PromptBoard",
     "delegation": "Delegation",
+    "epochs": "EpochProofs",
 }
 """Name in address book and configuration -> contract. The token is examined by what it says, not by its code: Circle's is a proxy."""
 LINKS: Final = (
     ("market", "stakes()", "stakes"),
     ("market", "proofs()", "proofs"),
+    ("market", "epochs()", "epochs"),
+    ("epochs", "proofs()", "proofs"),
     ("registry", "stakes()", "stakes"),
     ("registry", "modelRegistry()", "models"),
     ("board", "market()", "market"),

@@ -239,5 +239,6 @@ async def _check(rpc: JsonRpc, info: ChainInfo) -> None:
         "HostStake": info.stakes,
         "PromptBoard": info.board,
         "Delegation": info.delegation,
+        "EpochProofs": info.epochs,
     }
     await check_code(rpc, info.chain_id, ours, {"USDC": info.usdc})

@@ -148,6 +148,8 @@ class ChainInfo(msgspec.Struct, frozen=True, kw_only=True):
     board: Address
     """PromptBoard."""
     delegation: Address
+    epochs: Address
+    """EpochProofs."""
 
 
 def contract_addresses(info: ChainInfo) -> dict[str, str]:

@@ -198,7 +198,8 @@ def _submit(state: MarketState, call: SubmitProof, block: int) -> MarketState:
         raise Reverted("SeedExpired")
     if not call.valid:
         raise Reverted("ProofInvalid")
-    new = msgspec.structs.replace(account.state, proven=call.tokens, pending_block=0)
+    proven = max(call.tokens, account.state.proven)  # an epoch may have proven more since the commitment
+    new = msgspec.structs.replace(account.state, proven=proven, pending_block=0)
     return store(state, call.job, Account(account.terms, new))
 
 

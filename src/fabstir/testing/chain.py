@@ -45,6 +45,7 @@ INFO: Final = ChainInfo(
     stakes=Address(b"\xc5" * 20),
     board=Address(b"\xc6" * 20),
     delegation=Address(b"\xc7" * 20),
+    epochs=Address(b"\xc8" * 20),
 )
 
 Phase = Literal["before", "after"]
