@@ -17,7 +17,7 @@ from typing import Any, Final
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
@@ -112,6 +112,8 @@ class Certificate:
     sgx: bytes | None = None
     critical: bool = False
     """With a critical extension that nobody knows."""
+    signs_all: bool = False
+    """Data and certificates, whatever its place is."""
 
     def build(self) -> x509.Certificate:
         """Signed."""
@@ -124,7 +126,7 @@ class Certificate:
             .not_valid_before(self.begin)
             .not_valid_after(self.end)
             .add_extension(x509.BasicConstraints(ca=self.issues, path_length=self.path_length), critical=True)
-            .add_extension(_usage(self.issues and self.may_sign, not self.issues and self.may_sign), critical=True)
+            .add_extension(self._usage(), critical=True)
         )
         if self.sgx is not None:
             builder = builder.add_extension(x509.UnrecognizedExtension(SGX_EXTENSIONS, self.sgx), critical=False)
@@ -132,6 +134,12 @@ class Certificate:
             unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
             builder = builder.add_extension(unknown, critical=True)
         return builder.sign(self.issuer_key, SHA256(), ecdsa_deterministic=True)
+
+    def _usage(self) -> x509.KeyUsage:
+        return _usage(
+            self.signs_all or (self.issues and self.may_sign),
+            self.signs_all or (not self.issues and self.may_sign),
+        )
 
 
 def _name(common: str) -> x509.Name:
@@ -271,6 +279,13 @@ class Published:
     begin: datetime = NOW - timedelta(days=3)
     end: datetime = NOW + timedelta(days=27)
     qe_end: datetime = NOW + timedelta(days=26)
+    crl_begin: datetime = NOW - timedelta(days=3)
+    crl_hash: SHA256 | SHA384 = field(default_factory=SHA256)
+    crl_partial: bool = False
+    """With the critical extension that says which certificates a list is about."""
+    qe_begin: datetime = NOW - timedelta(days=3)
+    qe: dict[str, Any] = field(default_factory=dict)
+    """Fields of the QE identity that differ."""
     crl_end: datetime = NOW + timedelta(days=25)
     revoked: tuple[int, ...] = ()
     revoked_by_root: tuple[int, ...] = ()
@@ -285,11 +300,14 @@ class Published:
     def revocations(self, name: str, by: Key, serials: tuple[int, ...]) -> str:
         """A list, as hexadecimal."""
         builder = x509.CertificateRevocationListBuilder().issuer_name(_name(name))
-        builder = builder.last_update(self.begin).next_update(self.crl_end)
+        builder = builder.last_update(self.crl_begin).next_update(self.crl_end)
         for serial in serials:
-            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(self.begin).build()
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(self.crl_begin).build()
             builder = builder.add_revoked_certificate(entry)
-        return builder.sign(by, SHA256(), ecdsa_deterministic=True).public_bytes(Encoding.DER).hex()
+        if self.crl_partial:
+            partial = x509.IssuingDistributionPoint(None, None, True, False, None, False, False)
+            builder = builder.add_extension(partial, critical=True)
+        return builder.sign(by, self.crl_hash, ecdsa_deterministic=True).public_bytes(Encoding.DER).hex()
 
     def tcb_info(self) -> str:
         """JSON as it is signed."""
@@ -316,7 +334,7 @@ class Published:
             {
                 "id": "TD_QE",
                 "version": 2,
-                "issueDate": stamp(self.begin),
+                "issueDate": stamp(self.qe_begin),
                 "nextUpdate": stamp(self.qe_end),
                 "tcbEvaluationDataNumber": 18,
                 "miscselect": "00000000",
@@ -326,6 +344,7 @@ class Published:
                 "mrsigner": QE_SIGNER.hex().upper(),
                 "isvprodid": 2,
                 "tcbLevels": self.qe_levels,
+                **self.qe,
             }
         )
 

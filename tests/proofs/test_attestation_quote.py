@@ -81,6 +81,19 @@ def test_every_length_must_be_that_of_its_part(at: int, by: int) -> None:
     assert reason(bytes(data)) in (Reason.QUOTE_TRUNCATED, Reason.QUOTE_TRAILING, Reason.QUOTE_UNSUPPORTED)
 
 
+OUTER, INNER = SIGNED, SIGNED + 4 + 128 + 2
+"""Where the lengths of the signature data and of the certification data are."""
+
+
+@pytest.mark.parametrize("lengths", [(OUTER,), (OUTER, INNER)])
+def test_a_part_has_nothing_behind_what_is_in_it(lengths: tuple[int, ...]) -> None:
+    """A byte more, with lengths that fit: room for something that nobody looks at."""
+    data = bytearray(whole() + b"\x07")
+    for at in lengths:
+        data[at : at + 4] = (int.from_bytes(data[at : at + 4], "little") + 1).to_bytes(4, "little")
+    assert reason(bytes(data)) is Reason.QUOTE_TRAILING
+
+
 @pytest.mark.parametrize(
     "machine",
     [

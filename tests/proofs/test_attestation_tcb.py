@@ -110,6 +110,29 @@ def test_another_quoting_enclave_than_intels_is_refused(machine: Machine, publis
         assert rated(machine, published) == "qe_identity"
 
 
+def test_a_quoting_enclave_in_debug_mode_is_refused_even_if_its_identity_allows_it() -> None:
+    """Its key could be read out; no list of Intel's is needed to know that."""
+    open_to_debug = Published(qe={"attributesMask": "00" * 16})
+    assert rated(Machine(), open_to_debug) == "UpToDate"
+    debug = Machine(qe_attributes=bytes.fromhex("13000000000000000700000000000000"))
+    assert rated(debug, open_to_debug) == "qe_identity"
+
+
+@pytest.mark.parametrize(("svn", "status"), [(9, "UpToDate"), (4, "UpToDate"), (3, "OutOfDate"), (1, "qe_identity")])
+def test_the_best_level_that_an_enclave_reaches_counts(svn: int, status: str) -> None:
+    """Whatever their order in the file."""
+    levels = (enclave_level("UpToDate", isvsvn=4), enclave_level("OutOfDate", isvsvn=2))
+    for order in (levels, levels[::-1]):
+        assert rated(Machine(qe_svn=svn), Published(qe_levels=order)) == status
+
+
+def test_miscselect_is_a_number_and_not_a_string_of_bytes() -> None:
+    """Its first byte in the report is the last one in Intel's JSON."""
+    published = Published(qe={"miscselect": "00000001"})
+    assert rated(Machine(qe_misc=b"\x01\0\0\0"), published) == "UpToDate"
+    assert rated(Machine(qe_misc=b"\0\0\0\x01"), published) == "qe_identity"
+
+
 @pytest.mark.parametrize("part", ["levels", "module_levels", "qe_levels"])
 @pytest.mark.parametrize("status", [status.name for status in TcbStatus])
 def test_a_platform_is_as_bad_as_its_worst_part(part: str, status: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA384
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.proofs.attesting import (
@@ -27,6 +28,7 @@ from tests.proofs.attesting import (
     Published,
     changed,
     key,
+    pem,
     point,
     reasons,
     sgx_extension,
@@ -36,9 +38,9 @@ from tests.proofs.attesting import (
 )
 
 from fabstir.domain.ids import Address, Hash32
-from fabstir.proofs.attestation.certificates import INTEL_SGX_ROOT, p256_point, signature_holds
+from fabstir.proofs.attestation.certificates import INTEL_SGX_ROOT, p256_point, read_chain, signature_holds
 from fabstir.proofs.attestation.tdx import TdxVerifier
-from fabstir.protocol.attestation import AttestationClaim, AttestationFault, Binding, Expected
+from fabstir.protocol.attestation import AttestationClaim, AttestationFault, Binding, Expected, Reason
 from fabstir.protocol.attestation_policy import AttestationPolicy, Image, TcbStatus
 from fabstir.testing.clock import ManualClock
 
@@ -176,6 +178,7 @@ OTHER_ROOT = Certificate(ROOT.name, STRANGER, ROOT.name, STRANGER, issues=True, 
         ((changed(PCK, name="Somebody"), ISSUER, ROOT), "certificate_chain"),
         ((PCK, changed(ISSUER, name="Intel SGX TCB Signing"), ROOT), "certificate_chain"),
         ((changed(PCK, issues=True), ISSUER, ROOT), "certificate_chain"),
+        ((changed(PCK, issues=True, signs_all=True), ISSUER, ROOT), "certificate_chain"),
         ((changed(PCK, may_sign=False), ISSUER, ROOT), "certificate_chain"),
         ((PCK, changed(ISSUER, issues=False, path_length=None), ROOT), "certificate_chain"),
         ((PCK, changed(ISSUER, may_sign=False), ROOT), "certificate_chain"),
@@ -185,6 +188,7 @@ OTHER_ROOT = Certificate(ROOT.name, STRANGER, ROOT.name, STRANGER, issues=True, 
         ((PCK,), "certificate_chain"),
         ((ISSUER, PCK, ROOT), "certificate_chain"),
         ((PCK, ISSUER, ISSUER, ROOT), "certificate_chain"),
+        ((PCK, ISSUER, ROOT, ROOT), "certificate_chain"),
         ((changed(PCK, sgx=None), ISSUER, ROOT), "certificate_malformed"),
         ((changed(PCK, sgx=sgx_extension()[:-1]), ISSUER, ROOT), "certificate_malformed"),
         ((changed(PCK, sgx=sgx_extension() + b"\0"), ISSUER, ROOT), "certificate_malformed"),
@@ -194,6 +198,16 @@ OTHER_ROOT = Certificate(ROOT.name, STRANGER, ROOT.name, STRANGER, issues=True, 
 def test_a_chain_that_is_wrong_in_one_thing_is_refused(chain: tuple[Certificate, ...], reason: str) -> None:
     """Dates, root, signatures, names, roles, rights, path length, order, extensions: each on its own."""
     assert wrong(Machine(chain=chain)) == [reason]
+
+
+def test_a_chain_is_certificates_and_nothing_else() -> None:
+    """No text before, between or behind them, where other parsers might see another certificate."""
+    chain = pem(PCK, ISSUER, ROOT)
+    assert len(read_chain(chain + bytes(3))) == 3
+    for bad in (b"x" + chain, chain + b"x", chain.replace(b"\n-----BEGIN", b"\n \n-----BEGIN", 2), b"", chain * 2):
+        with pytest.raises(AttestationFault) as fault:
+            read_chain(bad)
+        assert fault.value.failure.reason is Reason.CERTIFICATE_MALFORMED
 
 
 def test_a_key_of_another_curve_is_refused() -> None:
@@ -218,6 +232,11 @@ def test_an_sgx_extension_of_any_bytes_is_refused_by_name(value: bytes) -> None:
         (Published(end=NOW - timedelta(seconds=1)), "collateral_expired"),
         (Published(qe_end=NOW - timedelta(seconds=1)), "collateral_expired"),
         (Published(begin=NOW + timedelta(seconds=1)), "collateral_expired"),
+        (Published(crl_begin=NOW + timedelta(seconds=1)), "collateral_expired"),
+        (Published(qe_begin=NOW + timedelta(seconds=1)), "collateral_expired"),
+        (Published(crl_hash=SHA384()), "collateral_signature"),
+        (Published(crl_partial=True), "collateral_malformed"),
+        (Published(qe={"id": "QE"}), "collateral_malformed"),
         (Published(signed_by=STRANGER), "collateral_signature"),
         (Published(crl_signed_by=STRANGER), "collateral_signature"),
         (Published(root_crl_signed_by=STRANGER), "collateral_signature"),
@@ -302,9 +321,10 @@ def test_a_program_that_is_not_on_the_list_is_refused() -> None:
 def test_a_signature_of_zeros_or_of_another_length_never_holds() -> None:
     """The classic of ECDSA verifiers, and lengths that the callers do not produce."""
     public = key("pck").public_key()
-    for bad in (bytes(64), b"", bytes(63), b"\xff" * 64, sign(STRANGER, b"x")):
+    good = sign(key("pck"), b"x")
+    for bad in (bytes(64), b"", bytes(63), b"\xff" * 64, sign(STRANGER, b"x"), good[:32] + b"\0" + good[32:]):
         assert not signature_holds(public, bad, b"x")
-    assert signature_holds(public, sign(key("pck"), b"x"), b"x")
+    assert signature_holds(public, good, b"x")
     assert p256_point(b"\x04" + bytes(64)) is None
     assert p256_point(point(STRANGER)) is not None
 

@@ -186,8 +186,6 @@ def _require_issuer(certificate: x509.Certificate, issuer: x509.Certificate) -> 
     """The root is its own issuer."""
     if certificate.issuer != issuer.subject:
         raise AttestationFault(Reason.CERTIFICATE_CHAIN, f"{_name(certificate.subject)} was issued by somebody else")
-    if certificate.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256:
-        raise AttestationFault(Reason.CERTIFICATE_CHAIN, "a certificate is not signed with ECDSA and SHA-256")
     try:
         p256_key(issuer).verify(certificate.signature, certificate.tbs_certificate_bytes, ec.ECDSA(SHA256()))
     except InvalidSignature:
