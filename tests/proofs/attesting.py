@@ -82,8 +82,10 @@ def number(value: int) -> bytes:
     return element(0x02, value.to_bytes(value.bit_length() // 8 + 1, "big"))
 
 
-def sgx_extension(components: tuple[int, ...] = (3,) * 16, pce_svn: int = 11, fmspc: bytes = FMSPC) -> bytes:
-    """What Intel says of a platform in its certificate."""
+def sgx_extension(
+    components: tuple[int, ...] = (3,) * 16, pce_svn: int = 11, fmspc: bytes = FMSPC, more: bytes = b""
+) -> bytes:
+    """What Intel says of a platform in its certificate, and `more` fields."""
     svns = b"".join(pair(bytes([2, n + 1]), number(svn)) for n, svn in enumerate(components))
     tcb = element(0x30, svns + pair(b"\x02\x11", number(pce_svn)) + pair(b"\x02\x12", element(0x04, bytes(16))))
     return element(
@@ -91,7 +93,8 @@ def sgx_extension(components: tuple[int, ...] = (3,) * 16, pce_svn: int = 11, fm
         pair(b"\x01", element(0x04, bytes(16)))
         + pair(b"\x02", tcb)
         + pair(b"\x03", element(0x04, bytes(2)))
-        + pair(b"\x04", element(0x04, fmspc)),
+        + pair(b"\x04", element(0x04, fmspc))
+        + more,
     )
 
 

@@ -27,7 +27,9 @@ from tests.proofs.attesting import (
     Machine,
     Published,
     changed,
+    element,
     key,
+    pair,
     pem,
     point,
     reasons,
@@ -214,6 +216,29 @@ def test_a_key_of_another_curve_is_refused() -> None:
     """P-256 only: nothing else stands in Intel's hierarchy."""
     other = ec.generate_private_key(ec.SECP384R1())
     assert wrong(Machine(chain=(changed(PCK, key=other), ISSUER, ROOT))) == ["certificate_malformed"]
+
+
+FIELD = pair(b"\x09", element(0x04, bytes(4)))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        sgx_extension(fmspc=bytes(5)),
+        sgx_extension(fmspc=bytes(7)),
+        sgx_extension(components=(256,) + (3,) * 15),
+        sgx_extension(pce_svn=0x10000),
+        sgx_extension(more=pair(b"\x04", element(0x04, bytes(6)))),
+        sgx_extension(more=FIELD[:-5] + b"\x05" + bytes(4)),
+        sgx_extension(more=FIELD[:-1]),
+        sgx_extension(more=element(0x31, FIELD[2:])),
+        sgx_extension(more=b"\x30"),
+    ],
+)
+def test_an_sgx_extension_that_is_wrong_in_one_thing_is_refused(value: bytes) -> None:
+    """Lengths, ranges, a field twice, an element beyond its whole, another kind of element; with a field that is not known it is read."""
+    assert verified(Machine(chain=(changed(PCK, sgx=sgx_extension(more=FIELD)), ISSUER, ROOT)).claim()).accepted
+    assert wrong(Machine(chain=(changed(PCK, sgx=value), ISSUER, ROOT))) == ["certificate_malformed"]
 
 
 @given(st.binary(max_size=300))
