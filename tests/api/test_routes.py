@@ -11,6 +11,7 @@ from tests.host.world import MODEL, World, some_terms
 from fabstir.domain.ids import to_hex
 from fabstir.ports.chain import ChainCondition, EndpointState
 from fabstir.protocol.offer import WireOffer
+from fabstir.testing.prover import CIRCUIT_ID
 
 
 async def test_health_shows_every_part(served: Served) -> None:
@@ -26,7 +27,7 @@ async def test_health_shows_every_part(served: Served) -> None:
         "chain": {**ok, "chain_id": 31337, "block": 7, "block_age_s": 0, "endpoints": []},
         "sending": {**ok, "waiting": 0},
         "journal": ok,
-        "prover": ok,
+        "prover": ok | {"circuit": "", "circuit_id": to_hex(CIRCUIT_ID)},
         "registration": {"status": "off", "reason": ""},
         "sessions": {"open": 1, "generating": 0, "max": 64},
         "prompts": {

@@ -11,6 +11,7 @@ from fabstir.chain import artifacts
 from fabstir.chain.code_check import difference, same_code
 from fabstir.chain.deployment import (
     FACTORY,
+    MERKLE,
     OWNED,
     Call,
     Create,
@@ -63,7 +64,11 @@ def test_the_order_is_that_of_the_arguments() -> None:
         "JobMarketplace",
         "PromptBoard",
         "Delegation",
+        "MerkleBindVerifier",
+        "MerkleSampleVerifier",
         "HostStake.announce",
+        "ProofSystem.register merkle/bind",
+        "ProofSystem.register merkle/sample",
         "ProofSystem.register",
         "ModelRegistry.transferOwnership",
         "HostStake.transferOwnership",
@@ -75,6 +80,17 @@ def test_the_order_is_that_of_the_arguments() -> None:
 def test_without_a_circuit_there_is_no_verifier() -> None:
     """And none is registered."""
     assert not {"Halo2BindVerifier", "EzklBindVerifier", "ProofSystem.register"} & set(names(made(circuit=None)))
+
+
+def test_circuits_without_a_reference_string_are_in_every_market() -> None:
+    """Each with its own verifier, whatever else is registered; every step has a name of its own, as intents must."""
+    for deployment in (made(), made(circuit=None)):
+        named = {step.name: step for step in deployment.steps}
+        assert len(named) == len(deployment.steps)
+        for name, (_, contract) in MERKLE.items():
+            verifier = named[contract]
+            assert isinstance(verifier, Create)
+            assert [probe.word for probe in named[f"ProofSystem.register {name}"].probes] == [word(verifier.address)]
 
 
 def test_every_address_of_the_book_is_a_contract_of_the_plan() -> None:

@@ -11,10 +11,11 @@ from tests.chain.support import HOST, RENTER, Chain, rpc_to
 from fabstir.chain import bindings
 from fabstir.chain.checks import Check, failed
 from fabstir.chain.deploy import Operator
-from fabstir.chain.deployment import MINIMUM_STAKE
+from fabstir.chain.deployer import read
+from fabstir.chain.deployment import MERKLE, MINIMUM_STAKE
 from fabstir.chain.devnet import DEV_KEYS, DevnetControl
 from fabstir.chain.doctor_account import SETTLEMENT_GAS, examine_account, examine_host, judge_gas
-from fabstir.chain.doctor_contracts import CONTRACTS, examine_contracts
+from fabstir.chain.doctor_contracts import CONTRACTS, examine_circuit, examine_contracts
 from fabstir.chain.doctor_endpoints import EndpointFacts, examine_endpoints, judge_endpoints
 from fabstir.chain.rpc import JsonRpc
 from fabstir.chain.web3_provider import connect_web3
@@ -112,6 +113,20 @@ async def test_a_devnet_is_well(chain: Chain, rpc: JsonRpc) -> None:
     endpoints = await examine_endpoints(rpc, 31337, chain.info.market, SystemClock())
     assert endpoints.usable and not failed(endpoints.checks)
     assert set(verdicts(await examine_contracts(rpc, chain.info)).values()) == {"ok"}
+
+
+@pytest.mark.real
+async def test_circuits_are_looked_at(chain: Chain, rpc: JsonRpc) -> None:
+    """Those of the package by their verifiers' code; a host's own by whether the market knows it."""
+    name, (circuit, contract) = next(iter(MERKLE.items()))
+    assert verdicts(await examine_circuit(rpc, chain.info, name, circuit)) == {"proofs": "ok"}
+    unknown = await examine_circuit(rpc, chain.info, name, Hash32(bytes(32)))
+    assert verdicts(unknown) == {"proofs": "fail"} and unknown[0].next_step
+    system = bindings.ProofSystem
+    adapter = system.decode_verifier_of(await read(rpc, chain.info.proofs, system.encode_verifier_of(circuit))).adapter
+    await rpc.request("anvil_setCode", to_hex(adapter), "0x60")
+    found = {check.name: check for check in await examine_contracts(rpc, chain.info)}
+    assert found[f"circuit {name}"].verdict == "fail" and contract not in found[f"circuit {name}"].measured
 
 
 @pytest.mark.real

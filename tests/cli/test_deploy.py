@@ -164,7 +164,7 @@ async def test_a_poor_deployer_is_refused_with_what_it_needs(base: Running) -> N
     await base.rpc.request("anvil_setBalance", to_hex(DEPLOYER), hex(1))
     prepared = await prepare(base.config, SAFE_ORDER, KEY)
     assert names(prepared) == ["deployer balance"]
-    assert "for 11 transactions" in prepared.refused[0].why and "L1 fee 11,000,000 wei" in prepared.refused[0].why
+    assert "for 16 transactions" in prepared.refused[0].why and "L1 fee 16,000,000 wei" in prepared.refused[0].why
 
 
 class Killed(Exception):

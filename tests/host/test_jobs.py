@@ -13,6 +13,7 @@ from fabstir.domain.ids import Hash32
 from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.host import jobs
 from fabstir.host.jobs import JobBook, stream_of
+from fabstir.protocol.held_records import HeldRecords
 from fabstir.protocol.host_log import (
     HostEvent,
     HostLedger,
@@ -65,6 +66,19 @@ async def test_a_changed_deposit_is_taken_in() -> None:
     assert ledger.deposit == 5_000
     restored = (await _reopened(journal)).get(ledger.job)
     assert restored is not None and restored.deposit == 5_000
+
+
+async def test_records_are_forgotten_with_their_job() -> None:
+    """What digests were made of is held while a proof may open it: until the job is closed, and not a moment longer."""
+    book, preimage = JobBook(MemoryJournal()), b"preimage"
+    book.held = HeldRecords()
+    book.held.keep(DIGEST, preimage)
+    ledger = await book.admit(_admitted())
+    async with book.exclusive(ledger):
+        await book.record(ledger, TokensServed(DIGEST))
+        assert book.held.find(DIGEST) == preimage
+        await book.record(ledger, JobClosed(BaseUnits(1), BaseUnits(999), 9.0))
+    assert book.held.find(DIGEST) is None
 
 
 async def test_an_answer_that_the_last_process_did_not_end_is_ended() -> None:

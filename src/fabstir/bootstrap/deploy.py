@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from fabstir.bootstrap.keys import read_key_file
-from fabstir.bootstrap.parts import address_book, make_prover, open_journal
+from fabstir.bootstrap.parts import address_book, deployed_circuit, open_journal
 from fabstir.chain import addresses, deployment_record
 from fabstir.chain.account import ChainAccount
 from fabstir.chain.checklist import Wishes, checklist
@@ -129,7 +129,7 @@ async def _prepare(config: Config, order: Order, rpc: JsonRpc, deployer: Address
 def _parameters(config: Config, order: Order, deployer: Address) -> Parameters:
     """What was left out is the deployer's; the checklist refuses that where it matters."""
     network = order.network
-    circuit = make_prover(config).circuit_id if network.play_money and not order.without_circuit else None
+    circuit = deployed_circuit(config) if network.play_money and not order.without_circuit else None
     return Parameters(
         chain_id=network.chain_id,
         deployer=deployer,

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from fabstir.bootstrap.parts import address_book, make_prover, served_model
+from fabstir.bootstrap.parts import address_book, deployed_circuit, served_model
 from fabstir.chain import addresses, bindings
 from fabstir.chain.anvil import find_anvil
 from fabstir.chain.deploy import Operator
@@ -107,7 +107,7 @@ async def devnet(
             operator = Operator(rpc, dev_key(DEPLOYER, config.chain.chain_id))
             if known is None:
                 treasury = SigningKey(DEV_KEYS[TREASURY]).address
-                circuit = make_prover(config).circuit_id
+                circuit = deployed_circuit(config)
                 known = await operator.deploy(circuit, treasury=treasury, progress=progress)
             running = RunningDevnet(net, rpc, operator, known)
             await running.approve_model(config)

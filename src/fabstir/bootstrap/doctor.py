@@ -10,10 +10,10 @@ from collections.abc import Coroutine
 from typing import Any
 
 from fabstir.bootstrap.keys import key_file, read_key
-from fabstir.bootstrap.parts import chain_info, served_model
+from fabstir.bootstrap.parts import chain_info, make_prover, served_model
 from fabstir.chain.checks import Check
 from fabstir.chain.doctor_account import examine_account, examine_host
-from fabstir.chain.doctor_contracts import examine_contracts
+from fabstir.chain.doctor_contracts import examine_circuit, examine_contracts
 from fabstir.chain.doctor_endpoints import examine_endpoints
 from fabstir.chain.rpc import JsonRpc
 from fabstir.domain.errors import FabstirError
@@ -66,12 +66,18 @@ async def _account(
     found = await _guarded("account", examine_account(rpc, account))
     if role == "host" and info is not None:
         found += await _guarded("host", _host(config, rpc, info, account))
+        found += await _guarded("proofs", _proofs(config, rpc, info))
     return found
 
 
 async def _host(config: Config, rpc: JsonRpc, info: ChainInfo, account: Address) -> list[Check]:
     model, *_ = await served_model(config)
     return await examine_host(rpc, info, account, model)
+
+
+async def _proofs(config: Config, rpc: JsonRpc, info: ChainInfo) -> list[Check]:
+    name = f"{config.proofs.backend}/{config.proofs.circuit}"
+    return await examine_circuit(rpc, info, name, make_prover(config).circuit_id)
 
 
 async def _guarded(name: str, examination: Coroutine[Any, Any, list[Check]]) -> list[Check]:

@@ -11,7 +11,7 @@ from fabstir.api.app import host_app
 from fabstir.api.server import listen, serve, settle_garbage_collector, url_of
 from fabstir.bootstrap.attestation import make_attester
 from fabstir.bootstrap.keys import key_file, read_key
-from fabstir.bootstrap.parts import connect_chain, make_engine, make_prover, open_journal, served_model
+from fabstir.bootstrap.parts import connect_chain, make_engine, make_held, make_prover, open_journal, served_model
 from fabstir.bootstrap.prompts import make_desk, sealing_key
 from fabstir.chain.job_events import JobEvents
 from fabstir.chain.keys import held
@@ -87,7 +87,8 @@ async def _serve_host(
     encryption_key = Hash32(sealing.public) if sealing is not None else NO_KEY
     attester = await make_attester(config, key.address, encryption_key, identity)
     listener = listen(config.api.host, config.api.port)
-    prover, engine = make_prover(config), make_engine(config)
+    held = make_held(config)
+    prover, engine = make_prover(config, held), make_engine(config)
     node = HostNode(
         engine=engine,
         chain=chain,
@@ -98,6 +99,7 @@ async def _serve_host(
         settings=HostSettings.of(config, identity, url_of(listener), encryption_key),
         metrics=Metrics(chain.info.usdc),
     )
+    node.book.held = held
     chain.count_ends(node.metrics.transaction)
     settler = Settler(
         node.book,

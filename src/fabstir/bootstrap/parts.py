@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,11 @@ from fabstir.ops.clock import SystemClock
 from fabstir.ops.config import Config
 from fabstir.ports.chain import ChainInfo
 from fabstir.ports.engine import Engine
+from fabstir.ports.prover import Prover
+from fabstir.proofs.circuit import Circuit, load_circuit
+from fabstir.proofs.merkle import MerkleProver
 from fabstir.proofs.process import EzklProver
+from fabstir.protocol.held_records import HeldRecords
 from fabstir.protocol.model_identity import model_id
 from fabstir.storage.journal import JOURNAL_FILE, SqliteJournal, WritePhase
 
@@ -35,6 +40,8 @@ TINY_REPOSITORY: Final = "fabstir/tiny-chat"
 FAULT_VARIABLE: Final = "FABSTIR_FAULT_JOURNAL"
 """`N:before` or `N:after`: the process kills itself at journal write N. On the devnet only; for the crash test."""
 ADDRESS_BOOK: Final = "addresses.json"
+NOIR_TOOLS: Final = ("nargo", "bb")
+"""What a back end for Noir would need: its compiler, and barretenberg."""
 
 
 def address_book() -> Path:
@@ -135,6 +142,42 @@ def make_engine(config: Config) -> Engine:
     )
 
 
-def make_prover(config: Config) -> EzklProver:
-    """The `bind` circuit's prover, not started. Raises LocalFault (`srs_development_only`) off the devnet."""
-    return EzklProver(chain_id=config.chain.chain_id, cache=paths.cache_dir())
+def make_held(config: Config) -> HeldRecords | None:
+    """Where records are kept for a circuit that opens them; None where none does."""
+    return HeldRecords() if config.proofs.circuit == "sample" else None
+
+
+def make_prover(config: Config, held: HeldRecords | None = None) -> Prover:
+    """The configured back end and circuit, not started. Raises LocalFault (`srs_development_only` for `ezkl` off the devnet,
+    `circuit_mismatch`, `tool_missing`, `config_invalid`)."""
+    proofs = config.proofs
+    if proofs.backend == "noir":
+        raise _no_noir()
+    if proofs.backend == "merkle":
+        if proofs.circuit_folder is not None:
+            raise error("config_invalid", "proofs.circuit_folder is for `ezkl`; `merkle` has no files")
+        if proofs.circuit == "sample" and config.engine.top_logprobs == 0:
+            raise error("config_invalid", "proofs.circuit is 'sample': engine.top_logprobs must be at least 1")
+        return MerkleProver(proofs.circuit, held)
+    if proofs.circuit != "bind":
+        raise error("config_invalid", f"proofs.circuit is '{proofs.circuit}', which only `merkle` has")
+    return EzklProver(chain_id=config.chain.chain_id, cache=paths.cache_dir(), circuit=_circuit(config))
+
+
+def deployed_circuit(config: Config) -> Hash32:
+    """Id of the `ezkl` circuit whose verifier is in the package, whatever this host proves with. Raises LocalFault
+    (`srs_development_only`) off the devnet."""
+    return EzklProver(chain_id=config.chain.chain_id, cache=paths.cache_dir()).circuit_id
+
+
+def _no_noir() -> FabstirError:
+    next_step = "Set proofs.backend to `merkle` or `ezkl`."
+    missing = [name for name in NOIR_TOOLS if shutil.which(name) is None]
+    if missing:
+        return error("tool_missing", f"{' and '.join(missing)}, for proofs.backend 'noir'", next_step)
+    return error("config_invalid", "proofs.backend 'noir': this version has no prover for it", next_step)
+
+
+def _circuit(config: Config) -> Circuit | None:
+    folder = config.proofs.circuit_folder
+    return load_circuit(folder) if folder is not None else None

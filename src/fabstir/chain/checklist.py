@@ -22,7 +22,7 @@ from fabstir.domain.money import BaseUnits, format_units
 MIN_DELAY: Final = 48 * 3600
 """Seconds in which hosts and renters see what the owner is about to add."""
 PRICE_MARGIN_PERCENT: Final = 150
-"""The base fee may rise while twelve to fifteen transactions are sent."""
+"""The base fee may rise while some twenty transactions are sent."""
 USDC_SYMBOL: Final = "USDC"
 USDC_DECIMALS: Final = 6
 USDC_VERSION: Final = "2"
@@ -94,9 +94,11 @@ def _earlier(begun: Record | None, wanted: Record, network: Network) -> Check:
 def _circuit(network: Network, wishes: Wishes) -> Check:
     why = "Anybody can forge proofs for the development reference string (srs_development_only)"
     if network.play_money or wishes.without_circuit:
-        said = "none; jobs with policy `fallback` only" if wishes.without_circuit else "development reference string"
+        said = "none of ezkl; `merkle` alone" if wishes.without_circuit else "development reference string"
         return judge("circuit", True, said, why, "")
-    next_step = "Deploy --without-circuit; the owner registers a circuit of a ceremony's reference string later."
+    next_step = (
+        "Deploy --without-circuit: hosts prove with `merkle`; the owner can register a ceremony's circuit later."
+    )
     return judge("circuit", False, "development reference string", why, next_step)
 
 

@@ -16,6 +16,7 @@ from fabstir.chain import artifacts, bindings
 from fabstir.domain.ids import Address, Hash32, address
 from fabstir.domain.money import BaseUnits
 from fabstir.ports.chain import ChainInfo
+from fabstir.protocol.openings import BIND_CIRCUIT, SAMPLE_CIRCUIT
 from fabstir.protocol.signing import keccak
 
 FACTORY: Final = address("0x4e59b44847b379578588920ca78fbf26c0b4956c")
@@ -31,6 +32,12 @@ SLASH: Final = BaseUnits(10_000_000)
 """What a lost claim takes of it."""
 COMPENSATION: Final = BaseUnits(5_000_000)
 """What the renter gets of that, first."""
+
+MERKLE: Final = {
+    "merkle/bind": (BIND_CIRCUIT, "MerkleBindVerifier"),
+    "merkle/sample": (SAMPLE_CIRCUIT, "MerkleSampleVerifier"),
+}
+"""Circuits without a reference string: (id, contract)."""
 
 OWNED: Final = ("ModelRegistry", "HostStake", "ProofSystem")
 """Contracts with an owner, who can add to them and change nothing."""
@@ -54,7 +61,8 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     token: Address | None
     """In which hosts stake; None: a test token is deployed."""
     circuit: Hash32 | None
-    """Registered with the verifier of the package; None: a market without proofs."""
+    """Of ezkl, registered with the verifier of the package; None: without it. The circuits of MERKLE need no reference string and are
+    always there."""
     minimum: BaseUnits = MINIMUM_STAKE
     slash: BaseUnits = SLASH
     compensation: BaseUnits = COMPENSATION
@@ -147,7 +155,10 @@ def plan(wanted: Parameters, salt: Hash32) -> Plan:
     epochs = at("EpochProofs", proofs)
     market = at("JobMarketplace", wanted.treasury, proofs, stakes, epochs)
     board, delegation = at("PromptBoard", market, registry), at("Delegation", market)
+    merkle = {name: (circuit, at(contract)) for name, (circuit, contract) in MERKLE.items()}
     draft.announce(stakes, market)
+    for name, (circuit, verifier) in merkle.items():
+        draft.register(proofs, circuit, verifier, f"ProofSystem.register {name}")
     if wanted.circuit and adapter:
         draft.register(proofs, wanted.circuit, adapter)
     for name, place in zip(OWNED, (models, stakes, proofs), strict=True):
@@ -196,7 +207,7 @@ class _Draft:
         )
         self._call("HostStake.announce", stakes, host_stake.encode_announce(market), known)
 
-    def register(self, proofs: Address, circuit: Hash32, adapter: Address) -> None:
+    def register(self, proofs: Address, circuit: Hash32, adapter: Address, name: str = "ProofSystem.register") -> None:
         """The circuit's verifier, for ever."""
         system = bindings.ProofSystem
         known = Probe(
@@ -205,7 +216,7 @@ class _Draft:
             data=system.encode_verifier_of(circuit),
             word=word(adapter),
         )
-        self._call("ProofSystem.register", proofs, system.encode_register(circuit, adapter), known)
+        self._call(name, proofs, system.encode_register(circuit, adapter), known)
 
     def hand_over(self, name: str, place: Address, owner: Address) -> None:
         """Offers the contract to its owner; nothing to do where the deployer is it."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
+from fabstir.chain import bindings
 from fabstir.chain.calls import ask
 from fabstir.chain.checklist import USDC_DECIMALS, USDC_SYMBOL, USDC_VERSION
 from fabstir.chain.checks import Check, graded, judge
 from fabstir.chain.code_check import examine_code
 from fabstir.chain.deployer import read, unmet
-from fabstir.chain.deployment import OWNED, Probe, selector, word
+from fabstir.chain.deployment import MERKLE, OWNED, Probe, selector, word
 from fabstir.chain.networks import Network, network_of
 from fabstir.chain.rpc import JsonRpc, quantity
 from fabstir.chain.survey import TokenFacts, delay_of, domain_separator, token_facts
-from fabstir.domain.ids import ZERO_ADDRESS, Address, to_hex
+from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, to_hex
 from fabstir.ports.chain import ChainInfo
 
 CONTRACTS: Final = {
@@ -54,6 +55,7 @@ async def examine_contracts(rpc: JsonRpc, info: ChainInfo) -> list[Check]:
     if any(check.verdict == "fail" for check in checks):
         return [*checks, _skipped("links", "a contract is not what it should be")]
     checks += [await _links(rpc, info), await _authorized(rpc, info), await _token(rpc, info)]
+    checks += [await _circuit(rpc, info, name, *known) for name, known in MERKLE.items()]
     return [*checks, *[await _ownership(rpc, info, name) for name in OWNED]]
 
 
@@ -107,6 +109,32 @@ async def _token(rpc: JsonRpc, info: ChainInfo) -> Check:
     right = said == wanted and known.usdc in (None, info.usdc)
     why = "Renters sign deposits for this domain; on public networks the address is Circle's"
     return judge("USDC", right, f"{to_hex(info.usdc)}: {measured}", why, ANOTHER)
+
+
+async def examine_circuit(rpc: JsonRpc, info: ChainInfo, name: str, circuit: Hash32) -> list[Check]:
+    """Whether this market knows the circuit that a host proves with."""
+    adapter, why = (
+        await _adapter_of(rpc, info, circuit),
+        "A proof of a circuit that ProofSystem does not know is refused",
+    )
+    next_step = "Set proofs.backend and proofs.circuit to one of this market's, or ask its owner to register it."
+    measured = f"{name} {to_hex(circuit)}: {to_hex(adapter)}"
+    return [judge("proofs", adapter != ZERO_ADDRESS, measured, why, next_step)]
+
+
+async def _adapter_of(rpc: JsonRpc, info: ChainInfo, circuit: Hash32) -> Address:
+    """Who verifies `circuit` for this market; zeros where nobody does."""
+    system = bindings.ProofSystem
+    return system.decode_verifier_of(await read(rpc, info.proofs, system.encode_verifier_of(circuit))).adapter
+
+
+async def _circuit(rpc: JsonRpc, info: ChainInfo, name: str, circuit: Hash32, contract: str) -> Check:
+    adapter, why = await _adapter_of(rpc, info, circuit), "Hosts can prove with it, and its verifier is the artifact's"
+    if adapter == ZERO_ADDRESS:
+        next_step = "Hosts of this market set another proofs.backend or proofs.circuit; its owner can register it."
+        return graded(f"circuit {name}", "warn", "not registered", why, next_step)
+    wrong = await examine_code(rpc, contract, adapter)
+    return judge(f"circuit {name}", not wrong, f"{to_hex(adapter)}: {wrong or contract}", why, ANOTHER)
 
 
 async def _ownership(rpc: JsonRpc, info: ChainInfo, contract: str) -> Check:

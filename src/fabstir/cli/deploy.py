@@ -30,7 +30,7 @@ class Place:
     treasury: Annotated[str | None, Parameter(help="Gets the market's fees; off the devnet not the deployer.")] = None
     stake_token: Annotated[str | None, Parameter(help="Unset: Circle's USDC; on the devnet a test token.")] = None
     without_circuit: Annotated[
-        bool, Parameter(negative="", help="A market without proofs: jobs with policy `fallback` only.")
+        bool, Parameter(negative="", help="Without ezkl's circuit: hosts prove with `merkle`.")
     ] = False
     key_file: Annotated[
         Path | None, Parameter(help="The deployer's key. Unset: deployer.key in the configuration directory.")

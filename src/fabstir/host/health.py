@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from fabstir.domain.errors import FabstirError
-from fabstir.domain.ids import ZERO_ADDRESS, Address
+from fabstir.domain.ids import ZERO_ADDRESS, Address, to_hex
 from fabstir.domain.money import BaseUnits
 from fabstir.ports.chain import EndpointState, MarketChain
 from fabstir.ports.clock import Clock
@@ -55,6 +55,15 @@ class ChainPart(Part, frozen=True, kw_only=True):
     """By this host's clock."""
     endpoints: tuple[EndpointState, ...] = ()
     """Of `chain.rpc_urls`, in their order."""
+
+
+class ProverPart(Part, frozen=True, kw_only=True):
+    """Commitments and proofs."""
+
+    circuit: str = ""
+    """Back end and circuit: `ezkl/bind`, `merkle/bind`, `merkle/sample`."""
+    circuit_id: str = ""
+    """Under which ProofSystem knows the verifier."""
 
 
 class SendingPart(Part, frozen=True, kw_only=True):
@@ -124,7 +133,7 @@ class HostHealth(msgspec.Struct, frozen=True, kw_only=True):
     """Needed to be paid: while fees are too high the status is `degraded`, with `key_in_use` it is `failing`."""
     journal: Part
     """Needed to serve."""
-    prover: Part
+    prover: ProverPart
     """Needed to be paid; without it the status is `degraded`."""
     registration: Part
     """The entry in NodeRegistry; `off` where the host does not register itself."""
@@ -152,23 +161,23 @@ def overall(draining: bool, needed: tuple[Part, ...], wanted: tuple[Part, ...]) 
 class Probe:
     """Asks engine, chain and prover. Memory: the last answers."""
 
-    def __init__(self, engine: Engine, chain: MarketChain, prover: Prover, clock: Clock) -> None:
+    def __init__(self, engine: Engine, chain: MarketChain, prover: Prover, clock: Clock, circuit: str = "") -> None:
+        """`circuit`: what is told of the prover beside its id."""
+        self._circuit = circuit
         self._engine = engine
         self._chain = chain
         self._prover = prover
         self._clock = clock
         self._asking = asyncio.Lock()
-        self._last: tuple[float, EnginePart, ChainPart, Part] | None = None
+        self._last: tuple[float, EnginePart, ChainPart, ProverPart] | None = None
 
-    async def parts(self) -> tuple[EnginePart, ChainPart, Part]:
+    async def parts(self) -> tuple[EnginePart, ChainPart, ProverPart]:
         """Engine, chain, prover."""
         async with self._asking:
             now = self._clock.monotonic()
             if self._last is None or now - self._last[0] >= FRESH_SECONDS:
-                engine, chain, prover = await asyncio.gather(
-                    self._ask_engine(), self._ask_chain(), self._prover.health()
-                )
-                self._last = (now, engine, chain, _part(prover))
+                engine, chain, prover = await asyncio.gather(self._ask_engine(), self._ask_chain(), self._ask_prover())
+                self._last = (now, engine, chain, prover)
             return self._last[1:]
 
     async def _ask_engine(self) -> EnginePart:
@@ -176,6 +185,12 @@ class Probe:
         return EnginePart(
             status=health.status, reason=health.reason, restarts=health.restarts, model=self._engine.info.name
         )
+
+    async def _ask_prover(self) -> ProverPart:
+        said = await self._prover.health()
+        status, reason = ("ok", "") if said == "ok" else ("down", said)
+        circuit_id = to_hex(self._prover.circuit_id)
+        return ProverPart(status=status, reason=reason, circuit=self._circuit, circuit_id=circuit_id)
 
     async def _ask_chain(self) -> ChainPart:
         chain_id = self._chain.info.chain_id
@@ -211,7 +226,3 @@ class Probe:
         """How the host's own transactions fare; costs nothing to ask."""
         condition = self._chain.condition()
         return SendingPart(status=condition.sending, reason=condition.reason, waiting=condition.waiting)
-
-
-def _part(answer: str) -> Part:
-    return Part(status="ok") if answer == "ok" else Part(status="down", reason=answer)

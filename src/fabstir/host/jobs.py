@@ -21,6 +21,7 @@ from fabstir.domain.ids import JobId
 from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.domain.terms import Terms
 from fabstir.ports.journal import Journal
+from fabstir.protocol.held_records import HeldRecords
 from fabstir.protocol.host_log import (
     DepositRaised,
     HostEvent,
@@ -65,6 +66,8 @@ class JobBook:
     """
 
     def __init__(self, journal: Journal) -> None:
+        self.held: HeldRecords | None = None
+        """What the records of open jobs were hashed from; the composition root puts it here where proofs open records."""
         self._journal = journal
         self._ledgers: dict[JobId, HostLedger] = {}
         self._locks: dict[JobId, asyncio.Lock] = {}
@@ -189,6 +192,8 @@ class JobBook:
         if ledger.closed:
             self._ledgers.pop(job, None)
             self._locks.pop(job, None)
+            if self.held is not None:
+                self.held.forget(ledger.records)
             self.closed.append(_summary(ledger, ledger.closed))
         else:
             self._ledgers[job] = ledger

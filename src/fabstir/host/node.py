@@ -79,7 +79,7 @@ class HostNode:
         self._prover = prover
         self._clock = clock
         self._key = key
-        self._probe = Probe(engine, chain, prover, clock)
+        self._probe = Probe(engine, chain, prover, clock, settings.circuit)
         self._started_at = clock.monotonic()
         self.started_on: Final = int(clock.now())
         """Unix seconds."""
@@ -97,7 +97,8 @@ class HostNode:
         await self.book.restore()
         await self._start_parts()
         settings, info = self.settings, self._engine.info
-        offer = settings.offer(self._key.address, self._chain.info, info.name, info.context_size)
+        circuit_id = self._prover.circuit_id
+        offer = settings.offer(self._key.address, self._chain.info, info.name, info.context_size, circuit_id)
         services = Services(self._engine, self._chain, self.book, self._clock, self.metrics)
         admission = Admission(self._chain, offer, self._clock)
         reception = Reception(admission, services, settings, self._core, self._request_settlement)
@@ -231,7 +232,8 @@ class HostNode:
 
     def _core(self, ledger: HostLedger) -> HostSession:
         info = self._engine.info
-        return HostSession(ledger, self._key, self.settings.session_offer(info.name, info.context_size))
+        offer = self.settings.session_offer(info.name, info.context_size)
+        return HostSession(ledger, self._key, offer, self.book.held)
 
     def _request_settlement(self, job: JobId) -> None:
         self.on_settlement_request(job)

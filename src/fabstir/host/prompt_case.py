@@ -255,7 +255,7 @@ class PromptCase:
         if self._opened is None:
             raise AssertionError("nothing is executed that was not opened")
         try:
-            made = await make_answer(services.engine, self._opened, self.ledger.terms)
+            made = await make_answer(services.engine, self._opened, self.ledger.terms, services.jobs.held)
             services.metrics.prompt_tokens.inc(made.prompt_tokens)
             services.measured(len(made.digests) // 32, services.clock.monotonic() - self._began)
             self._outcome = made

@@ -18,12 +18,14 @@ from fabstir.domain.ids import Hash32
 from fabstir.domain.prompts import Cid, PromptTerms
 from fabstir.ports.blobs import BlobStore
 from fabstir.ports.engine import Engine, GenerationEnd, TokenBatch, TokenRecord
+from fabstir.protocol.held_records import HeldRecords
 from fabstir.protocol.prompt_content import (
     PromptBody,
     PromptResult,
     decode_body,
     digests_of,
     encode,
+    preimages_of,
     request_of,
     result_hash,
 )
@@ -69,9 +71,15 @@ async def open_prompt(uploads: BlobStore, key: SealingKey, terms: PromptTerms, e
     return OpenedPrompt(body, request_of(body, content))
 
 
-async def make_answer(engine: Engine, prompt: OpenedPrompt, terms: PromptTerms) -> MadeAnswer:
-    """Ask the engine, seal what it says to the reply key. Raises as `Engine.generate`."""
+async def make_answer(
+    engine: Engine, prompt: OpenedPrompt, terms: PromptTerms, held: HeldRecords | None = None
+) -> MadeAnswer:
+    """Ask the engine, seal what it says to the reply key; `held` gets what the records are hashed from. Raises as `Engine.generate`."""
     text, records, end = await _generate(engine, prompt.body, terms)
+    digests = digests_of(prompt.body, records)
+    if held is not None:
+        for digest, preimage in zip(digests, preimages_of(prompt.body, records), strict=True):
+            held.keep(digest, preimage)
     content = encode(PromptResult(text=text, finish_reason=end.finish_reason, records=records))
     binding, recipients = Binding.of(Content.RESULT, terms), (prompt.body.reply_key,)
     sealed = await asyncio.to_thread(seal, content, recipients, binding, os.urandom(ENTROPY))
@@ -80,7 +88,7 @@ async def make_answer(engine: Engine, prompt: OpenedPrompt, terms: PromptTerms) 
         cid=cid(sealed),
         hash=result_hash(prompt.body, content),
         request=prompt.request,
-        digests=b"".join(digests_of(prompt.body, records)),
+        digests=b"".join(digests),
         prompt_tokens=end.prompt_tokens,
     )
 

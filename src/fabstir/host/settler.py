@@ -68,7 +68,7 @@ MAX_BATCH: Final = 25
 """Vouchers in one redeem transaction: 25 cost 24k gas each, more save little (research: gas table)."""
 RETRY_SECONDS: Final = 5.0
 FINISH_POLL_SECONDS: Final = 0.5
-PROOF_FAULTS: Final = ("proof_failed", "prover_unavailable")
+PROOF_FAULTS: Final = ("proof_failed", "prover_unavailable", "preimages_missing")
 STEPS_PER_PASS: Final = 64
 """Bounds one pass over one job; the next pass goes on."""
 

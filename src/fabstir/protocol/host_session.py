@@ -27,6 +27,7 @@ from fabstir.protocol.effects import (
     Store,
 )
 from fabstir.protocol.generation import GenerationRequest, TokenBatch
+from fabstir.protocol.held_records import HeldRecords
 from fabstir.protocol.host_inputs import (
     ChainClosing,
     DepositSeen,
@@ -96,7 +97,7 @@ class HostSession:
     Memory: the conversation, at most `max_answer_tokens` tokens held back, W record digests not yet stored.
     """
 
-    def __init__(self, ledger: HostLedger, key: SigningKey, offer: HostOffer) -> None:
+    def __init__(self, ledger: HostLedger, key: SigningKey, offer: HostOffer, held: HeldRecords | None = None) -> None:
         self.ledger = ledger
         self.state = SessionState.FINISHED if ledger.finished or ledger.closed else SessionState.DETACHED
         self._key = key
@@ -106,7 +107,7 @@ class HostSession:
         self._conversation = Conversation()
         self._answer: Answer | None = None
         self._turns = 0
-        self._meter = Meter(ledger, key)
+        self._meter = Meter(ledger, key, held)
         self._blocked_until: float | None = None
         self._announced_at = BaseUnits(0)
         """The deposit for which `payment_required` was sent."""

@@ -7,13 +7,16 @@ events to store.
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 from fabstir.domain.errors import error
 from fabstir.domain.ids import Hash32, SessionId, to_hex
 from fabstir.domain.money import Tokens
+from fabstir.protocol.held_records import HeldRecords
 from fabstir.protocol.host_log import HostEvent, HostLedger, Resynced, TokensServed, VoucherAccepted
 from fabstir.protocol.messages import Receipt, ReceiptAck, SessionInit, SessionResume, amount_of
 from fabstir.protocol.signing import SigningKey, recover
-from fabstir.protocol.transcript import Sampler, TokenRecord, record_digest
+from fabstir.protocol.transcript import Sampler, TokenRecord, record_preimage
 
 
 class Meter:
@@ -22,9 +25,10 @@ class Meter:
     Memory: digests of the tokens since the last receipt (at most W/2), and the heads of receipts that wait for a voucher.
     """
 
-    def __init__(self, ledger: HostLedger, key: SigningKey) -> None:
+    def __init__(self, ledger: HostLedger, key: SigningKey, held: HeldRecords | None = None) -> None:
         self._ledger = ledger
         self._key = key
+        self._held = held
         self._unsaved: list[bytes] = []
         self._issued: dict[int, Hash32] = {}
         """Receipts that wait for a voucher: tokens -> head."""
@@ -53,7 +57,11 @@ class Meter:
         """Count `records` as served; returns the position of the first."""
         first = self.served
         for record in records:
-            self._unsaved.append(record_digest(salt, self.served, record, sampler))
+            preimage = record_preimage(salt, self.served, record, sampler)
+            digest = sha256(preimage).digest()
+            self._unsaved.append(digest)
+            if self._held is not None:
+                self._held.keep(digest, preimage)
         return first
 
     def record(self, *events: HostEvent) -> tuple[HostEvent, ...]:

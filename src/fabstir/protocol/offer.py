@@ -11,12 +11,14 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from fabstir.domain.ids import ZERO_ADDRESS, Address, ModelId, address, from_hex, to_hex
+from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, ModelId, address, from_hex, to_hex
 from fabstir.domain.money import MAX_AMOUNT, BaseUnits, PricePerMTok, Tokens
 from fabstir.domain.terms import ProofPolicy
 from fabstir.protocol.messages import Decimal, Hex20, Hex32
 from fabstir.protocol.signing import Market
 
+NO_CIRCUIT = Hash32(bytes(32))
+"""Of an offer that does not say how it proves."""
 MAX_LIST = 64
 """Models, currencies or arbiters of one offer; NodeRegistry has the same bound for (model, currency)."""
 
@@ -67,6 +69,10 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     min_seconds_left: int
     """A job must still run so long when a session begins: the host needs time to settle."""
     policies: tuple[ProofPolicy, ...]
+    circuit: str = ""
+    """Back end and circuit of this host's proofs: `ezkl/bind`, `merkle/bind`, `merkle/sample`. The contract takes any that its
+    ProofSystem knows, so this is what the host says, not what it is held to."""
+    circuit_id: Hash32 = NO_CIRCUIT
     max_message_bytes: int
     max_answer_tokens: int
 
@@ -149,6 +155,11 @@ class WireOffer(msgspec.Struct, frozen=True, kw_only=True):
     """The job must still run so long when a session begins."""
     policies: tuple[str, ...]
     """Proof policies: `required`, `fallback`."""
+    circuit: str = ""
+    """Back end and circuit of this host's proofs: `ezkl/bind`, `merkle/bind`, `merkle/sample`; empty where it does not say. The contract
+    takes a proof of any circuit that ProofSystem knows."""
+    circuit_id: Hex32 = to_hex(NO_CIRCUIT)
+    """Under which ProofSystem knows the verifier."""
     max_message_bytes: int
     """Larger frames are closed with 1009."""
     max_answer_tokens: int
@@ -169,6 +180,8 @@ class WireOffer(msgspec.Struct, frozen=True, kw_only=True):
             challenge_max_s=offer.challenge_max,
             min_seconds_left=offer.min_seconds_left,
             policies=tuple(policy.name.lower() for policy in offer.policies),
+            circuit=offer.circuit,
+            circuit_id=to_hex(offer.circuit_id),
             max_message_bytes=offer.max_message_bytes,
             max_answer_tokens=offer.max_answer_tokens,
         )
@@ -186,6 +199,8 @@ class WireOffer(msgspec.Struct, frozen=True, kw_only=True):
             challenge_max=self.challenge_max_s,
             min_seconds_left=self.min_seconds_left,
             policies=tuple(policy for policy in ProofPolicy if policy.name.lower() in self.policies),
+            circuit=self.circuit,
+            circuit_id=Hash32(from_hex(self.circuit_id, 32)),
             max_message_bytes=self.max_message_bytes,
             max_answer_tokens=self.max_answer_tokens,
         )

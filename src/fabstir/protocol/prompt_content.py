@@ -21,7 +21,7 @@ from fabstir.domain.terms import Terms
 from fabstir.protocol.generation import GenerationRequest
 from fabstir.protocol.messages import ChatMessage
 from fabstir.protocol.signing import Market
-from fabstir.protocol.transcript import Sampler, TokenRecord, extend, job_head, record_digest, request_hash, turn_head
+from fabstir.protocol.transcript import Sampler, TokenRecord, extend, job_head, record_preimage, request_hash, turn_head
 
 RESULT_TAG: Final = b"fabstir/result/1"
 Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
@@ -93,10 +93,15 @@ def result_hash(body: PromptBody, content: bytes) -> Hash32:
     return Hash32(sha256(RESULT_TAG + body.record_salt + content).digest())
 
 
+def preimages_of(body: PromptBody, records: tuple[TokenRecord, ...]) -> tuple[bytes, ...]:
+    """What the records' digests are made of; secret as long as the answer is."""
+    salt, sampler = Hash32(body.record_salt), Sampler.of(body.temperature, body.top_p)
+    return tuple(record_preimage(salt, index, record, sampler) for index, record in enumerate(records))
+
+
 def digests_of(body: PromptBody, records: tuple[TokenRecord, ...]) -> tuple[bytes, ...]:
     """The records' digests, as both sides compute them."""
-    salt, sampler = Hash32(body.record_salt), Sampler.of(body.temperature, body.top_p)
-    return tuple(record_digest(salt, index, record, sampler) for index, record in enumerate(records))
+    return tuple(sha256(preimage).digest() for preimage in preimages_of(body, records))
 
 
 def answer_head(market: Market, terms: Terms, request: Hash32, digests: tuple[bytes, ...]) -> Hash32:
