@@ -117,6 +117,10 @@ class LlamaEngine:
         """See the port."""
         return await self._usable().count_tokens(messages)
 
+    async def prompt_ids(self, messages: tuple[ChatMessage, ...], prefix: str = "") -> tuple[int, ...]:
+        """The tokens after which an answer to `messages` begins (`prefix`: what was said of it before). Raises as `generate`."""
+        return await self._usable().prompt_ids(messages, prefix)
+
     async def health(self) -> EngineHealth:
         """See the port. `down` also where the process lives and does not answer."""
         if self._running is None:

@@ -92,6 +92,10 @@ class LlamaClient:
         """Tokens of the templated conversation."""
         return len(await self._tokenize(await self.template(messages)))
 
+    async def prompt_ids(self, messages: tuple[ChatMessage, ...], prefix: str) -> tuple[int, ...]:
+        """The tokens after which the server begins to generate, where `generate` is asked for an answer to `messages`."""
+        return tuple(await self._tokenize(await self.template(messages) + prefix))
+
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenBatch | GenerationEnd]:
         """See `fabstir.ports.engine.Engine.generate`."""
         if request.max_tokens < 1:

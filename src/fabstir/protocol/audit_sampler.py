@@ -1,15 +1,16 @@
 """What the claimed sampler could have drawn at a position, from the whole recomputed distribution. Pure (numpy).
 
-The samplers are those of `fabstir.engines.llama_client`, in its order: the `top_k` most likely, the temperature, the nucleus `top_p`.
-Temperature 0 leaves the most likely token alone. For each token of the answer it says how likely it was, how likely the least likely token
-was that could have come instead (the cutoff), and its surprise:
+The samplers are those of `fabstir.engines.llama_client`, in its order: the `top_k` most likely, the temperature, the
+nucleus `top_p`. Temperature 0 leaves the most likely token alone. For each token of the answer it says how likely it
+was, by how much it missed what could be drawn (the shortfall: 0 inside; in nats, so that rounding by e moves it by
+about e), and its surprise:
 
     surprise = -LAMBDA ln q(token) - ln(sum over the support of q ** (1 - LAMBDA))
 
-with q the distribution that was drawn from. Under that distribution exp(surprise) has expectation exactly 1, at every position, whatever came
-before; so by Ville's inequality the sum of surprises over an honest answer ever exceeds ln(1/rate) with probability at most `rate`, however
-long it is and whenever one looks, without a calibration. It grows where tokens are drawn from a flatter distribution than claimed: by another
-model.
+with q the distribution that was drawn from. Under that distribution exp(surprise) has expectation exactly 1, at every
+position, whatever came before; so by Ville's inequality the sum of surprises over an honest answer ever exceeds
+ln(1/rate) with probability at most `rate`, however long it is and whenever one looks, without a calibration. It grows
+where tokens are drawn from a flatter distribution than claimed: by another model.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ LAMBDA: Final = 0.5
 Rows = NDArray[np.floating[Any]]
 
 
-class Sampler(msgspec.Struct, frozen=True):
+class ClaimedSampler(msgspec.Struct, frozen=True):
     """How a request says that its tokens are drawn."""
 
     temperature: float
@@ -42,8 +43,8 @@ class Position(msgspec.Struct, frozen=True, array_like=True):
 
     logprob: int
     """Of the token that stands there."""
-    cutoff: int
-    """Of the least likely token that the sampler could have drawn."""
+    shortfall: int
+    """Micro-nats by which the token missed what the sampler could have drawn; 0 inside."""
     surprise: int
     """Micro-nats; 0 where the token could not have been drawn."""
     asked: tuple[int, ...]
@@ -58,19 +59,22 @@ class Position(msgspec.Struct, frozen=True, array_like=True):
 
 
 def positions(
-    logits: Rows, tokens: Sequence[int], asked: Sequence[Sequence[int]], sampler: Sampler, top: int
+    logits: Rows, tokens: Sequence[int], asked: Sequence[Sequence[int]], sampler: ClaimedSampler, top: int
 ) -> list[Position]:
     """One for each row of `logits` (positions x vocabulary)."""
     lines = log_softmax(logits)
     found = []
     for line, token, others in zip(lines, tokens, asked, strict=True):
         leading = _leading(line, max(top, sampler.top_k))
-        support, weights = _support(line, leading, sampler)
+        candidates, weights = _candidates(line, leading, sampler)
+        kept = _nucleus(weights, sampler)
+        place = np.flatnonzero(candidates == token)
+        rank = int(place[0]) if len(place) else len(candidates)
         found.append(
             Position(
                 micro_nats(line[token]),
-                micro_nats(line[support[-1]]),
-                micro(_surprise(support, weights, token)),
+                micro(_shortfall(line, candidates, weights, rank, token, sampler)) if rank >= kept else 0,
+                micro(_surprise(weights[:kept], rank)) if rank < kept else 0,
                 tuple(micro_nats(line[other]) for other in others),
                 tuple((int(other), micro_nats(line[other])) for other in leading[:top]),
             )
@@ -104,24 +108,44 @@ def _leading(line: NDArray[np.float64], count: int) -> NDArray[np.intp]:
     return some[np.argsort(-line[some], kind="stable")]
 
 
-def _support(
-    line: NDArray[np.float64], leading: NDArray[np.intp], sampler: Sampler
+def _candidates(
+    line: NDArray[np.float64], leading: NDArray[np.intp], sampler: ClaimedSampler
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """The tokens that can be drawn, best first, and their probabilities."""
-    if sampler.temperature <= 0:
-        return leading[:1], np.ones(1)
+    """The `top_k` most likely tokens, best first, and their probabilities at the temperature."""
     candidates = leading[: sampler.top_k]
+    if sampler.temperature <= 0:
+        return candidates, np.eye(1, len(candidates))[0]
     weights = np.exp((line[candidates] - line[candidates[0]]) / sampler.temperature)
-    weights /= weights.sum()
-    kept = len(weights)
-    if sampler.top_p < 1:
-        kept = min(kept, int(np.searchsorted(np.cumsum(weights), sampler.top_p)) + 1)
-    return candidates[:kept], weights[:kept] / weights[:kept].sum()
+    return candidates, weights / weights.sum()
 
 
-def _surprise(support: NDArray[np.intp], weights: NDArray[np.float64], token: int) -> float:
-    place = np.flatnonzero(support == token)
-    if len(place) == 0:
-        return 0.0
-    mass = float((weights ** (1 - LAMBDA)).sum())
-    return float(-LAMBDA * np.log(weights[place[0]]) - np.log(mass))
+def _nucleus(weights: NDArray[np.float64], sampler: ClaimedSampler) -> int:
+    """How many of the candidates can be drawn."""
+    if sampler.temperature <= 0:
+        return 1
+    if sampler.top_p >= 1:
+        return len(weights)
+    return min(len(weights), int(np.searchsorted(np.cumsum(weights), sampler.top_p)) + 1)
+
+
+def _shortfall(
+    line: NDArray[np.float64],
+    candidates: NDArray[np.intp],
+    weights: NDArray[np.float64],
+    rank: int,
+    token: int,
+    sampler: ClaimedSampler,
+) -> float:
+    """Of a token that cannot be drawn: how far below the best one (greedy), else how much too small the mass from it downwards is."""
+    if sampler.temperature <= 0:
+        return float(line[candidates[0]] - line[token])
+    below = float(line[candidates[-1]] - line[token]) if rank == len(candidates) else 0.0
+    if sampler.top_p >= 1:
+        return below
+    tail = float(weights[min(rank, len(candidates) - 1) :].sum())
+    return below + max(0.0, float(np.log(1 - sampler.top_p) - np.log(max(tail, np.finfo(np.float64).tiny))))
+
+
+def _surprise(weights: NDArray[np.float64], rank: int) -> float:
+    drawn_from = weights / weights.sum()
+    return float(-LAMBDA * np.log(drawn_from[rank]) - np.log((drawn_from ** (1 - LAMBDA)).sum()))

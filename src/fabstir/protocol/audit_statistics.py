@@ -1,14 +1,17 @@
-"""The arithmetic behind a verdict: how far honest figures may stray, at a rate of error that is chosen beforehand. Pure.
+"""The arithmetic behind a verdict: how far honest figures may stray, at a rate of error that is chosen beforehand.
+Pure.
 
-Two questions only. How large may the mean of n bounded measurements be (`bernstein_excess`: Bernstein's inequality, valid for every n and
-every distribution inside the bound, so that nothing is assumed about tails that a calibration has not seen)? How often may something rare
-happen in n attempts (`most_of`: the exact binomial tail)? Neither knows what is measured.
+Two questions only. How large may the mean of n bounded measurements be (`bernstein_excess`: Bernstein's inequality,
+valid for every n and every distribution inside the bound, so that nothing is assumed about tails that a calibration has
+not seen)? How often may something rare happen in n attempts (`most_of`: the exact binomial tail)? Neither knows what is
+measured.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -16,7 +19,9 @@ import msgspec
 SMALLEST_BOUND: Final = 1e-4
 """Nats. Where all honest measurements agree exactly, a difference this small is still no evidence."""
 BOUND_QUANTILE: Final = 0.999
-"""What lies above is counted as if it lay there: one wild value must not decide about a thousand tokens."""
+BOUND_FACTOR: Final = 2
+"""What lies above twice this quantile is counted as if it lay there: one wild value must not decide about a thousand tokens. Twice, so
+that a cheat's values stand out even where all honest ones are the same."""
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,8 +46,8 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def cut_mean(values: Sequence[float], bound: float) -> float:
-    """The mean of the values, each cut at `bound`; 0 where there is none."""
-    return math.fsum(min(value, bound) for value in values) / len(values) if values else 0.0
+    """The mean of the values, each cut at `bound`."""
+    return math.fsum(min(value, bound) for value in values) / len(values)
 
 
 def spread_of(answers: Sequence[Sequence[float]], largest: float = math.inf) -> Spread:
@@ -50,7 +55,8 @@ def spread_of(answers: Sequence[Sequence[float]], largest: float = math.inf) -> 
     values = sorted(value for answer in answers for value in answer)
     if not values:
         raise ValueError("nothing was measured")
-    bound = min(largest, max(SMALLEST_BOUND, values[min(len(values) - 1, int(BOUND_QUANTILE * len(values)))]))
+    quantile = values[min(len(values) - 1, int(BOUND_QUANTILE * len(values)))]
+    bound = min(largest, max(SMALLEST_BOUND, BOUND_FACTOR * quantile))
     mean = cut_mean(values, bound)
     variance = math.fsum((min(value, bound) - mean) ** 2 for value in values) / len(values)
     sums = [math.fsum(min(value, bound) - mean for value in answer) for answer in answers]
@@ -85,24 +91,28 @@ def upper_rate(events: int, trials: int, doubt: float = 0.05) -> float:
     return high
 
 
+@lru_cache(maxsize=4096)
 def most_of(trials: int, rate: float, doubt: float) -> int:
     """The smallest number that is exceeded with probability at most `doubt` in `trials` attempts."""
-    count = 0
-    while count < trials and 1 - at_most(count, trials, rate) > doubt:
-        count += 1
-    return count
+    if rate >= 1:
+        return trials
+    reached = 0.0
+    for count in range(trials):
+        reached += _exactly(count, trials, rate)
+        if 1 - reached <= doubt:
+            return count
+    return trials
 
 
 def at_most(events: int, trials: int, rate: float) -> float:
     """The probability of `events` or fewer in `trials` independent attempts."""
-    if rate <= 0 or events >= trials:
+    if events >= trials:
         return 1.0
-    if rate >= 1:
-        return 0.0
-    total = 0.0
-    for count in range(events + 1):
-        total += math.exp(
-            math.lgamma(trials + 1) - math.lgamma(count + 1) - math.lgamma(trials - count + 1)
-            + count * math.log(rate) + (trials - count) * math.log1p(-rate)
-        )  # fmt: skip
-    return min(1.0, total)
+    return min(1.0, math.fsum(_exactly(count, trials, rate) for count in range(events + 1)))
+
+
+def _exactly(events: int, trials: int, rate: float) -> float:
+    if not 0 < rate < 1:
+        return float(events == (trials if rate >= 1 else 0))
+    ways = math.lgamma(trials + 1) - math.lgamma(events + 1) - math.lgamma(trials - events + 1)
+    return math.exp(ways + events * math.log(rate) + (trials - events) * math.log1p(-rate))

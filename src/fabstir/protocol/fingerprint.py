@@ -1,11 +1,14 @@
-"""Fingerprints of activations: 258 bytes that stand for the final hidden states of 32 tokens (after TOPLOC, arXiv 2501.16007). Pure (numpy).
+"""Fingerprints of activations: 258 bytes that stand for the final hidden states of 32 tokens (after TOPLOC, arXiv
+2501.16007). Pure (numpy).
 
-The 128 largest entries by absolute value, as 16-bit floats, are the values of a polynomial over GF(65497) at their places; its coefficients are
-the fingerprint, with the modulus in front that keeps the places apart. Whoever recomputes the states evaluates it at the places of their own
-128 largest entries: where both agree, so do the values; elsewhere the polynomial says something random.
+The 128 largest entries by absolute value, as 16-bit floats, are the values of a polynomial over GF(65497) at their
+places; its coefficients are the fingerprint, with the modulus in front that keeps the places apart. Whoever recomputes
+the states evaluates it at the places of their own 128 largest entries: where both agree, so do the values; elsewhere
+the polynomial says something random.
 
-`distance` is a number from 0 (the same) to 1 (nothing in common), made for averaging; what is too much is calibrated (`fabstir.protocol.audit`).
-A fingerprint shows that its maker had these weights and read these tokens with them, not that the tokens were drawn from them.
+`distance` is a number from 0 (the same) to 1 (nothing in common), made for averaging; what is too much is calibrated
+(`fabstir.protocol.audit`). A fingerprint shows that its maker had these weights and read these tokens with them, not
+that the tokens were drawn from them.
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ def fingerprint(states: States) -> bytes:
 
 
 def distance(states: States, made: bytes) -> float:
-    """How far recomputed `states` are from a fingerprint: the mean over their largest entries of the relative difference, each at most 1."""
+    """How far recomputed `states` are from a fingerprint: the mean relative difference of their largest entries, each at most 1."""
     places, patterns = _largest(states)
     if len(made) != 2 + 2 * len(places):
         return 1.0

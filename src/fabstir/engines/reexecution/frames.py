@@ -1,0 +1,113 @@
+"""What supervisor and worker say to each other over a UNIX socket: one job, one reply, then the connection closes.
+
+A frame is four bytes of length, big-endian, and a msgpack body. Nothing here decides; a frame that breaks the rules
+ends the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from typing import Final, Protocol
+
+import msgspec
+
+from fabstir.protocol.audit_sampler import ClaimedSampler, Position
+
+MAX_FRAME: Final = 1 << 28
+"""A position takes at most 300 bytes in either direction; models of today have contexts below a million tokens."""
+
+_LENGTH: Final = struct.Struct(">I")
+
+
+class Prefill(msgspec.Struct, frozen=True, tag="prefill"):
+    """Read `prompt` and `answer` at once."""
+
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
+    asked: tuple[tuple[int, ...], ...]
+    """For each token of the answer: of which other tokens the log-probability is wanted."""
+    sampler: ClaimedSampler
+    top: int = 4
+    step: int = 32
+    """Tokens of the answer that are read at once; 1 reads as generation does."""
+    fingerprints: bool = False
+    """Make them of the final hidden states of the answer's tokens, 32 at a time."""
+    compare: tuple[bytes, ...] = ()
+    """Fingerprints that somebody made of them: how far away they are."""
+
+
+class Describe(msgspec.Struct, frozen=True, tag="describe"):
+    """Say what is loaded."""
+
+
+class Prefilled(msgspec.Struct, frozen=True, tag="prefilled"):
+    """Answer to Prefill; everything token by token of the answer."""
+
+    positions: tuple[Position, ...]
+    pieces: tuple[bytes, ...]
+    """The bytes that each token stands for; none for control tokens."""
+    ends: tuple[bool, ...]
+    """Whether it ends a turn."""
+    fingerprints: tuple[bytes, ...]
+    distances: tuple[float, ...]
+    cpu_seconds: float
+
+
+class Described(msgspec.Struct, frozen=True, tag="described"):
+    """Answer to Describe."""
+
+    description: str
+    """llama.cpp's words, e.g. `llama 0.84 M F16`."""
+    vocabulary: int
+    context_size: int
+
+
+class Fault(msgspec.Struct, frozen=True, tag="fault"):
+    """The job failed; `code` is one of the error catalogue."""
+
+    code: str
+    detail: str
+
+
+Job = Prefill | Describe
+Reply = Prefilled | Described | Fault
+
+_decode_job: Final[msgspec.msgpack.Decoder[Job]] = msgspec.msgpack.Decoder(Job)
+_decode_reply: Final[msgspec.msgpack.Decoder[Reply]] = msgspec.msgpack.Decoder(Reply)
+_encoder: Final = msgspec.msgpack.Encoder()
+
+
+class ByteStream(Protocol):
+    """A blocking file over the socket."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+def frame(message: Job | Reply) -> bytes:
+    """`message` with its length in front."""
+    body = _encoder.encode(message)
+    return _LENGTH.pack(len(body)) + body
+
+
+def read_job(stream: ByteStream) -> Job | None:
+    """The next job; None where the other end closed. Raises EOFError, ValueError, msgspec.DecodeError."""
+    header = stream.read(_LENGTH.size)
+    if not header:
+        return None
+    return _decode_job.decode(stream.read(_body_length(header)))
+
+
+async def read_reply(reader: asyncio.StreamReader) -> Reply:
+    """The reply. Raises asyncio.IncompleteReadError, ValueError, msgspec.DecodeError."""
+    header = await reader.readexactly(_LENGTH.size)
+    return _decode_reply.decode(await reader.readexactly(_body_length(header)))
+
+
+def _body_length(header: bytes) -> int:
+    if len(header) != _LENGTH.size:
+        raise EOFError("the connection ended inside a frame")
+    (length,) = _LENGTH.unpack(header)
+    if length > MAX_FRAME:
+        raise ValueError(f"a frame of {length} bytes, the bound is {MAX_FRAME}")
+    return int(length)
