@@ -1,7 +1,7 @@
 """JobMarketplace against `fabstir.protocol.settlement`, the model that host, renter and the in-memory chain use.
 
 Whatever anybody does in whatever order, both accept the same calls, refuse with the same error, and hold, pay and slash the same money.
-What can be done is in `market_rules` and `dispute_rules`; here is what each run begins with.
+What can be done is in `market_rules`, `dispute_rules` and `epoch_rules`; here is what each run begins with.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from hypothesis.stateful import initialize
 from fabstir.domain.ids import JobId
 from fabstir.domain.money import Tokens, cost
 from fabstir.domain.terms import ClaimStage, ProofPolicy
-from tests.contracts.dispute_rules import DisputeRules
+from tests.contracts.epoch_rules import EpochRules
 from tests.contracts.market_rules import HOST, RENTERS, SIGNER
 from tests.machines import played
 
@@ -30,7 +30,7 @@ STAGES: Final = st.sampled_from(
 )
 
 
-class MarketMachine(DisputeRules):
+class MarketMachine(EpochRules):
     """Anything that renters, hosts, arbiters and strangers can do."""
 
     @initialize(

@@ -17,6 +17,7 @@ from fabstir.chain.claim_calls import ClaimCalls
 from fabstir.chain.code_check import check_code
 from fabstir.chain.conversion import abi_claim, abi_proof, abi_terms, job_state
 from fabstir.chain.devnet import CHAIN_ID
+from fabstir.chain.epoch_calls import EpochCalls
 from fabstir.chain.follower import LogFollower
 from fabstir.chain.heads import HeadSurvey
 from fabstir.chain.outbox import Outbox, OutboxSettings
@@ -39,7 +40,7 @@ SUBMIT_PROOF_GAS: Final = 2_200_000
 """ProofSystem.VERIFY_GAS (1,500,000) has to be there at the adapter behind two 63/64 rules, plus calldata, path and bookkeeping."""
 
 
-class MarketClient(ClaimCalls, RegistryCalls, PromptCalls):
+class MarketClient(ClaimCalls, EpochCalls, RegistryCalls, PromptCalls):
     """One account on one chain. `await MarketClient.connect(...)`, at the end `await client.close()`."""
 
     def __init__(self, rpc: JsonRpc, info: ChainInfo, outbox: Outbox, account: Address, clock: Clock) -> None:
@@ -79,7 +80,10 @@ class MarketClient(ClaimCalls, RegistryCalls, PromptCalls):
             clock,
             chain_id=info.chain_id,
             scope=f"{chain}:{to_hex(info.market)[2:10]}:{to_hex(signer.address)[2:10]}:",
-            gas_floors={_MARKET.SUBMIT_PROOF.selector: SUBMIT_PROOF_GAS},
+            gas_floors={
+                _MARKET.SUBMIT_PROOF.selector: SUBMIT_PROOF_GAS,
+                bindings.EpochProofs.PROVE_EPOCH.selector: SUBMIT_PROOF_GAS,
+            },
             settings=settings,
         )
         return cls(rpc, info, outbox, signer.address, clock)

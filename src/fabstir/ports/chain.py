@@ -75,6 +75,15 @@ class ProofArgs(msgspec.Struct, frozen=True, kw_only=True):
     proof: bytes
 
 
+class EpochState(msgspec.Struct, frozen=True, kw_only=True):
+    """What `EpochProofs` keeps of a host's last epoch."""
+
+    pending_block: int = 0
+    """Of the commitment that waits for its proof; 0 where none does."""
+    digest: int = 0
+    """`epochs.commitment_digest` of it."""
+
+
 class RegisteredOffer(msgspec.Struct, frozen=True):
     """One model in one currency, as `NodeRegistry` shows it."""
 
@@ -244,6 +253,11 @@ class MarketChain(Protocol):
         ...
 
     async def model_approved(self, model_id: ModelId) -> bool: ...
+    async def epoch(self, host: Address) -> EpochState: ...
+    async def proven_epoch(self, host: Address, root: Hash32) -> Tokens:
+        """Its tokens; 0 where it is not proven."""
+        ...
+
     async def stake(self, host: Address) -> StakeState: ...
     async def stake_rules(self) -> StakeRules: ...
     async def delegate_budget(self, renter: Address, delegate: Address, token: Address) -> DelegateBudget: ...
@@ -269,6 +283,20 @@ class MarketChain(Protocol):
     async def commit_proof(self, key: str, terms: Terms, tokens: Tokens, root: Hash32) -> TxResult: ...
     async def submit_proof(self, key: str, terms: Terms, proof: ProofArgs) -> TxResult: ...
     async def redeem(self, key: str, claims: tuple[ClaimArgs, ...]) -> TxResult: ...
+    async def commit_epoch(self, key: str, root: Hash32, tokens: Tokens) -> TxResult:
+        """Fix many sessions at once."""
+        ...
+
+    async def prove_epoch(self, key: str, terms: Terms, path: tuple[SumNodeArgs, ...], proof: ProofArgs) -> TxResult:
+        """Answer its challenge with the session that was drawn: `path` leads from it to the epoch's root."""
+        ...
+
+    async def redeem_by_epoch(
+        self, key: str, claims: tuple[ClaimArgs, ...], tree_roots: tuple[Hash32, ...], root: Hash32, path: bytes
+    ) -> TxResult:
+        """As `redeem`, where the proven epoch `root` holds exactly these claims; `path` is `epochs.covering_path`."""
+        ...
+
     async def claim_proven(self, key: str, terms: Terms) -> TxResult: ...
     async def settle_claim(self, key: str, terms: Terms) -> TxResult:
         """Once a stage of a claim is over: the outcome of its silence."""

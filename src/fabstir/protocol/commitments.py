@@ -57,7 +57,8 @@ def _leaf(checkpoint: Checkpoint) -> SumNode:
     return SumNode(keccak(_word(LEAF) + checkpoint.commitment + _word(checkpoint.tokens)), checkpoint.tokens)
 
 
-def _inner(left: SumNode, right: SumNode) -> SumNode:
+def inner(left: SumNode, right: SumNode) -> SumNode:
+    """The node above two others."""
     digest = keccak(_word(INNER) + left.hash + _word(left.tokens) + right.hash + _word(right.tokens))
     return SumNode(digest, Tokens(left.tokens + right.tokens))
 
@@ -65,12 +66,28 @@ def _inner(left: SumNode, right: SumNode) -> SumNode:
 def _levels(checkpoints: tuple[Checkpoint, ...]) -> list[list[SumNode]]:
     if not checkpoints or not all(1 <= c.tokens <= CHECKPOINT_TOKENS for c in checkpoints):
         raise ValueError(f"a tree needs checkpoints of 1 to {CHECKPOINT_TOKENS} tokens")
-    levels = [[_leaf(checkpoint) for checkpoint in checkpoints]]
+    return sum_levels([_leaf(checkpoint) for checkpoint in checkpoints])
+
+
+def sum_levels(row: list[SumNode]) -> list[list[SumNode]]:
+    """All rows of the tree over `row`, the root last. An odd node moves up as it is."""
+    levels = [row]
     while len(levels[-1]) > 1:
         row = levels[-1]
-        paired = [_inner(row[i], row[i + 1]) for i in range(0, len(row) - 1, 2)]
+        paired = [inner(row[i], row[i + 1]) for i in range(0, len(row) - 1, 2)]
         levels.append(paired + row[len(paired) * 2 :])
     return levels
+
+
+def siblings_of(levels: list[list[SumNode]], at: int) -> tuple[SumNode, ...]:
+    """The way from leaf `at` to the root."""
+    siblings: list[SumNode] = []
+    for row in levels[:-1]:
+        sibling = at ^ 1
+        if sibling < len(row):
+            siblings.append(msgspec.structs.replace(row[sibling], left=sibling < at))
+        at //= 2
+    return tuple(siblings)
 
 
 def tree_root(checkpoints: tuple[Checkpoint, ...]) -> SumNode:
@@ -102,14 +119,7 @@ def open_path(checkpoints: tuple[Checkpoint, ...], position: int) -> SumPath:
         index += 1
     if position < 0 or index == len(checkpoints):
         raise ValueError("position outside the tree")
-    siblings: list[SumNode] = []
-    at = index
-    for row in levels[:-1]:
-        sibling = at ^ 1
-        if sibling < len(row):
-            siblings.append(msgspec.structs.replace(row[sibling], left=sibling < at))
-        at //= 2
-    return SumPath(index, checkpoints[index], Tokens(before), tuple(siblings))
+    return SumPath(index, checkpoints[index], Tokens(before), siblings_of(levels, index))
 
 
 def root_of_path(path: SumPath) -> tuple[SumNode, Tokens]:
@@ -118,9 +128,9 @@ def root_of_path(path: SumPath) -> tuple[SumNode, Tokens]:
     for sibling in path.siblings:
         if sibling.left:
             before += sibling.tokens
-            node = _inner(sibling, node)
+            node = inner(sibling, node)
         else:
-            node = _inner(node, sibling)
+            node = inner(node, sibling)
     return node, Tokens(before)
 
 

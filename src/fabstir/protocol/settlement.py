@@ -32,6 +32,7 @@ from fabstir.protocol.settlement_state import (
     Open,
     PendingCommitment,
     Redeem,
+    RedeemByEpoch,
     RequestClose,
     Reverted,
     Rule,
@@ -51,7 +52,7 @@ from fabstir.protocol.signing import job_id
 __all__ = [
     "BLOCKHASH_WINDOW", "MAX_EXPOSURE", "SEED_DELAY",
     "Account", "AnswerDispute", "Call", "ClaimProven", "CloseByHost", "CloseCooperative", "CommitProof", "Contradict",
-    "Dispute", "Finalize", "MarketState", "Open", "PendingCommitment", "Redeem", "RequestClose", "Reverted", "Rule",
+    "Dispute", "Finalize", "MarketState", "Open", "PendingCommitment", "Redeem", "RedeemByEpoch", "RequestClose", "Reverted", "Rule",
     "SettleClaim", "SubmitProof", "TopUp", "Withdraw", "apply", "claimable_by_proof", "finalizable_at",
 ]  # fmt: skip
 
@@ -71,6 +72,8 @@ def apply(state: MarketState, call: Call, now: int, block: int) -> MarketState:
             return _top_up(state, call)
         case Redeem():
             return _redeem(state, call)
+        case RedeemByEpoch():
+            return _redeem_by_epoch(state, call)
         case CommitProof():
             return _commit(state, call, block)
         case SubmitProof():
@@ -162,6 +165,15 @@ def _redeem(state: MarketState, call: Redeem) -> MarketState:
     if terms.policy == ProofPolicy.REQUIRED and call.tokens > job.proven:
         raise Reverted("ProofMissing")
     return disputes.credit_voucher(change(state, call.job, signed=call.tokens), call.job, call.amount)
+
+
+def _redeem_by_epoch(state: MarketState, call: RedeemByEpoch) -> MarketState:
+    for claim in call.claims:
+        proven = max(open_account(state, claim.job).state.proven, claim.tokens)
+        state = _redeem(change(state, claim.job, proven=proven), claim)
+    if not call.covered:
+        raise Reverted("NotCovered")
+    return state
 
 
 def _check_amount(account: Account, amount: BaseUnits, tokens: Tokens) -> None:

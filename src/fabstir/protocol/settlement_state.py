@@ -91,6 +91,13 @@ class Redeem(msgspec.Struct, frozen=True):
     recovered: Address | None
 
 
+class RedeemByEpoch(msgspec.Struct, frozen=True):
+    """`covered`: every claim is a leaf of a proven epoch of the host that sends."""
+
+    claims: tuple[Redeem, ...]
+    covered: bool
+
+
 class CommitProof(msgspec.Struct, frozen=True):
     sender: Address
     job: JobId
@@ -184,6 +191,7 @@ Call = (
     Open
     | TopUp
     | Redeem
+    | RedeemByEpoch
     | CommitProof
     | SubmitProof
     | ClaimProven

@@ -68,6 +68,10 @@ class Ledger(msgspec.Struct, frozen=True):
     """Slashed, and not a renter's compensation: the treasury may collect it from `HostStake`."""
     budgets: Mapping[tuple[Address, Address, Address], tuple[int, int]] = {}
     """(renter, delegate, token) -> (base units left, Unix seconds until which)."""
+    epochs: Mapping[Address, tuple[Hash32, Tokens, int]] = {}
+    """Host -> (root, tokens, block) of its last epoch; block 0 once it is proven."""
+    proven_epochs: Mapping[tuple[Address, Hash32], Tokens] = {}
+    """(host, root) -> tokens."""
     board: MemoryBoard = msgspec.field(default_factory=lambda: MemoryBoard(INFO.board))
     """The prompt board: each transaction changes a copy. What lies there is in `balances`."""
 

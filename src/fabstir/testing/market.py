@@ -30,11 +30,11 @@ from fabstir.protocol.opening import Opening, refusal_of
 from fabstir.protocol.settlement import SEED_DELAY, Reverted
 from fabstir.protocol.signing import job_id, recover
 from fabstir.testing.chain import Effect, Ledger, settle, take
-from fabstir.testing.prompts import MemoryPrompts
+from fabstir.testing.epochs import MemoryEpochs
 from fabstir.testing.registry import allow, spend_budget
 
 
-class MemoryMarket(MemoryPrompts):
+class MemoryMarket(MemoryEpochs):
     """Made by `MemoryChain.connect`. Holds nothing: everything is in the chain."""
 
     def condition(self) -> ChainCondition:
@@ -213,11 +213,6 @@ class MemoryMarket(MemoryPrompts):
         call = settlement.Open(self._account, terms, deposit, authorized=authorized)
         payer, spender = (terms.renter, None) if authorized else (self._account, self._chain.info.market)
         return lambda ledger, now, block: take(settle(ledger, call, now, block), payer, terms.token, deposit, spender)
-
-    def _voucher(self, claim: ClaimArgs) -> settlement.Redeem:
-        job = job_id(claim.terms)
-        digest = self._contract.voucher_digest(job, claim.amount, claim.tokens, claim.transcript)
-        return settlement.Redeem(self._account, job, claim.amount, claim.tokens, recover(digest, claim.signature))
 
     async def _refusal(self, terms: Terms, proof: ProofArgs, root: Hash32) -> str:
         """The contract's word against path, sums or proof for the challenge of the pending commitment; empty where all holds."""
