@@ -32,6 +32,7 @@ from fabstir.ops import logging, paths
 from fabstir.ops.clock import SystemClock
 from fabstir.ops.config import LogSection
 from fabstir.proofs.process import EzklProver
+from fabstir.protocol.model_identity import ModelIdentity
 from fabstir.protocol.signing import keccak
 
 PEER_SOURCE: Final = Path(__file__).parent / "peers/LeanMarket.sol"
@@ -79,7 +80,9 @@ async def run_both(rpc: JsonRpc, prover: EzklProver, rounds: int) -> dict[str, A
     chain = Chain(rpc, await operator.deploy(prover.circuit_id, treasury=TREASURY.address))
     for account in (RENTER, HOST):
         await operator.mint(chain.info, account.address, BaseUnits(10**15))
-    model = await operator.approve_model(chain.info, "org/model", "model.gguf", Hash32(keccak(b"weights")))
+    model = await operator.approve_model(
+        chain.info, ModelIdentity(repository="org/model", file="model.gguf", sha256=Hash32(keccak(b"weights")))
+    )
     await enlist(chain, model)
     ours = Measurement(chain, Ours(chain.info.market))
     await ours.everything(rounds)

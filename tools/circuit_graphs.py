@@ -51,8 +51,10 @@ class Recipe(NamedTuple):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """All that the folder holds beside the manifest."""
-        return (self.onnx_file, "settings.json", "circuit.ezkl", "vk.key", "kzg.srs")
+        """All that the folder holds beside the manifest. ezkl orders the bytes of a larger compiled circuit as it happens, so that one
+        is compiled where it is used."""
+        compiled = () if self.columns else ("circuit.ezkl",)
+        return (self.onnx_file, "settings.json", *compiled, "vk.key", "kzg.srs")
 
     def write_graph(self, path: Path) -> None:
         """The ONNX file."""

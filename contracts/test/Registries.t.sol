@@ -12,49 +12,129 @@ import {MoodyToken} from "./Doubles.sol";
 contract ModelRegistryTest is TestBase {
     ModelRegistry private _models = new ModelRegistry(address(this));
     bytes32 private constant SUM = "sha256";
+    bytes32 private constant WORDS = "tokenizer";
+    bytes32 private constant CHAT = "template";
+    ModelRegistry.Head private _none;
+    ModelRegistry.Head private _head = ModelRegistry.Head("root", 1000, 896, 16);
 
     function test_idIsWhatTheModelIs() public view {
-        ok(_models.idOf("org/model", "q8.gguf", SUM) == keccak256(abi.encode("org/model", "q8.gguf", SUM)), "id");
-        ok(_models.idOf("ab", "c", SUM) != _models.idOf("a", "bc", SUM), "names do not run together");
+        ok(
+            _models.idOf("org/model", "q8.gguf", SUM, WORDS, CHAT)
+                == keccak256(abi.encode("org/model", "q8.gguf", SUM, WORDS, CHAT)),
+            "id"
+        );
+        ok(
+            _models.idOf("ab", "c", SUM, WORDS, CHAT) != _models.idOf("a", "bc", SUM, WORDS, CHAT),
+            "names do not run together"
+        );
     }
 
     function test_anyoneProposesOnce() public {
-        bytes32 expected = _models.idOf("org/model", "q8.gguf", SUM);
+        bytes32 expected = _models.idOf("org/model", "q8.gguf", SUM, WORDS, CHAT);
         vm.expectEmit(true, true, true, true);
-        emit ModelRegistry.ModelProposed(expected, address(0xA), "org/model", "q8.gguf", SUM);
+        emit ModelRegistry.ModelProposed(
+            expected,
+            address(0xA),
+            ModelRegistry.Model("org/model", "q8.gguf", SUM, WORDS, CHAT, _none, ModelRegistry.Status.Proposed)
+        );
         vm.prank(address(0xA));
-        bytes32 id = _models.propose("org/model", "q8.gguf", SUM);
+        bytes32 id = _models.propose("org/model", "q8.gguf", SUM, WORDS, CHAT, _none);
         ModelRegistry.Model memory m = _models.model(id);
         ok(m.status == ModelRegistry.Status.Proposed && m.sha256Hash == SUM, "kept");
+        ok(m.tokenizerHash == WORDS && m.templateHash == CHAT, "whole");
         ok(!_models.isApproved(id), "not by itself");
+        _models.approve(id, _none);
         vm.expectRevert(ModelRegistry.ModelKnown.selector);
-        _models.propose("org/model", "q8.gguf", SUM);
+        _models.propose("org/model", "q8.gguf", SUM, WORDS, CHAT, _none);
+    }
+
+    function test_otherWordsOrAnotherTemplateAreAnotherModel() public view {
+        bytes32 id = _models.idOf("org/model", "q8.gguf", SUM, WORDS, CHAT);
+        ok(id != _models.idOf("org/model", "q8.gguf", SUM, "other", CHAT), "tokenizer");
+        ok(id != _models.idOf("org/model", "q8.gguf", SUM, WORDS, "other"), "template");
+    }
+
+    function test_aWrongHeadKeepsNobodyOut() public {
+        vm.prank(address(0xBAD));
+        bytes32 id = _models.propose("org/model", "q8.gguf", SUM, WORDS, CHAT, ModelRegistry.Head("bad", 1, 1, 1));
+        _models.propose("org/model", "q8.gguf", SUM, WORDS, CHAT, _head);
+        vm.expectRevert(ModelRegistry.HeadDiffers.selector);
+        _models.approve(id, ModelRegistry.Head("bad", 1, 1, 1));
+        eq(0, _models.headOf(id).rows, "nothing is known before");
+        _models.approve(id, _head);
+        ModelRegistry.Head memory head = _models.headOf(id);
+        ok(head.root == "root" && head.rows == 1000 && head.width == 896 && head.scale == 16, "kept");
+        (bytes32[] memory ids,,) = _models.models(0, 9);
+        eq(1, ids.length, "listed once");
+        vm.prank(address(0xBAD));
+        vm.expectRevert(ModelRegistry.ModelKnown.selector);
+        _models.propose("org/model", "q8.gguf", SUM, WORDS, CHAT, ModelRegistry.Head("bad", 1, 1, 1));
+        _models.deprecate(id);
+        eq(1000, _models.headOf(id).rows, "running jobs go on");
+    }
+
+    function test_aHeadIsAddedOnce() public {
+        bytes32 id = _models.propose("org/model", "q8.gguf", SUM, WORDS, CHAT, _none);
+        vm.expectRevert(ModelRegistry.ModelUnknown.selector);
+        _models.addHead(id, _head);
+        _models.approve(id, _none);
+        vm.prank(address(0xBAD));
+        vm.expectRevert(abi.encodeWithSelector(Ownable.OwnableUnauthorizedAccount.selector, address(0xBAD)));
+        _models.addHead(id, _head);
+        vm.expectRevert(ModelRegistry.HeadDiffers.selector);
+        _models.addHead(id, _none);
+        vm.expectRevert(ModelRegistry.BadHead.selector);
+        _models.addHead(id, ModelRegistry.Head("root", 1, 897, 1));
+        vm.expectEmit(true, true, true, true);
+        emit ModelRegistry.HeadAdded(id, _head);
+        _models.addHead(id, _head);
+        ok(_models.headOf(id).root == "root", "added");
+        vm.expectRevert(ModelRegistry.HeadDiffers.selector);
+        _models.addHead(id, ModelRegistry.Head("other", 1, 1, 1));
+    }
+
+    function test_aHeadIsWholeOrNone() public {
+        ModelRegistry.Head[7] memory bad = [
+            ModelRegistry.Head(0, 1, 1, 1),
+            ModelRegistry.Head(0, 0, 1, 0),
+            ModelRegistry.Head(0, 0, 0, 1),
+            ModelRegistry.Head("root", 0, 1, 1),
+            ModelRegistry.Head("root", 1, 0, 1),
+            ModelRegistry.Head("root", 1, 897, 1),
+            ModelRegistry.Head("root", 1, 1, 31)
+        ];
+        for (uint256 i; i < bad.length; ++i) {
+            vm.expectRevert(ModelRegistry.BadHead.selector);
+            _models.propose("org/model", "q8.gguf", SUM, WORDS, CHAT, bad[i]);
+        }
+        _models.propose("a", "f", SUM, WORDS, CHAT, ModelRegistry.Head("root", 1, 896, 30));
+        _models.propose("b", "f", SUM, 0, 0, ModelRegistry.Head("root", 1, 1, 0));
     }
 
     function test_statusGoesForthAndBack() public {
-        bytes32 id = _models.propose("org/model", "q8.gguf", SUM);
+        bytes32 id = _models.propose("org/model", "q8.gguf", SUM, WORDS, CHAT, _none);
         vm.expectEmit(true, true, true, true);
         emit ModelRegistry.ModelApproved(id);
-        _models.approve(id);
+        _models.approve(id, _none);
         ok(_models.isApproved(id), "approved");
         vm.expectRevert(ModelRegistry.StatusUnchanged.selector);
-        _models.approve(id);
+        _models.approve(id, _none);
         vm.expectEmit(true, true, true, true);
         emit ModelRegistry.ModelDeprecated(id);
         _models.deprecate(id);
         ok(!_models.isApproved(id), "deprecated");
         vm.expectRevert(ModelRegistry.ModelKnown.selector);
-        _models.propose("org/model", "q8.gguf", SUM);
-        _models.approve(id);
+        _models.propose("org/model", "q8.gguf", SUM, WORDS, CHAT, _none);
+        _models.approve(id, _none);
         ok(_models.isApproved(id), "approved again");
     }
 
     function test_onlyTheOwnerDecides() public {
-        bytes32 id = _models.propose("org/model", "q8.gguf", SUM);
+        bytes32 id = _models.propose("org/model", "q8.gguf", SUM, WORDS, CHAT, _none);
         bytes memory reason = abi.encodeWithSelector(Ownable.OwnableUnauthorizedAccount.selector, address(0xBAD));
         vm.prank(address(0xBAD));
         vm.expectRevert(reason);
-        _models.approve(id);
+        _models.approve(id, _none);
         vm.prank(address(0xBAD));
         vm.expectRevert(reason);
         _models.deprecate(id);
@@ -62,7 +142,7 @@ contract ModelRegistryTest is TestBase {
 
     function test_unknownModelHasNoStatus() public {
         vm.expectRevert(ModelRegistry.ModelUnknown.selector);
-        _models.approve("unknown");
+        _models.approve("unknown", _none);
         vm.expectRevert(ModelRegistry.ModelUnknown.selector);
         _models.deprecate("unknown");
     }
@@ -70,22 +150,22 @@ contract ModelRegistryTest is TestBase {
     function test_namesAreBounded() public {
         string memory long = string(new bytes(257));
         vm.expectRevert(ModelRegistry.BadName.selector);
-        _models.propose("", "q8.gguf", SUM);
+        _models.propose("", "q8.gguf", SUM, WORDS, CHAT, _none);
         vm.expectRevert(ModelRegistry.BadName.selector);
-        _models.propose("org/model", "", SUM);
+        _models.propose("org/model", "", SUM, WORDS, CHAT, _none);
         vm.expectRevert(ModelRegistry.BadName.selector);
-        _models.propose(long, "q8.gguf", SUM);
+        _models.propose(long, "q8.gguf", SUM, WORDS, CHAT, _none);
         vm.expectRevert(ModelRegistry.BadName.selector);
-        _models.propose("org/model", long, SUM);
+        _models.propose("org/model", long, SUM, WORDS, CHAT, _none);
         vm.expectRevert(ModelRegistry.BadHash.selector);
-        _models.propose("org/model", "q8.gguf", 0);
-        _models.propose(string(new bytes(256)), "q8.gguf", SUM);
+        _models.propose("org/model", "q8.gguf", 0, WORDS, CHAT, _none);
+        _models.propose(string(new bytes(256)), "q8.gguf", SUM, WORDS, CHAT, _none);
     }
 
     function test_pagesCoverAll() public {
-        bytes32 first = _models.propose("a", "f", SUM);
-        _models.propose("b", "f", SUM);
-        bytes32 last = _models.propose("c", "f", SUM);
+        bytes32 first = _models.propose("a", "f", SUM, WORDS, CHAT, _none);
+        _models.propose("b", "f", SUM, WORDS, CHAT, _none);
+        bytes32 last = _models.propose("c", "f", SUM, WORDS, CHAT, _none);
         (bytes32[] memory ids, ModelRegistry.Model[] memory page, uint256 next) = _models.models(0, 2);
         eq(2, ids.length, "full page");
         eq(2, next, "cursor");
@@ -108,6 +188,7 @@ contract NodeRegistryTest is TestBase {
     bytes32 private constant KEY = "x25519";
 
     ModelRegistry private _models = new ModelRegistry(address(this));
+    ModelRegistry.Head private _none;
     MoodyToken private _token = new MoodyToken();
     HostStake private _stakes =
         new HostStake(address(this), IERC20(address(_token)), address(0x7EA), MINIMUM, MINIMUM, MINIMUM);
@@ -117,8 +198,9 @@ contract NodeRegistryTest is TestBase {
     function setUp() public {
         _stakes.announce(address(_token)); // any contract: these tests slash in its name
         for (uint96 i; i < 3; ++i) {
-            bytes32 id = _models.propose("org/model", string(abi.encodePacked(bytes1(uint8(65 + i)))), "sha256");
-            _models.approve(id);
+            bytes32 id =
+                _models.propose("org/model", string(abi.encodePacked(bytes1(uint8(65 + i)))), "sha256", 0, 0, _none);
+            _models.approve(id, _none);
             _ids.push(id);
         }
     }

@@ -22,6 +22,7 @@ from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
 from fabstir.domain.terms import ProofPolicy, Terms
 from fabstir.ops.clock import SystemClock
 from fabstir.ports.chain import ChainInfo, RegisteredOffer
+from fabstir.protocol.model_identity import ModelIdentity
 from fabstir.protocol.signing import SigningKey, keccak
 from fabstir.testing.journal import WritePhase
 
@@ -57,7 +58,9 @@ async def set_up(url: str) -> Chain:
         operator = Operator(rpc, DEV_KEYS[0])
         info = await operator.deploy(Hash32(bytes([1]) * 32))
         await _register_believer(rpc, info)
-        model = await operator.approve_model(info, "fabstir/tests", "model.gguf", Hash32(bytes([2]) * 32))
+        model = await operator.approve_model(
+            info, ModelIdentity(repository="fabstir/tests", file="model.gguf", sha256=Hash32(bytes([2]) * 32))
+        )
         await operator.mint(info, RENTER.address, BaseUnits(1_000_000_000))
         await operator.mint(info, OPERATOR.address, BaseUnits(2 * MINIMUM_STAKE))
         await _stake(rpc, info)

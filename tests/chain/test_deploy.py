@@ -9,6 +9,7 @@ from web3.exceptions import ContractLogicError
 from web3.types import Wei
 
 from fabstir.chain import bindings
+from fabstir.chain.conversion import propose_model
 from fabstir.chain.deploy import MINIMUM_STAKE, Operator
 from fabstir.chain.deployer import is_done
 from fabstir.chain.deployment import Parameters, plan, salt_of
@@ -18,6 +19,7 @@ from fabstir.chain.web3_provider import connect_web3
 from fabstir.domain.errors import ChainFault, LocalFault
 from fabstir.domain.ids import Address, Hash32, to_hex
 from fabstir.ops.clock import SystemClock
+from fabstir.protocol.model_identity import NO_HEAD, ModelIdentity
 from fabstir.testing.chain import COMPENSATION, MIN_STAKE, SLASH
 
 pytestmark = pytest.mark.real
@@ -91,23 +93,33 @@ async def test_an_immutable_that_reads_back_otherwise_is_found(chain: Chain, rpc
 async def test_approving_a_model_again_changes_nothing(chain: Chain, rpc: JsonRpc) -> None:
     """Proposed by somebody or not, approved or not: afterwards it is approved, under the same id."""
     operator = Operator(rpc, DEV_KEYS[0])
-    again = await operator.approve_model(chain.info, "fabstir/tests", "model.gguf", Hash32(bytes([2]) * 32))
+    again = await operator.approve_model(
+        chain.info, ModelIdentity(repository="fabstir/tests", file="model.gguf", sha256=Hash32(bytes([2]) * 32))
+    )
     assert again == chain.model
     before = await rpc.request("eth_getTransactionCount", to_hex(OPERATOR.address), "latest")
-    await operator.approve_model(chain.info, "fabstir/tests", "model.gguf", Hash32(bytes([2]) * 32))
+    await operator.approve_model(
+        chain.info, ModelIdentity(repository="fabstir/tests", file="model.gguf", sha256=Hash32(bytes([2]) * 32))
+    )
     assert await rpc.request("eth_getTransactionCount", to_hex(OPERATOR.address), "latest") == before
     registry = bindings.ModelRegistry
-    proposal = registry.encode_propose("theirs", "model.gguf", Hash32(bytes([3]) * 32))
+    proposal = propose_model(
+        ModelIdentity(repository="theirs", file="model.gguf", sha256=Hash32(bytes([3]) * 32)), NO_HEAD
+    )
     web3 = connect_web3(rpc, DEV_KEYS[1])
     await web3.eth.send_transaction({"to": web3.to_checksum_address(chain.info.models), "data": proposal})
-    theirs = await operator.approve_model(chain.info, "theirs", "model.gguf", Hash32(bytes([3]) * 32))
+    theirs = await operator.approve_model(
+        chain.info, ModelIdentity(repository="theirs", file="model.gguf", sha256=Hash32(bytes([3]) * 32))
+    )
     assert registry.decode_is_approved(await _read(rpc, chain.info.models, registry.encode_is_approved(theirs)))
 
 
 async def test_a_stranger_may_not_approve(chain: Chain, rpc: JsonRpc) -> None:
     """The contract's own error, by name."""
     with pytest.raises(ChainFault) as refused:
-        await Operator(rpc, DEV_KEYS[1]).approve_model(chain.info, "a", "b", Hash32(bytes([4]) * 32))
+        await Operator(rpc, DEV_KEYS[1]).approve_model(
+            chain.info, ModelIdentity(repository="a", file="b", sha256=Hash32(bytes([4]) * 32))
+        )
     assert refused.value.detail == f"OwnableUnauthorizedAccount({to_hex(RENTER.address)})"
 
 

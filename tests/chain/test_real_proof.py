@@ -37,6 +37,7 @@ from fabstir.protocol.commitments import (
 )
 from fabstir.protocol.held_records import HeldRecords
 from fabstir.protocol.matrix import RIGHTS, Call
+from fabstir.protocol.model_identity import ModelIdentity
 from fabstir.protocol.signing import Market, job_id
 from fabstir.testing.journal import MemoryJournal
 
@@ -70,7 +71,9 @@ async def proven_chain(chain: Chain, rpc: JsonRpc) -> Chain:
     """The contracts once more, with the real circuits registered."""
     operator = Operator(rpc, DEV_KEYS[0])
     info = await operator.deploy(load_circuit().circuit_id)
-    model = await operator.approve_model(info, "fabstir/tests", "model.gguf", HEAD)
+    model = await operator.approve_model(
+        info, ModelIdentity(repository="fabstir/tests", file="model.gguf", sha256=HEAD)
+    )
     await operator.mint(info, RENTER.address, DEPOSIT)
     return Chain(chain.url, info, model)
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from fabstir.chain import artifacts
 from fabstir.chain.bindings import (
     EpochProofs,
+    Head,
     HostStake,
     JobMarketplace,
     JobOpened,
@@ -30,6 +31,8 @@ from fabstir.domain.terms import ProofPolicy, Terms
 from fabstir.protocol.signing import Market, job_id, keccak
 from tests.contracts.evm import CHAIN_ID, DEPLOYER, CallReverted, Evm
 
+ZERO = bytes(32)
+NO_HEAD = Head(ZERO, 0, 0, 0)
 ADDRESSES = st.binary(min_size=20, max_size=20).map(Address)
 WORDS = st.binary(min_size=32, max_size=32)
 TERMS = st.builds(
@@ -108,9 +111,11 @@ def test_pages_of_structs_decode(evm: Evm) -> None:
     stakes = stakes_of(evm, usdc)
     models = evm.deploy(ModelRegistry.deploy_data(DEPLOYER))
     nodes = evm.deploy(NodeRegistry.deploy_data(models, stakes))
-    proposed = evm.call(DEPLOYER, models, ModelRegistry.encode_propose("org/model", "q8.gguf", b"\x01" * 32))
+    proposed = evm.call(
+        DEPLOYER, models, ModelRegistry.encode_propose("org/model", "q8.gguf", b"\x01" * 32, ZERO, ZERO, NO_HEAD)
+    )
     model = ModelRegistry.decode_propose(proposed)
-    evm.call(DEPLOYER, models, ModelRegistry.encode_approve(model))
+    evm.call(DEPLOYER, models, ModelRegistry.encode_approve(model, NO_HEAD))
     evm.call(DEPLOYER, usdc, TestUSDC.encode_mint(DEPLOYER, 100))
     evm.call(DEPLOYER, usdc, TestUSDC.encode_approve(stakes, 100))
     evm.call(DEPLOYER, stakes, HostStake.encode_announce(models))  # any contract opens the stakes

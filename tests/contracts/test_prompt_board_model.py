@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from fabstir.chain import bindings
 from fabstir.chain.bindings import (
     EpochProofs,
+    Head,
     HostStake,
     JobMarketplace,
     ModelRegistry,
@@ -31,6 +32,8 @@ from tests.contracts.evm import DEPLOYER, CallReverted, Evm
 from tests.machines import played
 from tests.protocol.prompting import ASSIGNER, RENTER, host_address, terms
 
+ZERO = bytes(32)
+NO_HEAD = Head(ZERO, 0, 0, 0)
 TREASURY = Address(b"\x7e" * 20)
 STRANGER = Address(b"\x77" * 20)
 HOSTS = [host_address(n) for n in range(3)]
@@ -60,9 +63,11 @@ class Twin:
         evm.call(DEPLOYER, stakes, HostStake.encode_announce(market))
         self.market = market
         self.address = evm.deploy(PromptBoard.deploy_data(market, registry))
-        proposed = evm.call(DEPLOYER, models, ModelRegistry.encode_propose("a/b", "c.gguf", b"\x01" * 32))
+        proposed = evm.call(
+            DEPLOYER, models, ModelRegistry.encode_propose("a/b", "c.gguf", b"\x01" * 32, ZERO, ZERO, NO_HEAD)
+        )
         self.model = ModelId(proposed)
-        evm.call(DEPLOYER, models, ModelRegistry.encode_approve(proposed))
+        evm.call(DEPLOYER, models, ModelRegistry.encode_approve(proposed, NO_HEAD))
         self.board = MemoryBoard(self.address)
         self.board.now = evm.time
         for person in PEOPLE:

@@ -5,7 +5,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from fabstir.chain.bindings import Completion, ModelRegistry, NodeRegistry, Offer, PromptBoard, PromptView, TestUSDC
+from fabstir.chain.bindings import (
+    Completion,
+    Head,
+    ModelRegistry,
+    NodeRegistry,
+    Offer,
+    PromptBoard,
+    PromptView,
+    TestUSDC,
+)
 from fabstir.chain.bindings import PromptTerms as AbiPromptTerms
 from fabstir.domain.ids import Address, Hash32, JobId, ModelId
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
@@ -18,6 +27,8 @@ from tests.contracts.evm import DEPLOYER, CallReverted
 from tests.contracts.market import STAKE_MINIMUM
 from tests.scenarios.stage import BOND, CHALLENGE, HOST, OTHER_HOST, PRICE, RENTER, SIGNER, STRANGER, Stage
 
+ZERO = bytes(32)
+NO_HEAD = Head(ZERO, 0, 0, 0)
 MAX_TOKENS: Final = Tokens(60)
 ANSWER: Final = 40
 """Tokens of the answer."""
@@ -42,9 +53,11 @@ class PromptStage(Stage):
     def begin(self) -> None:
         """Two hosts are registered, the renter posts."""
         models = self.evm.deploy(ModelRegistry.deploy_data(DEPLOYER))
-        out = self.evm.call(DEPLOYER, models, ModelRegistry.encode_propose("repository", "file", SHA256))
+        out = self.evm.call(
+            DEPLOYER, models, ModelRegistry.encode_propose("repository", "file", SHA256, ZERO, ZERO, NO_HEAD)
+        )
         self.model = ModelId(out[:32])
-        self.evm.call(DEPLOYER, models, ModelRegistry.encode_approve(self.model))
+        self.evm.call(DEPLOYER, models, ModelRegistry.encode_approve(self.model, NO_HEAD))
         self.registry = self.evm.deploy(NodeRegistry.deploy_data(models, self.twin.stakes))
         self.board = self.evm.deploy(PromptBoard.deploy_data(self.twin.address, self.registry))
         self.twin.wealth |= {(self.board, token): 0 for token in self.twin.tokens}

@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from fabstir.bootstrap.keys import read_key_file
-from fabstir.bootstrap.parts import address_book, deployed_circuit, open_journal
+from fabstir.bootstrap.parts import address_book, deployed_circuit, deployed_spot, open_journal
 from fabstir.chain import addresses, deployment_record
 from fabstir.chain.account import ChainAccount
 from fabstir.chain.checklist import Wishes, checklist
@@ -137,6 +137,7 @@ def _parameters(config: Config, order: Order, deployer: Address) -> Parameters:
         treasury=order.treasury or deployer,
         token=order.token or network.usdc,
         circuit=circuit,
+        spot=deployed_spot() if circuit is not None else None,
     )
 
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from fabstir.bootstrap.parts import address_book, deployed_circuit, served_model
+from fabstir.bootstrap.parts import address_book, deployed_circuit, deployed_spot, served_model
 from fabstir.chain import addresses, bindings
 from fabstir.chain.anvil import find_anvil
 from fabstir.chain.deploy import Operator
@@ -58,8 +58,7 @@ class RunningDevnet:
 
     async def approve_model(self, config: Config) -> None:
         """Let hosts offer the model that `config` serves."""
-        _, repository, file, digest = await served_model(config)
-        await self._operator.approve_model(self.info, repository, file, digest)
+        await self._operator.approve_model(self.info, await served_model(config))
 
     async def mine(self) -> None:
         """One block now."""
@@ -108,7 +107,7 @@ async def devnet(
             if known is None:
                 treasury = SigningKey(DEV_KEYS[TREASURY]).address
                 circuit = deployed_circuit(config)
-                known = await operator.deploy(circuit, treasury=treasury, progress=progress)
+                known = await operator.deploy(circuit, spot=deployed_spot(), treasury=treasury, progress=progress)
             running = RunningDevnet(net, rpc, operator, known)
             await running.approve_model(config)
             addresses.save(book, known)

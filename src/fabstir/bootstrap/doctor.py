@@ -71,8 +71,7 @@ async def _account(
 
 
 async def _host(config: Config, rpc: JsonRpc, info: ChainInfo, account: Address) -> list[Check]:
-    model, *_ = await served_model(config)
-    return await examine_host(rpc, info, account, model)
+    return await examine_host(rpc, info, account, (await served_model(config)).model_id)
 
 
 async def _proofs(config: Config, rpc: JsonRpc, info: ChainInfo) -> list[Check]:

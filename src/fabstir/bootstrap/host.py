@@ -78,7 +78,7 @@ async def _serve_host(
     stop: asyncio.Event,
     on_ready: Callable[[HostNode, str], None],
 ) -> None:
-    identity, *_ = await served_model(config)
+    identity = (await served_model(config)).model_id
     if not await chain.model_approved(identity):
         raise error(
             "model_invalid", f"model 0x{identity.hex()} is not approved in ModelRegistry", "See docs/how-to/host.md."

@@ -16,21 +16,22 @@ from fabstir.chain import addresses
 from fabstir.chain.market import MarketClient
 from fabstir.chain.outbox import OutboxSettings
 from fabstir.domain.errors import FabstirError, error
-from fabstir.domain.ids import Address, Hash32, ModelId, address
+from fabstir.domain.ids import Address, Hash32, address
 from fabstir.engines.llama import LlamaEngine
-from fabstir.engines.model_file import default_model, file_sha256
+from fabstir.engines.model_file import default_model
 from fabstir.engines.openai import OpenAIEngine
+from fabstir.models.identity import identify
 from fabstir.ops import paths
 from fabstir.ops.clock import SystemClock
 from fabstir.ops.config import Config
 from fabstir.ports.chain import ChainInfo
 from fabstir.ports.engine import Engine
 from fabstir.ports.prover import Prover
-from fabstir.proofs.circuit import Circuit, load_circuit
+from fabstir.proofs.circuit import SPOT_V1, Circuit, load_circuit
 from fabstir.proofs.merkle import MerkleProver
 from fabstir.proofs.process import EzklProver
 from fabstir.protocol.held_records import HeldRecords
-from fabstir.protocol.model_identity import model_id
+from fabstir.protocol.model_identity import ModelIdentity
 from fabstir.storage.journal import JOURNAL_FILE, SqliteJournal, WritePhase
 
 log = structlog.get_logger()
@@ -107,8 +108,8 @@ def model_file(config: Config) -> Path:
     return config.engine.model or default_model()
 
 
-async def served_model(config: Config) -> tuple[ModelId, str, str, Hash32]:
-    """(model id, repository, file name, SHA-256) of what this host serves. Raises LocalFault (`model_invalid`, `config_invalid`)."""
+async def served_model(config: Config) -> ModelIdentity:
+    """Who the model is that this host serves, from the file itself. Raises LocalFault (`model_invalid`, `config_invalid`)."""
     repository = config.engine.repository or TINY_REPOSITORY
     if (config.engine.model is None) != (config.engine.repository is None):
         raise error("config_invalid", "engine.model and engine.repository go together: the model's id needs both")
@@ -116,9 +117,7 @@ async def served_model(config: Config) -> tuple[ModelId, str, str, Hash32]:
         raise error(
             "config_invalid", "engine.kind is 'openai': engine.model must name the weights that the server loaded"
         )
-    file = model_file(config)
-    digest = await asyncio.to_thread(file_sha256, file)
-    return model_id(repository, file.name, digest), repository, file.name, digest
+    return await asyncio.to_thread(identify, model_file(config), repository)
 
 
 def make_engine(config: Config) -> Engine:
@@ -168,6 +167,11 @@ def deployed_circuit(config: Config) -> Hash32:
     """Id of the `ezkl` circuit whose verifier is in the package, whatever this host proves with. Raises LocalFault
     (`srs_development_only`) off the devnet."""
     return EzklProver(chain_id=config.chain.chain_id, cache=paths.cache_dir()).circuit_id
+
+
+def deployed_spot() -> Hash32:
+    """Id of the circuit `spot` whose verifier is in the package; where `deployed_circuit` may go, so may it."""
+    return load_circuit(SPOT_V1).circuit_id
 
 
 def _no_noir() -> FabstirError:

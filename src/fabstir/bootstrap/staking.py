@@ -19,7 +19,17 @@ from fabstir.storage.journal import SqliteJournal
 
 @asynccontextmanager
 async def staking(config: Config) -> AsyncIterator[Staking]:
-    """To act. What an earlier process left is finished first. Raises LocalFault (`journal_locked` while the host runs), ChainFault."""
+    """To act. Raises as `host_chain`."""
+    async with host_chain(config) as chain:
+        yield Staking(chain)
+
+
+@asynccontextmanager
+async def host_chain(config: Config) -> AsyncIterator[MarketClient]:
+    """The chain as the host's account that sends by hand. What an earlier process left is finished first.
+
+    Raises LocalFault (`journal_locked` while the host runs), ChainFault.
+    """
     key = await asyncio.to_thread(read_key, config, "host")
     try:
         journal = open_journal(config.host.data_dir, config.chain.chain_id)
@@ -32,7 +42,7 @@ async def staking(config: Config) -> AsyncIterator[Staking]:
         try:
             await chain.reconcile()
             await refuse_waiting(config, journal)
-            yield Staking(chain)
+            yield chain
         finally:
             await chain.close()
     finally:

@@ -448,6 +448,23 @@ class JobView(NamedTuple):
     stage: int
 
 
+class Head(NamedTuple):
+    """Solidity struct `Head`."""
+
+    root: bytes
+    rows: int
+    width: int
+    scale: int
+
+
+class HeadAdded(msgspec.Struct, frozen=True):
+    """`event HeadAdded(bytes32,(bytes32,uint32,uint16,uint8))`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("f47e51ff054a0b826714481ba54832b803d5dcf46083368b54a8c86aba00bda1")
+    model_id: bytes
+    head: Head
+
+
 class ModelApproved(msgspec.Struct, frozen=True):
     """`event ModelApproved(bytes32)`"""
 
@@ -462,24 +479,30 @@ class ModelDeprecated(msgspec.Struct, frozen=True):
     model_id: bytes
 
 
-class ModelProposed(msgspec.Struct, frozen=True):
-    """`event ModelProposed(bytes32,address,string,string,bytes32)`"""
-
-    TOPIC: ClassVar[bytes] = bytes.fromhex("994680b5922aa67cb75c3c3f646f469b5d512c04acd4354511c1a804997fb07e")
-    model_id: bytes
-    proposer: Address
-    repository: str
-    file: str
-    sha256_hash: bytes
-
-
 class Model(NamedTuple):
     """Solidity struct `Model`."""
 
     repository: str
     file: str
     sha256_hash: bytes
+    tokenizer_hash: bytes
+    template_hash: bytes
+    head: Head
     status: int
+
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> Model:
+        """From what was decoded."""
+        return cls(row[0], row[1], row[2], row[3], row[4], Head._make(row[5]), row[6])
+
+
+class ModelProposed(msgspec.Struct, frozen=True):
+    """`event ModelProposed(bytes32,address,(string,string,bytes32,bytes32,bytes32,(bytes32,uint32,uint16,uint8),uint8))`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("8a6f96a4e9ce2e78987a4003c17a623493c01a92ae808cb080b2381093f05e3a")
+    model_id: bytes
+    proposer: Address
+    model: Model
 
 
 class ModelsResult(NamedTuple):
@@ -1072,10 +1095,178 @@ class EzklBindVerifier:
         return artifacts.load(cls.CONTRACT).bytecode + encode_arguments(("address",), (halo2_verifier,))
 
 
+class EzklSpotVerifier:
+    """`contracts/src`: EzklSpotVerifier."""
+
+    CONTRACT: ClassVar[str] = "EzklSpotVerifier"
+    EVENTS: ClassVar[Mapping[bytes, EventCodec[Any]]] = {}
+
+    HIDDEN_SCALE: ClassVar[Function] = Function("HIDDEN_SCALE", "06c0b2cd", (), ("uint256",))
+
+    @classmethod
+    def encode_hidden_scale(cls) -> bytes:
+        """`HIDDEN_SCALE()`"""
+        return cls.HIDDEN_SCALE.encode()
+
+    @classmethod
+    def decode_hidden_scale(cls, data: bytes) -> int:
+        """Returned by `HIDDEN_SCALE`."""
+        values: tuple[int] = cls.HIDDEN_SCALE.decode(data)
+        return values[0]
+
+    MAX_RECORDS: ClassVar[Function] = Function("MAX_RECORDS", "d3814be9", (), ("uint256",))
+
+    @classmethod
+    def encode_max_records(cls) -> bytes:
+        """`MAX_RECORDS()`"""
+        return cls.MAX_RECORDS.encode()
+
+    @classmethod
+    def decode_max_records(cls, data: bytes) -> int:
+        """Returned by `MAX_RECORDS`."""
+        values: tuple[int] = cls.MAX_RECORDS.decode(data)
+        return values[0]
+
+    ROWS: ClassVar[Function] = Function("ROWS", "0cc23225", (), ("uint256",))
+
+    @classmethod
+    def encode_rows(cls) -> bytes:
+        """`ROWS()`"""
+        return cls.ROWS.encode()
+
+    @classmethod
+    def decode_rows(cls, data: bytes) -> int:
+        """Returned by `ROWS`."""
+        values: tuple[int] = cls.ROWS.decode(data)
+        return values[0]
+
+    TOLERANCE: ClassVar[Function] = Function("TOLERANCE", "b52d5b1e", (), ("int256",))
+
+    @classmethod
+    def encode_tolerance(cls) -> bytes:
+        """`TOLERANCE()`"""
+        return cls.TOLERANCE.encode()
+
+    @classmethod
+    def decode_tolerance(cls, data: bytes) -> int:
+        """Returned by `TOLERANCE`."""
+        values: tuple[int] = cls.TOLERANCE.decode(data)
+        return values[0]
+
+    HALO2_CODE_HASH: ClassVar[Function] = Function("halo2CodeHash", "6b7d1970", (), ("bytes32",))
+
+    @classmethod
+    def encode_halo2_code_hash(cls) -> bytes:
+        """`halo2CodeHash()`"""
+        return cls.HALO2_CODE_HASH.encode()
+
+    @classmethod
+    def decode_halo2_code_hash(cls, data: bytes) -> bytes:
+        """Returned by `halo2CodeHash`."""
+        values: tuple[bytes] = cls.HALO2_CODE_HASH.decode(data)
+        return values[0]
+
+    HALO2_VERIFIER: ClassVar[Function] = Function("halo2Verifier", "e8022d21", (), ("address",))
+
+    @classmethod
+    def encode_halo2_verifier(cls) -> bytes:
+        """`halo2Verifier()`"""
+        return cls.HALO2_VERIFIER.encode()
+
+    @classmethod
+    def decode_halo2_verifier(cls, data: bytes) -> Address:
+        """Returned by `halo2Verifier`."""
+        values: tuple[Address] = cls.HALO2_VERIFIER.decode(data)
+        return values[0]
+
+    MODELS: ClassVar[Function] = Function("models", "9986df2c", (), ("address",))
+
+    @classmethod
+    def encode_models(cls) -> bytes:
+        """`models()`"""
+        return cls.MODELS.encode()
+
+    @classmethod
+    def decode_models(cls, data: bytes) -> Address:
+        """Returned by `models`."""
+        values: tuple[Address] = cls.MODELS.decode(data)
+        return values[0]
+
+    VERIFY: ClassVar[Function] = Function(
+        "verify",
+        "2bf6eda8",
+        (
+            "bytes32",
+            "bytes32",
+            "bytes32",
+            "bytes",
+        ),
+        ("bool",),
+    )
+
+    @classmethod
+    def encode_verify(cls, statement: bytes, seed: bytes, commitment: bytes, proof: bytes) -> bytes:
+        """`verify(bytes32,bytes32,bytes32,bytes)`"""
+        return cls.VERIFY.encode(statement, seed, commitment, proof)
+
+    @classmethod
+    def decode_verify(cls, data: bytes) -> bool:
+        """Returned by `verify`."""
+        values: tuple[bool] = cls.VERIFY.decode(data)
+        return values[0]
+
+    @classmethod
+    def deploy_data(cls, halo2_verifier: Address, models: Address) -> bytes:
+        """Creation code with its arguments."""
+        return artifacts.load(cls.CONTRACT).bytecode + encode_arguments(
+            (
+                "address",
+                "address",
+            ),
+            (
+                halo2_verifier,
+                models,
+            ),
+        )
+
+
 class Halo2BindVerifier:
     """`contracts/src`: Halo2BindVerifier."""
 
     CONTRACT: ClassVar[str] = "Halo2BindVerifier"
+    EVENTS: ClassVar[Mapping[bytes, EventCodec[Any]]] = {}
+
+    VERIFY_PROOF: ClassVar[Function] = Function(
+        "verifyProof",
+        "1e8e1e13",
+        (
+            "bytes",
+            "uint256[]",
+        ),
+        ("bool",),
+    )
+
+    @classmethod
+    def encode_verify_proof(cls, proof: bytes, instances: Sequence[int]) -> bytes:
+        """`verifyProof(bytes,uint256[])`"""
+        return cls.VERIFY_PROOF.encode(proof, instances)
+
+    @classmethod
+    def decode_verify_proof(cls, data: bytes) -> bool:
+        """Returned by `verifyProof`."""
+        values: tuple[bool] = cls.VERIFY_PROOF.decode(data)
+        return values[0]
+
+    @classmethod
+    def deploy_data(cls) -> bytes:
+        """Creation code with its arguments."""
+        return artifacts.load(cls.CONTRACT).bytecode + encode_arguments((), ())
+
+
+class Halo2SpotVerifier:
+    """`contracts/src`: Halo2SpotVerifier."""
+
+    CONTRACT: ClassVar[str] = "Halo2SpotVerifier"
     EVENTS: ClassVar[Mapping[bytes, EventCodec[Any]]] = {}
 
     VERIFY_PROOF: ClassVar[Function] = Function(
@@ -2372,6 +2563,14 @@ class ModelRegistry:
 
     CONTRACT: ClassVar[str] = "ModelRegistry"
     EVENTS: ClassVar[Mapping[bytes, EventCodec[Any]]] = {
+        HeadAdded.TOPIC: EventCodec(
+            HeadAdded,
+            "f47e51ff054a0b826714481ba54832b803d5dcf46083368b54a8c86aba00bda1",
+            (
+                Field("model_id", "bytes32", True),
+                Field("head", "(bytes32,uint32,uint16,uint8)", False, Head._make),
+            ),
+        ),
         ModelApproved.TOPIC: EventCodec(
             ModelApproved,
             "6d29aa35cc15482f5e65960776a66652041832392a7d89e3f1488b4e40d15284",
@@ -2384,13 +2583,16 @@ class ModelRegistry:
         ),
         ModelProposed.TOPIC: EventCodec(
             ModelProposed,
-            "994680b5922aa67cb75c3c3f646f469b5d512c04acd4354511c1a804997fb07e",
+            "8a6f96a4e9ce2e78987a4003c17a623493c01a92ae808cb080b2381093f05e3a",
             (
                 Field("model_id", "bytes32", True),
                 Field("proposer", "address", True),
-                Field("repository", "string", False),
-                Field("file", "string", False),
-                Field("sha256_hash", "bytes32", False),
+                Field(
+                    "model",
+                    "(string,string,bytes32,bytes32,bytes32,(bytes32,uint32,uint16,uint8),uint8)",
+                    False,
+                    Model.of,
+                ),
             ),
         ),
         OwnershipTransferStarted.TOPIC: EventCodec(
@@ -2424,6 +2626,32 @@ class ModelRegistry:
         values: tuple[int] = cls.MAX_NAME_BYTES.decode(data)
         return values[0]
 
+    MAX_SCALE: ClassVar[Function] = Function("MAX_SCALE", "f6def7cf", (), ("uint256",))
+
+    @classmethod
+    def encode_max_scale(cls) -> bytes:
+        """`MAX_SCALE()`"""
+        return cls.MAX_SCALE.encode()
+
+    @classmethod
+    def decode_max_scale(cls, data: bytes) -> int:
+        """Returned by `MAX_SCALE`."""
+        values: tuple[int] = cls.MAX_SCALE.decode(data)
+        return values[0]
+
+    MAX_WIDTH: ClassVar[Function] = Function("MAX_WIDTH", "c620033f", (), ("uint256",))
+
+    @classmethod
+    def encode_max_width(cls) -> bytes:
+        """`MAX_WIDTH()`"""
+        return cls.MAX_WIDTH.encode()
+
+    @classmethod
+    def decode_max_width(cls, data: bytes) -> int:
+        """Returned by `MAX_WIDTH`."""
+        values: tuple[int] = cls.MAX_WIDTH.decode(data)
+        return values[0]
+
     ACCEPT_OWNERSHIP: ClassVar[Function] = Function("acceptOwnership", "79ba5097", (), ())
 
     @classmethod
@@ -2431,12 +2659,35 @@ class ModelRegistry:
         """`acceptOwnership()`"""
         return cls.ACCEPT_OWNERSHIP.encode()
 
-    APPROVE: ClassVar[Function] = Function("approve", "a53a1adf", ("bytes32",), ())
+    ADD_HEAD: ClassVar[Function] = Function(
+        "addHead",
+        "d24eb93f",
+        (
+            "bytes32",
+            "(bytes32,uint32,uint16,uint8)",
+        ),
+        (),
+    )
 
     @classmethod
-    def encode_approve(cls, id: bytes) -> bytes:
-        """`approve(bytes32)`"""
-        return cls.APPROVE.encode(id)
+    def encode_add_head(cls, id: bytes, head: Head) -> bytes:
+        """`addHead(bytes32,(bytes32,uint32,uint16,uint8))`"""
+        return cls.ADD_HEAD.encode(id, head)
+
+    APPROVE: ClassVar[Function] = Function(
+        "approve",
+        "cf73606e",
+        (
+            "bytes32",
+            "(bytes32,uint32,uint16,uint8)",
+        ),
+        (),
+    )
+
+    @classmethod
+    def encode_approve(cls, id: bytes, head: Head) -> bytes:
+        """`approve(bytes32,(bytes32,uint32,uint16,uint8))`"""
+        return cls.APPROVE.encode(id, head)
 
     DEPRECATE: ClassVar[Function] = Function("deprecate", "c1c3448c", ("bytes32",), ())
 
@@ -2445,21 +2696,36 @@ class ModelRegistry:
         """`deprecate(bytes32)`"""
         return cls.DEPRECATE.encode(id)
 
+    HEAD_OF: ClassVar[Function] = Function("headOf", "65c7d79d", ("bytes32",), ("(bytes32,uint32,uint16,uint8)",))
+
+    @classmethod
+    def encode_head_of(cls, id: bytes) -> bytes:
+        """`headOf(bytes32)`"""
+        return cls.HEAD_OF.encode(id)
+
+    @classmethod
+    def decode_head_of(cls, data: bytes) -> Head:
+        """Returned by `headOf`."""
+        values: tuple[Head] = cls.HEAD_OF.decode(data)
+        return Head._make(values[0])
+
     ID_OF: ClassVar[Function] = Function(
         "idOf",
-        "a19562a7",
+        "11144882",
         (
             "string",
             "string",
+            "bytes32",
+            "bytes32",
             "bytes32",
         ),
         ("bytes32",),
     )
 
     @classmethod
-    def encode_id_of(cls, repository: str, file: str, sha256: bytes) -> bytes:
-        """`idOf(string,string,bytes32)`"""
-        return cls.ID_OF.encode(repository, file, sha256)
+    def encode_id_of(cls, repository: str, file: str, sha256: bytes, tokenizer: bytes, template: bytes) -> bytes:
+        """`idOf(string,string,bytes32,bytes32,bytes32)`"""
+        return cls.ID_OF.encode(repository, file, sha256, tokenizer, template)
 
     @classmethod
     def decode_id_of(cls, data: bytes) -> bytes:
@@ -2480,7 +2746,12 @@ class ModelRegistry:
         values: tuple[bool] = cls.IS_APPROVED.decode(data)
         return values[0]
 
-    MODEL: ClassVar[Function] = Function("model", "ee19e84b", ("bytes32",), ("(string,string,bytes32,uint8)",))
+    MODEL: ClassVar[Function] = Function(
+        "model",
+        "ee19e84b",
+        ("bytes32",),
+        ("(string,string,bytes32,bytes32,bytes32,(bytes32,uint32,uint16,uint8),uint8)",),
+    )
 
     @classmethod
     def encode_model(cls, id: bytes) -> bytes:
@@ -2491,7 +2762,7 @@ class ModelRegistry:
     def decode_model(cls, data: bytes) -> Model:
         """Returned by `model`."""
         values: tuple[Model] = cls.MODEL.decode(data)
-        return Model._make(values[0])
+        return Model.of(values[0])
 
     MODELS: ClassVar[Function] = Function(
         "models",
@@ -2502,7 +2773,7 @@ class ModelRegistry:
         ),
         (
             "bytes32[]",
-            "(string,string,bytes32,uint8)[]",
+            "(string,string,bytes32,bytes32,bytes32,(bytes32,uint32,uint16,uint8),uint8)[]",
             "uint256",
         ),
     )
@@ -2516,7 +2787,7 @@ class ModelRegistry:
     def decode_models(cls, data: bytes) -> ModelsResult:
         """Returned by `models`."""
         values = cls.MODELS.decode(data)
-        return ModelsResult(values[0], tuple(map(Model._make, values[1])), values[2])
+        return ModelsResult(values[0], tuple(map(Model.of, values[1])), values[2])
 
     OWNER: ClassVar[Function] = Function("owner", "8da5cb5b", (), ("address",))
 
@@ -2546,19 +2817,24 @@ class ModelRegistry:
 
     PROPOSE: ClassVar[Function] = Function(
         "propose",
-        "2da7e001",
+        "9d0d8491",
         (
             "string",
             "string",
             "bytes32",
+            "bytes32",
+            "bytes32",
+            "(bytes32,uint32,uint16,uint8)",
         ),
         ("bytes32",),
     )
 
     @classmethod
-    def encode_propose(cls, repository: str, file: str, sha256: bytes) -> bytes:
-        """`propose(string,string,bytes32)`"""
-        return cls.PROPOSE.encode(repository, file, sha256)
+    def encode_propose(
+        cls, repository: str, file: str, sha256: bytes, tokenizer: bytes, template: bytes, head: Head
+    ) -> bytes:
+        """`propose(string,string,bytes32,bytes32,bytes32,(bytes32,uint32,uint16,uint8))`"""
+        return cls.PROPOSE.encode(repository, file, sha256, tokenizer, template, head)
 
     @classmethod
     def decode_propose(cls, data: bytes) -> bytes:
@@ -3981,6 +4257,7 @@ ERRORS: Final[Mapping[bytes, ErrorCodec]] = {
     bytes.fromhex("c6fd4464"): ErrorCodec("BadAmounts", ()),
     bytes.fromhex("76c3f2d7"): ErrorCodec("BadDelegate", ()),
     bytes.fromhex("e30b9cb0"): ErrorCodec("BadHash", ()),
+    bytes.fromhex("30dcda06"): ErrorCodec("BadHead", ()),
     bytes.fromhex("153736cd"): ErrorCodec("BadName", ()),
     bytes.fromhex("171a0c5c"): ErrorCodec("BadOfferCount", ()),
     bytes.fromhex("82efe891"): ErrorCodec("BadPrompt", ("uint8",)),
@@ -4029,6 +4306,7 @@ ERRORS: Final[Mapping[bytes, ErrorCodec]] = {
     bytes.fromhex("96c6fd1e"): ErrorCodec("ERC20InvalidSender", ("address",)),
     bytes.fromhex("94280d62"): ErrorCodec("ERC20InvalidSpender", ("address",)),
     bytes.fromhex("08c379a0"): ErrorCodec("Error", ("string",)),
+    bytes.fromhex("b6e1403e"): ErrorCodec("HeadDiffers", ()),
     bytes.fromhex("c9371c6c"): ErrorCodec("HostIsArbiter", ()),
     bytes.fromhex("69b40955"): ErrorCodec("HostNotActive", ("address",)),
     bytes.fromhex("752d88c0"): ErrorCodec(

@@ -7,6 +7,7 @@ from fabstir.domain.ids import Hash32, ModelId
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
 from fabstir.domain.terms import ClaimStage, JobState, Terms
 from fabstir.ports.chain import ClaimArgs, HostEntry, ProofArgs, RegisteredOffer
+from fabstir.protocol.model_identity import HeadCommitment, ModelIdentity
 from fabstir.protocol.opening import Opening
 
 
@@ -26,6 +27,22 @@ def abi_terms(terms: Terms) -> bindings.Terms:
         model_id=terms.model_id,
         salt=terms.salt,
     )
+
+
+def abi_head(head: HeadCommitment) -> bindings.Head:
+    return bindings.Head(root=head.root, rows=head.rows, width=head.width, scale=head.scale)
+
+
+def propose_model(model: ModelIdentity, head: HeadCommitment) -> bytes:
+    """The call of `ModelRegistry`."""
+    return bindings.ModelRegistry.encode_propose(
+        model.repository, model.file, model.sha256, model.tokenizer, model.template, abi_head(head)
+    )
+
+
+def approve_model(model_id: ModelId, head: HeadCommitment) -> bytes:
+    """The call of `ModelRegistry`."""
+    return bindings.ModelRegistry.encode_approve(model_id, abi_head(head))
 
 
 def abi_claim(claim: ClaimArgs) -> bindings.Claim:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from fabstir.chain import bindings
 from fabstir.chain.account import ChainAccount
+from fabstir.chain.conversion import abi_head, approve_model, propose_model
 from fabstir.chain.deployer import Progress, carry_out
 from fabstir.chain.deployment import MINIMUM_STAKE, Parameters, plan, salt_of
 from fabstir.chain.devnet import CHAIN_ID
@@ -21,6 +22,7 @@ from fabstir.domain.errors import error
 from fabstir.domain.ids import Address, Hash32, ModelId, to_hex
 from fabstir.domain.money import BaseUnits
 from fabstir.ports.chain import ChainInfo
+from fabstir.protocol.model_identity import NO_HEAD, HeadCommitment, ModelIdentity
 from fabstir.protocol.signing import SigningKey
 
 __all__ = ["MINIMUM_STAKE", "Operator"]
@@ -41,10 +43,15 @@ class Operator:
         return f"<Operator {to_hex(self.address)}>"
 
     async def deploy(
-        self, circuit_id: Hash32, *, treasury: Address | None = None, progress: Progress = lambda _: None
+        self,
+        circuit_id: Hash32,
+        *,
+        spot: Hash32 | None = None,
+        treasury: Address | None = None,
+        progress: Progress = lambda _: None,
     ) -> ChainInfo:
-        """All eleven contracts, `circuit_id` registered with its verifier. `treasury` (default: this account) gets the fees. Deploying
-        again on the same chain makes another market.
+        """All contracts, `circuit_id` registered with its verifier, and the circuit `spot` where it is named. `treasury` (default: this
+        account) gets the fees. Deploying again on the same chain makes another market.
         """
         chain_id = quantity(await self._rpc.request("eth_chainId"))
         if chain_id != CHAIN_ID:
@@ -56,6 +63,7 @@ class Operator:
             treasury=treasury or self.address,
             token=None,
             circuit=circuit_id,
+            spot=spot,
         )
         made = plan(wanted, salt_of(await ChainAccount(self._rpc, self.address).next_nonce()))
 
@@ -65,18 +73,15 @@ class Operator:
         await carry_out(self._rpc, made, send, progress)
         return made.info
 
-    async def approve_model(self, info: ChainInfo, repository: str, file: str, sha256: Hash32) -> ModelId:
-        """Propose where unknown, approve where not approved; doing it again costs nothing."""
-        registry = bindings.ModelRegistry
-        model_id = ModelId(
-            registry.decode_id_of(await self._read(info.models, registry.encode_id_of(repository, file, sha256)))
-        )
+    async def approve_model(self, info: ChainInfo, model: ModelIdentity, head: HeadCommitment = NO_HEAD) -> ModelId:
+        """Propose where unknown, approve where not approved; doing it again costs nothing. An approved model keeps its head."""
+        registry, model_id = bindings.ModelRegistry, model.model_id
         if registry.decode_is_approved(await self._read(info.models, registry.encode_is_approved(model_id))):
             return model_id
         known = registry.decode_model(await self._read(info.models, registry.encode_model(model_id)))
-        if not known.repository:
-            await self._send(info.models, registry.encode_propose(repository, file, sha256))
-        await self._send(info.models, registry.encode_approve(model_id))
+        if not known.repository or known.head != abi_head(head):
+            await self._send(info.models, propose_model(model, head))
+        await self._send(info.models, approve_model(model_id, head))
         return model_id
 
     async def mint(self, info: ChainInfo, to: Address, amount: BaseUnits) -> None:

@@ -63,6 +63,8 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     circuit: Hash32 | None
     """Of ezkl, registered with the verifier of the package; None: without it. The circuits of MERKLE need no reference string and are
     always there."""
+    spot: Hash32 | None = None
+    """The circuit `spot`, likewise; None: nobody proves anything about rows of a model."""
     minimum: BaseUnits = MINIMUM_STAKE
     slash: BaseUnits = SLASH
     compensation: BaseUnits = COMPENSATION
@@ -152,6 +154,7 @@ def plan(wanted: Parameters, salt: Hash32) -> Plan:
     registry = at("NodeRegistry", models, stakes)
     proofs = at("ProofSystem", wanted.deployer)
     adapter = at("EzklBindVerifier", at("Halo2BindVerifier")) if wanted.circuit else None
+    spot = at("EzklSpotVerifier", at("Halo2SpotVerifier"), models) if wanted.spot else None
     epochs = at("EpochProofs", proofs)
     market = at("JobMarketplace", wanted.treasury, proofs, stakes, epochs)
     board, delegation = at("PromptBoard", market, registry), at("Delegation", market)
@@ -161,6 +164,8 @@ def plan(wanted: Parameters, salt: Hash32) -> Plan:
         draft.register(proofs, circuit, verifier, f"ProofSystem.register {name}")
     if wanted.circuit and adapter:
         draft.register(proofs, wanted.circuit, adapter)
+    if wanted.spot and spot:
+        draft.register(proofs, wanted.spot, spot, "ProofSystem.register spot")
     for name, place in zip(OWNED, (models, stakes, proofs), strict=True):
         draft.hand_over(name, place, wanted.owner)
     info = ChainInfo(

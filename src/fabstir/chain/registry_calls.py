@@ -7,11 +7,12 @@ from typing import Final
 
 from fabstir.chain import bindings
 from fabstir.chain.calls import Calls
-from fabstir.chain.conversion import abi_offer, abi_terms, host_entry
+from fabstir.chain.conversion import abi_offer, abi_terms, approve_model, host_entry, propose_model
 from fabstir.domain.ids import Address, Hash32, ModelId
 from fabstir.domain.money import BaseUnits
 from fabstir.domain.terms import Terms
 from fabstir.ports.chain import DelegateBudget, HostEntry, RegisteredOffer, StakeRules, StakeState, TxResult
+from fabstir.protocol.model_identity import HeadCommitment, ModelIdentity
 
 _REGISTRY: Final = bindings.NodeRegistry
 _STAKE: Final = bindings.HostStake
@@ -46,6 +47,20 @@ class RegistryCalls(Calls):
         """Whether hosts may offer it."""
         models = bindings.ModelRegistry
         return await self._call(self._info.models, models.encode_is_approved(model_id), models.decode_is_approved)
+
+    async def registered_model(self, model_id: ModelId) -> bindings.Model | None:
+        """What the registry says of it; None where nobody proposed it."""
+        models = bindings.ModelRegistry
+        found = await self._call(self._info.models, models.encode_model(model_id), models.decode_model)
+        return found if found.repository else None
+
+    async def propose_model(self, key: str, model: ModelIdentity, head: HeadCommitment) -> TxResult:
+        """Propose it, or replace the head of a proposal that is not approved yet; anyone may."""
+        return await self._send(key, self._info.models, propose_model(model, head))
+
+    async def approve_model(self, key: str, model_id: ModelId, head: HeadCommitment) -> TxResult:
+        """Let hosts offer it, with the head that was looked at; the registry's owner may."""
+        return await self._send(key, self._info.models, approve_model(model_id, head))
 
     async def stake(self, host: Address) -> StakeState:
         """Zeros where nothing was staked."""

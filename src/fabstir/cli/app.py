@@ -52,6 +52,7 @@ COMMANDS: Final = (
     Command(
         "deploy", "fabstir.cli.deploy:deploy", "The market's contracts onto a network, after a checklist.", OPERATE
     ),
+    Command("model", "fabstir.cli.model:app", "What a weights file is on chain, and its registration.", OPERATE),
     Command("doctor", "fabstir.cli.doctor:app", "What is wrong, and what to do about it.", OPERATE),
     Command("explain", "fabstir.cli.explain:app", "What an error code or an ending of a session means.", LOOK_UP),
     Command("config", "fabstir.cli.config:app", "The settings in force.", LOOK_UP),

@@ -8,8 +8,6 @@ docs/explanation/proofs.md.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import ezkl
@@ -18,6 +16,7 @@ from fabstir.domain.errors import FabstirError, error
 from fabstir.ports.prover import ProofStatement
 from fabstir.proofs import bind
 from fabstir.proofs.circuit import Circuit
+from fabstir.proofs.ezkl_calls import big_endian, felt, translated
 from fabstir.proofs.keys import proving_key
 
 
@@ -37,9 +36,9 @@ class EzklBind:
     def commit(self, records: tuple[bytes, ...]) -> bytes:
         """The opening: point of the record vector and checksum."""
         values = bind.record_values(records)
-        with _translated("proof_failed"):
-            (point,) = ezkl.kzg_commit([_felt(value) for value in values], self._vk, self._settings, self._srs)
-            return bind.opening(_big_endian(point.x) + _big_endian(point.y), bind.checksum(values))
+        with translated("proof_failed"):
+            (point,) = ezkl.kzg_commit([felt(value) for value in values], self._vk, self._settings, self._srs)
+            return bind.opening(big_endian(point.x) + big_endian(point.y), bind.checksum(values))
 
     def prove(self, statement: ProofStatement, records: tuple[bytes, ...]) -> bytes:
         """A proof that has been checked: it verifies, and it speaks of `statement.commitment`."""
@@ -47,10 +46,10 @@ class EzklBind:
         if bind.digest(self.commit(records)) != statement.commitment:
             raise error("proof_failed", detail="the records do not match the commitment")
         key = self.prepare()
-        with _translated("proof_failed"):
+        with translated("proof_failed"):
             self._write(
                 self._inputs,
-                {"input_data": [[_felt(n) for n in bind.public_words(statement)], [_felt(n) for n in values]]},
+                {"input_data": [[felt(n) for n in bind.public_words(statement)], [felt(n) for n in values]]},
             )
             ezkl.gen_witness(self._inputs, self._circuit.file("circuit.ezkl"), self._witness)
             made = ezkl.prove(self._witness, self._circuit.file("circuit.ezkl"), str(key), self._proof, self._srs)
@@ -67,9 +66,9 @@ class EzklBind:
         total, halo2 = decoded
         if bind.digest(bind.opening_of_proof(halo2, total)) != statement.commitment:
             return False
-        instances = [_felt(n) for n in (*bind.public_words(statement), total)]
+        instances = [felt(n) for n in (*bind.public_words(statement), total)]
         try:
-            with _translated("proof_invalid"):
+            with translated("proof_invalid"):
                 self._write(self._proof, {"instances": [instances], "proof": list(halo2)})
                 return bool(ezkl.verify(self._proof, self._settings, self._vk, self._srs))
         except FabstirError as problem:
@@ -79,37 +78,9 @@ class EzklBind:
             return False
 
     def _make_keys(self, folder: Path) -> None:
-        with _translated("prover_unavailable"):
+        with translated("prover_unavailable"):
             ezkl.setup(self._circuit.file("circuit.ezkl"), str(folder / "vk.key"), str(folder / "pk.key"), self._srs)
 
     @staticmethod
     def _write(path: str, content: object) -> None:
         Path(path).write_text(json.dumps(content))
-
-
-@contextmanager
-def _translated(code: str) -> Iterator[None]:
-    """ezkl's RuntimeErrors, and its panics, as `code`."""
-    try:
-        yield
-    except OSError as problem:
-        raise error("prover_unavailable", detail=f"scratch files: {problem}") from problem
-    except Exception as problem:
-        raise error(code, detail=_first_line(problem)) from problem
-    except BaseException as problem:
-        if type(problem).__name__ != "PanicException":  # pyo3 exports the class under no importable name
-            raise
-        raise error(code, detail=f"panic: {_first_line(problem)}") from problem
-
-
-def _first_line(problem: BaseException) -> str:
-    return str(problem).partition("\n")[0][:200]
-
-
-def _felt(value: int) -> str:
-    """A field element as ezkl reads it: 32 bytes, little-endian, hexadecimal."""
-    return value.to_bytes(32, "little").hex()
-
-
-def _big_endian(felt: str) -> bytes:
-    return bytes.fromhex(felt)[::-1]

@@ -13,9 +13,10 @@ from typing import Final, Protocol
 import msgspec
 
 from fabstir.ports.prover import ProofStatement
+from fabstir.protocol.spot import SpotVector
 
 MAX_FRAME: Final = 1 << 20
-"""The largest honest frame, a prove job, is below 10 KiB."""
+"""The largest honest frame, 64 vectors of the circuit `spot`, is below 300 KiB; a prove job of `bind` below 10 KiB."""
 
 _LENGTH: Final = struct.Struct(">I")
 
@@ -40,6 +41,28 @@ class VerifyJob(msgspec.Struct, frozen=True, tag="verify"):
     proof: bytes
 
 
+class SpotCommitJob(msgspec.Struct, frozen=True, tag="spot_commit"):
+    """Commit to these vectors, hidden states or rows of a head."""
+
+    vectors: tuple[SpotVector, ...]
+
+
+class SpotProveJob(msgspec.Struct, frozen=True, tag="spot_prove"):
+    """Prove what the rows make of the hidden state, for `statement`."""
+
+    statement: ProofStatement
+    hidden: SpotVector
+    rows: tuple[SpotVector, ...]
+
+
+class SpotVerifyJob(msgspec.Struct, frozen=True, tag="spot_verify"):
+    """Check a halo2 proof of these products against `statement`."""
+
+    statement: ProofStatement
+    dots: tuple[int, ...]
+    halo2: bytes
+
+
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """The first frame of a worker: the keys are there."""
 
@@ -62,6 +85,19 @@ class Verified(msgspec.Struct, frozen=True, tag="verified"):
     valid: bool
 
 
+class SpotCommitted(msgspec.Struct, frozen=True, tag="spot_committed"):
+    """Answer to SpotCommitJob: 64 bytes for each vector."""
+
+    points: bytes
+
+
+class SpotProved(msgspec.Struct, frozen=True, tag="spot_proved"):
+    """Answer to SpotProveJob: the products, and the halo2 proof of them."""
+
+    dots: tuple[int, ...]
+    halo2: bytes
+
+
 class Fault(msgspec.Struct, frozen=True, tag="fault"):
     """The job or the start failed; `code` is one of the error catalogue."""
 
@@ -69,8 +105,9 @@ class Fault(msgspec.Struct, frozen=True, tag="fault"):
     detail: str
 
 
-Job = CommitJob | ProveJob | VerifyJob
-Reply = Ready | Committed | Proved | Verified | Fault
+SpotJob = SpotCommitJob | SpotProveJob | SpotVerifyJob
+Job = CommitJob | ProveJob | VerifyJob | SpotJob
+Reply = Ready | Committed | Proved | Verified | SpotCommitted | SpotProved | Fault
 
 _decode_job: Final[msgspec.msgpack.Decoder[Job]] = msgspec.msgpack.Decoder(Job)
 _decode_reply: Final[msgspec.msgpack.Decoder[Reply]] = msgspec.msgpack.Decoder(Reply)

@@ -22,7 +22,20 @@ from fabstir.ports.prover import Commitment, ProofBundle, ProofStatement
 from fabstir.proofs import bind
 from fabstir.proofs.child import END_SECONDS, Child, ChildGone
 from fabstir.proofs.circuit import Circuit, load_circuit
-from fabstir.proofs.frames import CommitJob, Committed, Fault, Job, Proved, ProveJob, Reply, Verified, VerifyJob
+from fabstir.proofs.frames import (
+    CommitJob,
+    Committed,
+    Fault,
+    Job,
+    Proved,
+    ProveJob,
+    Reply,
+    SpotCommitJob,
+    SpotProveJob,
+    SpotVerifyJob,
+    Verified,
+    VerifyJob,
+)
 
 log = structlog.get_logger()
 
@@ -35,7 +48,14 @@ ATTEMPTS: Final = 2
 FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 10.0
 
-_PRIORITY: Final[dict[type[Job], int]] = {CommitJob: 0, VerifyJob: 1, ProveJob: 2}
+_PRIORITY: Final[dict[type[Job], int]] = {
+    CommitJob: 0,
+    VerifyJob: 1,
+    SpotVerifyJob: 1,
+    ProveJob: 2,
+    SpotProveJob: 2,
+    SpotCommitJob: 3,  # in bulk, when nobody waits
+}
 _NOTICE: Final = -1
 """Priority of the ticket without a job that wakes the dispatcher when the worker is gone."""
 
@@ -118,7 +138,7 @@ class EzklProver:
     async def commit(self, records: tuple[bytes, ...]) -> Commitment:
         """As `Prover.commit`. Raises ValueError on a wrong number or size of records (a programmer error)."""
         bind.record_values(records)
-        opening = (await self._ask(CommitJob(records), Committed)).opening
+        opening = (await self.ask(CommitJob(records), Committed)).opening
         return Commitment(bind.digest(opening), opening)
 
     async def prove(self, statement: ProofStatement, records: tuple[bytes, ...]) -> ProofBundle:
@@ -126,7 +146,7 @@ class EzklProver:
         bind.record_values(records)
         if not bind.is_statement(statement):
             raise ValueError("a statement is three words of 32 bytes")
-        return ProofBundle(self.circuit_id, (await self._ask(ProveJob(statement, records), Proved)).proof)
+        return ProofBundle(self.circuit_id, (await self.ask(ProveJob(statement, records), Proved)).proof)
 
     async def verify(self, statement: ProofStatement, bundle: ProofBundle) -> bool:
         """Whether the chain would accept `bundle`; False whatever is wrong with it. Raises LocalFault (`prover_unavailable`)."""
@@ -136,7 +156,7 @@ class EzklProver:
             or bind.decode_proof(bundle.proof) is None
         ):
             return False
-        return (await self._ask(VerifyJob(statement, bundle.proof), Verified)).valid
+        return (await self.ask(VerifyJob(statement, bundle.proof), Verified)).valid
 
     async def health(self) -> str:
         """`ok`, or what is wrong. Never raises."""
@@ -146,7 +166,8 @@ class EzklProver:
 
     # -- asking ----------------------------------------------------------------------------------------------------------
 
-    async def _ask(self, job: Job, kind: type[R]) -> R:
+    async def ask(self, job: Job, kind: type[R]) -> R:
+        """One job of any circuit, for `fabstir.proofs.spot_prover`. Raises LocalFault (`prover_unavailable`, what the worker says)."""
         try:
             async with asyncio.timeout(self._deadline), self._slots:
                 if self._dispatcher is None:

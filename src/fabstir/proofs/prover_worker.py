@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Final
 
 from fabstir.domain.errors import FabstirError
-from fabstir.proofs.circuit import load_circuit
+from fabstir.proofs.circuit import SPOT_V1, load_circuit
 from fabstir.proofs.ezkl_bind import EzklBind
+from fabstir.proofs.ezkl_spot import EzklSpot
 from fabstir.proofs.frames import (
     CommitJob,
     Committed,
@@ -29,6 +30,11 @@ from fabstir.proofs.frames import (
     ProveJob,
     Ready,
     Reply,
+    SpotCommitJob,
+    SpotCommitted,
+    SpotJob,
+    SpotProved,
+    SpotProveJob,
     Verified,
     frame,
     read_job,
@@ -48,34 +54,60 @@ def main() -> int:
         try:
             work = stack.enter_context(scratch_folder(options.cache / "prover"))
             os.environ["EZKL_REPO_PATH"] = str(work)  # else ezkl makes a folder in the home
-            bind = EzklBind(load_circuit(options.circuit), options.cache, work)
-            bind.prepare()
+            desk = _Desk(EzklBind(load_circuit(options.circuit), options.cache, work), options.cache, work)
+            desk.bind.prepare()
         except FabstirError as problem:
             connection.sendall(frame(Fault(problem.code, problem.detail)))
             return 1
         except OSError as problem:
             connection.sendall(frame(Fault("prover_unavailable", f"scratch folder: {problem}")))
             return 1
-        _serve(connection, bind)
+        _serve(connection, desk)
     return 0
 
 
-def _serve(connection: socket.socket, bind: EzklBind) -> None:
+class _Desk:
+    """The circuits. `spot` is loaded, and its key made, with the first job for it: most hosts never have one."""
+
+    def __init__(self, bind: EzklBind, cache: Path, work: Path) -> None:
+        self.bind = bind
+        self._cache, self._work = cache, work
+        self._spot: EzklSpot | None = None
+
+    @property
+    def spot(self) -> EzklSpot:
+        """Raises LocalFault (`circuit_mismatch`, `prover_unavailable`)."""
+        if self._spot is None:
+            self._spot = EzklSpot(load_circuit(SPOT_V1), self._cache, self._work)
+        return self._spot
+
+
+def _serve(connection: socket.socket, desk: _Desk) -> None:
     connection.sendall(frame(Ready()))
     with connection.makefile("rb") as stream:
         while (job := read_job(stream)) is not None:
-            connection.sendall(frame(_answer(bind, job)))
+            connection.sendall(frame(_answer(desk, job)))
 
 
-def _answer(bind: EzklBind, job: Job) -> Reply:
+def _answer(desk: _Desk, job: Job) -> Reply:
     try:
         if isinstance(job, CommitJob):
-            return Committed(bind.commit(job.records))
+            return Committed(desk.bind.commit(job.records))
         if isinstance(job, ProveJob):
-            return Proved(bind.prove(job.statement, job.records))
-        return Verified(bind.verify(job.statement, job.proof))
+            return Proved(desk.bind.prove(job.statement, job.records))
+        if isinstance(job, SpotJob):
+            return _answer_spot(desk.spot, job)
+        return Verified(desk.bind.verify(job.statement, job.proof))
     except FabstirError as problem:
         return Fault(problem.code, problem.detail)
+
+
+def _answer_spot(spot: EzklSpot, job: SpotJob) -> Reply:
+    if isinstance(job, SpotCommitJob):
+        return SpotCommitted(b"".join(spot.commit(vector) for vector in job.vectors))
+    if isinstance(job, SpotProveJob):
+        return SpotProved(*spot.prove(job.statement, job.hidden, job.rows))
+    return Verified(spot.verify(job.statement, job.dots, job.halo2))
 
 
 def _options() -> argparse.Namespace:

@@ -138,7 +138,14 @@ def statement_hash(
     market: Market, terms: Terms, job: JobId, root: Hash32, tokens: Tokens, path: SumPath, circuit_id: Hash32
 ) -> Hash32:
     """The statement that the proof is bound to; the contract computes the same from its own storage and the terms."""
-    return keccak(
+    return keccak(statement_words(market, terms, job, root, tokens, path, circuit_id))
+
+
+def statement_words(
+    market: Market, terms: Terms, job: JobId, root: Hash32, tokens: Tokens, path: SumPath, circuit_id: Hash32
+) -> bytes:
+    """What the statement is the hash of, ten words; a proof that speaks of the model carries them (`spot_proof`)."""
+    return (
         _word(market.chain_id)
         + bytes(12)
         + market.address
