@@ -119,6 +119,7 @@ def _rows() -> tuple[ErrorSpec, ...]:
         ErrorSpec("storage_is_directory", Refused, False, 409, "There is a directory at that path", "Name a file in it, or empty it first."),
         ErrorSpec("storage_is_file", Refused, False, 409, "There is a file at that path", "Choose another name, or delete the file first."),
         ErrorSpec("storage_conflict", Refused, True, 409, "Another writer keeps changing the same directory", "Try again; two writers of one directory slow each other down."),
+        ErrorSpec("storage_read_only", Refused, False, 403, "This key reads and does not write", "Ask the owner of the directory to write, or use the seed phrase."),
         ErrorSpec("storage_cursor", PeerFault, False, 400, "That is no cursor of this listing", "Start again without a cursor."),
         ErrorSpec("storage_key_wrong", LocalFault, False, 500, "Stored content does not open with this key", "Use the seed phrase that wrote it; if it is, the content was changed and has to come from a copy."),
         ErrorSpec("storage_unavailable", Interrupted, True, 503, "The storage does not answer", "Try again; check its address, its credentials and the network."),

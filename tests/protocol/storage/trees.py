@@ -59,8 +59,8 @@ class Tree:
                 self.blobs[place] = data
                 node = steps.send(place)
         except StopIteration as done:
-            assert isinstance(done.value, Node)
-            return done.value
+            root: Node = done.value
+            return root
 
     def items(self, limit: int = 10**9) -> dict[str, bytes]:
         found: dict[str, bytes] = {}
