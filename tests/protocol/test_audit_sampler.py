@@ -35,6 +35,8 @@ def test_a_position_says_what_was_likely() -> None:
         (ClaimedSampler(1.0, 0.96, 64), {0, 1, 2, 3}),
         (ClaimedSampler(1.0, 1.0, 64), {0, 1, 2, 3, 4}),
         (ClaimedSampler(1.0, 1.0, 2), {0, 1}),
+        (ClaimedSampler(1.0, 0.96, 0), {0, 1, 2, 3}),
+        (ClaimedSampler(1.0, 1.0, 0), {0, 1, 2, 3, 4}),
         (ClaimedSampler(0.0, 0.9, 64), {0}),
         (ClaimedSampler(0.25, 0.96, 64), {0, 1}),
     ],

@@ -181,7 +181,7 @@ def _rows() -> tuple[ErrorSpec, ...]:
         # -- verification ----------------------------------------------------------------------------------------------
         ErrorSpec("reexecution_unsupported", LocalFault, False, 500, "This build of llama.cpp cannot re-execute answers", "Install the pinned wheel of xllamacpp again; the detail says what differs."),
         ErrorSpec("token_unknown", PeerFault, False, 400, "A token of the answer is not in the model's vocabulary", "The answer was not made by these weights; see that --model is the file that the job names."),
-        ErrorSpec("weights_differ", Refused, False, 400, "These are not the weights that the session names", "Give the file that the job's model id stands for, with --repository and --file as it is registered."),
+        ErrorSpec("weights_differ", Refused, False, 400, "These are not the weights that the session names", "Give the file that the job's model id stands for, under its registered name and with --repository."),
         ErrorSpec("tolerance_missing", LocalFault, False, 500, "No tolerance is known for these weights", "Make one with `fabstir verify calibrate --model GGUF`, then name it with --tolerance."),
         ErrorSpec("tolerance_invalid", LocalFault, False, 500, "The tolerance file cannot be used", "Make it again with `fabstir verify calibrate`."),
         # -- tools, configuration -----------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ class ClaimedSampler(msgspec.Struct, frozen=True):
     temperature: float
     top_p: float
     top_k: int
+    """0: every token is a candidate."""
 
 
 class Position(msgspec.Struct, frozen=True, array_like=True):
@@ -65,7 +66,7 @@ def positions(
     lines = log_softmax(logits)
     found = []
     for line, token, others in zip(lines, tokens, asked, strict=True):
-        leading = _leading(line, max(top, sampler.top_k))
+        leading = _leading(line, max(top, sampler.top_k or len(line)))
         candidates, weights = _candidates(line, leading, sampler)
         kept = _nucleus(weights, sampler)
         place = np.flatnonzero(candidates == token)
@@ -112,7 +113,7 @@ def _candidates(
     line: NDArray[np.float64], leading: NDArray[np.intp], sampler: ClaimedSampler
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """The `top_k` most likely tokens, best first, and their probabilities at the temperature."""
-    candidates = leading[: sampler.top_k]
+    candidates = leading[: sampler.top_k or len(leading)]
     if sampler.temperature <= 0:
         return candidates, np.eye(1, len(candidates))[0]
     weights = np.exp((line[candidates] - line[candidates[0]]) / sampler.temperature)

@@ -29,9 +29,17 @@ class Examined(NamedTuple):
 
 
 async def examine(
-    model: Path, answers: Sequence[Answer], *, threads: int | None = None, gpu_layers: int = 0
+    model: Path,
+    answers: Sequence[Answer],
+    *,
+    top_k: int = TOP_K,
+    threads: int | None = None,
+    gpu_layers: int = 0,
 ) -> Examined:
-    """The evidence of each answer. Raises as `Reexecutor.prefill`, and LocalFault where the model cannot be loaded."""
+    """The evidence of each answer; `top_k`: how many candidates the host's sampler has, 0 for all.
+
+    Raises as `Reexecutor.prefill`, and LocalFault where the model cannot be loaded.
+    """
     prompts = await prompt_ids(
         model, [(answer.request.messages, answer.request.prefix) for answer in answers], threads=threads
     )
@@ -39,26 +47,26 @@ async def examine(
     async with Reexecutor(model, threads=threads, gpu_layers=gpu_layers) as reexecutor:
         description = (await reexecutor.describe()).description
         for prompt, answer in zip(prompts, answers, strict=True):
-            read = await reexecutor.prefill(job(prompt, answer))
+            read = await reexecutor.prefill(job(prompt, answer, top_k))
             cpu += read.cpu_seconds
             found.append(evidence(answer, read))
     return Examined(found, description, cpu)
 
 
-def job(prompt: tuple[int, ...], answer: Answer) -> Prefill:
+def job(prompt: tuple[int, ...], answer: Answer, top_k: int = TOP_K) -> Prefill:
     """What the worker is asked about an answer."""
     return Prefill(
         prompt,
         tuple(record.token for record in answer.records),
         tuple(tuple(token for token, _ in record.top) for record in answer.records),
-        claimed_sampler(answer.request),
+        claimed_sampler(answer.request, top_k),
         compare=answer.fingerprints,
     )
 
 
-def claimed_sampler(request: GenerationRequest) -> ClaimedSampler:
-    """How the engine draws for this request."""
-    return ClaimedSampler(request.temperature, request.top_p, TOP_K)
+def claimed_sampler(request: GenerationRequest, top_k: int = TOP_K) -> ClaimedSampler:
+    """How an engine draws for this request."""
+    return ClaimedSampler(request.temperature, request.top_p, top_k)
 
 
 def evidence(answer: Answer, read: Prefilled) -> AnswerEvidence:
