@@ -2,7 +2,8 @@
 
 Ours is `EzklProver.prove` as the host calls it: records checked against the commitment, proving key checked, witness, proof, the proof
 verified, two crossings of the socket. The peer makes witness and proof and nothing else. Rounds alternate, so that both see the same
-machine. Runs alone: `python benchmarks/proof.py [--quick] [--json]`.
+machine. `rows` holds the same figures for every back end and circuit (`proof_rows.py`). Runs alone:
+`python benchmarks/proof.py [--quick] [--json]`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 
 import psutil
 import structlog
+from proof_rows import Row, merkle_provers, merkle_row, submit_gas
 
 from fabstir.domain.ids import Hash32
 from fabstir.ports.prover import CHECKPOINT_TOKENS, ProofStatement
@@ -129,8 +131,23 @@ async def run(rounds: int, root: Path) -> dict[str, Any]:
         theirs.append(await asyncio.to_thread(peer.prove))
     resident = worker.resident_mb()
     await asyncio.to_thread(peer.close)
-    await prover.stop()
+    before = worker.cpu()
+    for _ in range(rounds):
+        await prover.verify(statement, bundle)
+    verify_cpu = (worker.cpu() - before) / rounds
     wall, bare = statistics.median(ours), statistics.median(wall for wall, _ in theirs)
+    row = {
+        "prove_s": round(wall, 5),
+        "prove_cpu_s": round(cpu / rounds, 5),
+        "verify_s": round(statistics.median(verifies), 5),
+        "verify_cpu_s": round(verify_cpu, 5),
+        "commit_s": round(statistics.median(commits), 5),
+        "memory_mb": round(resident, 1),
+        "key_bytes": key.stat().st_size,
+        "proof_bytes": len(bundle.proof),
+    }
+    rows = await every_row(prover, row, rounds)
+    await prover.stop()
     return {
         "claim": f"{CHECKPOINT_TOKENS} tokens are proven in less than {AIM_SECONDS:g} s",
         "ours": round(wall, 4),
@@ -155,7 +172,16 @@ async def run(rounds: int, root: Path) -> dict[str, Any]:
         "circuit_id": prover.circuit_id.hex(),
         "cpus": os.cpu_count(),
         "load_1m": round(os.getloadavg()[0], 2),
+        "rows": rows,
     }
+
+
+async def every_row(prover: EzklProver, row: Row, rounds: int) -> dict[str, Row]:
+    """By back end and circuit; `row` is that of `prover`."""
+    merkle = merkle_provers()
+    rows = {"ezkl/bind": row} | {name: await merkle_row(other, rounds) for name, other in merkle.items()}
+    gas = await submit_gas({"ezkl/bind": prover, **merkle})
+    return {name: measured | {"submit_proof_gas": gas[name]} for name, measured in rows.items()}
 
 
 def main() -> None:

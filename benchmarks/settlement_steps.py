@@ -49,8 +49,7 @@ from fabstir.chain.rpc import quantity
 from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, ModelId
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens, cost
 from fabstir.domain.terms import ProofPolicy, Terms
-from fabstir.ports.prover import ProofStatement
-from fabstir.proofs.process import EzklProver
+from fabstir.ports.prover import ProofStatement, Prover
 from fabstir.protocol import commitments
 from fabstir.protocol.authorization import top_up_nonce
 from fabstir.protocol.commitments import Checkpoint
@@ -91,8 +90,12 @@ async def deposits(run: Measurement) -> None:
 class ProvenJob:
     """A job of TOKENS tokens whose proof the contract has accepted."""
 
-    def __init__(self, run: Measurement, prover: EzklProver, token: Address, kind: str) -> None:
+    def __init__(
+        self, run: Measurement, prover: Prover, token: Address, kind: str, records: tuple[bytes, ...] = RECORDS
+    ) -> None:
+        """`records`: TOKENS digests; a circuit that opens records needs its own."""
         self.run = run
+        self.records = records
         self.prover = prover
         self.token = token
         self.kind = kind
@@ -105,13 +108,13 @@ class ProvenJob:
         self.terms = Terms(**named)
         self.job = self.run.job(self.abi)
         first = turn_head(job_head(self.market, self.terms), 0, Tokens(0), REQUEST)
-        self.signed_head = extend(first, RECORDS[:SIGNED])
-        self.head = extend(self.signed_head, RECORDS[SIGNED:])
+        self.signed_head = extend(first, self.records[:SIGNED])
+        self.head = extend(self.signed_head, self.records[SIGNED:])
 
     async def prove(self) -> None:
         """Commit and answer the challenge with a real proof."""
-        run, prover = self.run, self.prover
-        checkpoint = Checkpoint((await prover.commit(RECORDS)).digest, Tokens(TOKENS))
+        run, prover, records = self.run, self.prover, self.records
+        checkpoint = Checkpoint((await prover.commit(records)).digest, Tokens(TOKENS))
         self.tree = commitments.tree_root((checkpoint,))
         root = commitments.commitment_root(self.tree.hash, self.head)
         commit = JobMarketplace.encode_commit_proof(self.abi, TOKENS, root)
@@ -123,7 +126,7 @@ class ProvenJob:
         statement = commitments.statement_hash(
             self.market, self.terms, self.job, root, self.tree.tokens, path, prover.circuit_id
         )
-        bundle = await prover.prove(ProofStatement(statement, seed, checkpoint.commitment), RECORDS)
+        bundle = await prover.prove(ProofStatement(statement, seed, checkpoint.commitment), records)
         proof = Proof(
             bundle.circuit_id, self.tree.hash, self.head, TOKENS, TOKENS, checkpoint.commitment, [], bundle.proof
         )
@@ -140,14 +143,14 @@ class ProvenJob:
         start = signed.tokens if signed else 0
         turns = [] if signed else [Turn(0, 0, REQUEST)]
         transcript, sig = (signed.transcript, signed.sig) if signed else (bytes(32), b"")
-        return AbiOpening(self.tree.hash, self.head, TOKENS, start, transcript, sig, RECORDS[start:], turns)
+        return AbiOpening(self.tree.hash, self.head, TOKENS, start, transcript, sig, self.records[start:], turns)
 
     async def note(self, step: str, sender: SigningKey, data: bytes, value: int = 0) -> None:
         """Measure one call of this job's currency."""
         await self.run.note(f"{step}_{self.kind}", sender, data, value)
 
 
-async def proven_sessions(chain: Chain, prover: EzklProver, policy: ProofPolicy) -> Measurement:
+async def proven_sessions(chain: Chain, prover: Prover, policy: ProofPolicy) -> Measurement:
     """Policy `required`: a whole session with its proof. Either policy: a proof, a claim of the last 64 tokens, and all its ends."""
     run = Measurement(chain, Ours(chain.info.market, policy))
     for token, kind in chain.currencies():

@@ -22,7 +22,7 @@ class Commitment(msgspec.Struct, frozen=True):
 
     digest: Hash32
     opening: bytes
-    """What the back end needs to recognise it again (for ezkl: point and sum, 96 bytes). Not secret."""
+    """What the back end needs to recognise it again (for ezkl: point and sum, 96 bytes; for merkle: the digest). Not secret."""
 
 
 class ProofStatement(msgspec.Struct, frozen=True):
@@ -45,15 +45,17 @@ class ProofBundle(msgspec.Struct, frozen=True):
 
 
 class Prover(Protocol):
-    """One circuit with its keys, in a process of its own."""
+    """One circuit of one back end. A back end that opens records finds what they were hashed from by itself
+    (`fabstir.protocol.held_records`): nobody else needs it."""
 
     @property
     def circuit_id(self) -> Hash32:
-        """SHA-256 of the verification key: the pin under which `ProofSystem` knows the verifier."""
+        """The pin under which `ProofSystem` knows the verifier: SHA-256 of the verification key, or of the circuit's versioned name where
+        there is no key."""
         ...
 
     async def start(self) -> None:
-        """Build or load the keys (once, under a lock) and start the process. Raises LocalFault."""
+        """Build or load the keys (once, under a lock) and start the process, where there are any. Raises LocalFault."""
         ...
 
     async def stop(self) -> None:
@@ -65,7 +67,8 @@ class Prover(Protocol):
         ...
 
     async def prove(self, statement: ProofStatement, records: tuple[bytes, ...]) -> ProofBundle:
-        """Prove. Raises LocalFault (`prover_unavailable`, `proof_failed`), also where `records` do not match `statement.commitment`."""
+        """Prove. Raises LocalFault (`prover_unavailable`, `preimages_missing`, `proof_failed`), also where `records` do not match
+        `statement.commitment`."""
         ...
 
     async def verify(self, statement: ProofStatement, bundle: ProofBundle) -> bool:
