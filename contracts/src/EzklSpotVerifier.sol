@@ -58,15 +58,15 @@ contract EzklSpotVerifier is IProofVerifier {
 
     address public immutable halo2Verifier;
     bytes32 public immutable halo2CodeHash;
-    ModelRegistry public immutable models;
+    ModelRegistry public immutable modelRegistry;
 
     error NoCode();
 
-    constructor(address halo2Verifier_, ModelRegistry models_) {
+    constructor(address halo2Verifier_, ModelRegistry modelRegistry_) {
         if (halo2Verifier_.code.length == 0) revert NoCode();
         halo2Verifier = halo2Verifier_;
         halo2CodeHash = halo2Verifier_.codehash;
-        models = models_;
+        modelRegistry = modelRegistry_;
     }
 
     /// `proof` = abi.encode(SpotProof). Reverts where it does not decode.
@@ -99,7 +99,7 @@ contract EzklSpotVerifier is IProofVerifier {
 
     /// The rows are those of the statement's model, and what they make of the hidden state is what the record says.
     function _isOfModel(bytes32 seed, SpotProof calldata p) private view returns (bool) {
-        ModelRegistry.Head memory head = models.headOf(p.statement.modelId);
+        ModelRegistry.Head memory head = modelRegistry.headOf(p.statement.modelId);
         if (head.root == 0 || p.rowPaths.length % (32 * ROWS) != 0) return false;
         uint256 length = p.rowPaths.length / ROWS;
         int256 unit = int256(1 << (head.scale + HIDDEN_SCALE));

@@ -1179,17 +1179,17 @@ class EzklSpotVerifier:
         values: tuple[Address] = cls.HALO2_VERIFIER.decode(data)
         return values[0]
 
-    MODELS: ClassVar[Function] = Function("models", "9986df2c", (), ("address",))
+    MODEL_REGISTRY: ClassVar[Function] = Function("modelRegistry", "2ba36f78", (), ("address",))
 
     @classmethod
-    def encode_models(cls) -> bytes:
-        """`models()`"""
-        return cls.MODELS.encode()
+    def encode_model_registry(cls) -> bytes:
+        """`modelRegistry()`"""
+        return cls.MODEL_REGISTRY.encode()
 
     @classmethod
-    def decode_models(cls, data: bytes) -> Address:
-        """Returned by `models`."""
-        values: tuple[Address] = cls.MODELS.decode(data)
+    def decode_model_registry(cls, data: bytes) -> Address:
+        """Returned by `modelRegistry`."""
+        values: tuple[Address] = cls.MODEL_REGISTRY.decode(data)
         return values[0]
 
     VERIFY: ClassVar[Function] = Function(
@@ -1216,7 +1216,7 @@ class EzklSpotVerifier:
         return values[0]
 
     @classmethod
-    def deploy_data(cls, halo2_verifier: Address, models: Address) -> bytes:
+    def deploy_data(cls, halo2_verifier: Address, model_registry: Address) -> bytes:
         """Creation code with its arguments."""
         return artifacts.load(cls.CONTRACT).bytecode + encode_arguments(
             (
@@ -1225,7 +1225,7 @@ class EzklSpotVerifier:
             ),
             (
                 halo2_verifier,
-                models,
+                model_registry,
             ),
         )
 
