@@ -7,15 +7,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from fabstir.domain.ids import Hash32, SessionId
+from fabstir.domain.ids import Hash32, JobId, SessionId
 from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.protocol import host_log, renter_log
 from fabstir.protocol.commitments import Checkpoint
+from fabstir.protocol.epochs import EpochSession, place_all
 from fabstir.protocol.host_log import (
     CheckpointClosed,
     CommitmentMade,
     Credited,
     DepositRaised,
+    EpochJoined,
     HostLedger,
     JobAdmitted,
     JobClosed,
@@ -55,6 +57,7 @@ HOST_EVENTS: list[Any] = [
     SessionFinished("over"),
     CheckpointClosed(ONE, b"opening", Tokens(2)),
     CommitmentMade(Tokens(2), ONE, TWO, 1),
+    EpochJoined(place_all([EpochSession(JobId(ONE), ONE, TWO, Tokens(n)) for n in (2, 3)])[0], 1),
     ProofAccepted(Tokens(2), 0.25, 300_000),
     Credited(BaseUnits(2), 2.0),
     DepositRaised(BaseUnits(9)),

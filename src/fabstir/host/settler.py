@@ -17,6 +17,7 @@ import structlog
 from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import JobId
 from fabstir.domain.money import BaseUnits, Tokens, affordable, fee_of
+from fabstir.host.epochs import Epochs, Together, claim_of
 from fabstir.host.health import ClaimsPart
 from fabstir.host.jobs import JobBook
 from fabstir.host.outlook import Outlook
@@ -31,6 +32,7 @@ from fabstir.protocol.commitments import (
     open_path,
     statement_hash,
 )
+from fabstir.protocol.epoch_plan import SMALLEST
 from fabstir.protocol.host_log import (
     CheckpointClosed,
     CommitmentMade,
@@ -48,13 +50,12 @@ from fabstir.protocol.settlement_plan import (
     AnswerDispute,
     AwaitBlock,
     AwaitClaim,
+    AwaitEpoch,
     ClaimTail,
     CloseCheckpoint,
     CloseJob,
     CommitTree,
-    JoinRedemption,
     NoteClosed,
-    RedeemVoucher,
     Rest,
     SettleClaim,
     SettlementRules,
@@ -97,6 +98,7 @@ class Settler:
         self._idle_for = idle_for
         self._on_closing = on_closing
         self._watch = watch_seconds
+        self._epochs = Epochs(book, chain, prover, clock)
         self.count_in(Metrics(chain.info.usdc))
         self._due = asyncio.Event()
         self.problems: dict[JobId, str] = {}
@@ -158,8 +160,8 @@ class Settler:
         self.passes += 1
         delay = self._watch
         await self._look_at_stake()
-        vouchers: list[tuple[HostLedger, VoucherAccepted]] = []
-        joining: list[tuple[HostLedger, VoucherAccepted]] = []
+        await self._epochs.look()
+        together = Together()
         for ledger in self._book.ledgers():
             if self.postponed(ledger):
                 continue
@@ -173,16 +175,40 @@ class Settler:
             self.held.pop(ledger.job, None)
             if isinstance(action, AwaitClaim):
                 self.held[ledger.job] = action.until
-            elif isinstance(action, RedeemVoucher):
-                vouchers.append((ledger, action.voucher))
-            elif isinstance(action, JoinRedemption):
-                joining.append((ledger, action.voucher))
-            elif isinstance(action, AwaitBlock):
+            elif isinstance(action, AwaitBlock | AwaitEpoch):
                 delay = min(delay, 1.0)
-        if vouchers:
-            delay = 0.0 if await self._redeem(vouchers + joining) else min(delay, RETRY_SECONDS)
+            else:
+                together.take(ledger, action)
+        if together.vouchers:
+            taken = await self._redeem(together.vouchers + together.travelling)
+            delay = 0.0 if taken else min(delay, RETRY_SECONDS)
+        delay = min(delay, await self._settle_together(together))
         self.outlook.keep({ledger.job for ledger in self._book.ledgers()})
         return delay
+
+    async def _settle_together(self, together: Together) -> float:
+        """The end of a pass: the open epoch, what proven ones hold, and those who wait for the next; the seconds until the next pass."""
+        failed = await self._epochs.redeem(together.redeeming)
+        for ledger, _ in together.redeeming:
+            self.outlook.forget(ledger.job)
+        try:
+            await self._epochs.answer(self._metrics)
+            if len(together.joining) >= SMALLEST:
+                await self._epochs.commit(together.joining)
+            else:
+                for ledger, action in together.joining:
+                    async with self._book.exclusive(ledger):
+                        await self._book.record(ledger, action.alone)
+                    await self._commit(ledger, action.alone)
+        except FabstirError as fault:
+            failed += [(ledger, fault) for ledger in self._epochs.concerned(together.joining)]
+        for ledger, reason in failed:
+            self._problem(ledger, reason)
+        if failed:
+            return RETRY_SECONDS
+        if together.redeeming:
+            return 0.0
+        return 1.0 if together.joining or self._epochs.waiting else self._watch
 
     async def _look_at_stake(self) -> None:
         """Whether claims can be made at all. Where the chain cannot be asked, the last answer counts."""
@@ -243,7 +269,8 @@ class Settler:
         job = await self._chain.job(ledger.job)
         block, time = await self._chain.block_number(), await self._chain.timestamp()
         ledger.forget_vouchers(job.signed)
-        return Situation(job, block, self._clock.now(), self._idle_for(ledger.job), time, self._staked)
+        idle, epoch = self._idle_for(ledger.job), await self._epochs.view(ledger)
+        return Situation(job, block, self._clock.now(), idle, time, self._staked, epoch)
 
     async def _step(self, ledger: HostLedger, action: Action) -> bool:
         """True where the plan is to be asked again at once."""
@@ -350,13 +377,7 @@ class Settler:
             return ClaimArgs(
                 terms=ledger.terms, amount=ledger.amount(tokens), tokens=tokens, transcript=ledger.head, signature=b""
             )
-        return ClaimArgs(
-            terms=ledger.terms,
-            amount=voucher.amount,
-            tokens=voucher.tokens,
-            transcript=voucher.transcript,
-            signature=voucher.signature,
-        )
+        return claim_of(ledger, voucher)
 
 
 def _never(ledger: HostLedger) -> bool:

@@ -15,6 +15,7 @@ from fabstir.domain.ids import Hash32, JobId, SessionId
 from fabstir.domain.money import BaseUnits, Tokens, affordable, cost
 from fabstir.domain.terms import Terms
 from fabstir.protocol.commitments import Checkpoint
+from fabstir.protocol.epochs import EpochPlace
 from fabstir.protocol.signing import Market, job_id, keccak
 from fabstir.protocol.transcript import extend, job_head, turn_head
 
@@ -105,6 +106,14 @@ class CommitmentMade(msgspec.Struct, frozen=True, tag="commitment_made"):
     checkpoints: int
 
 
+class EpochJoined(msgspec.Struct, frozen=True, tag="epoch_joined"):
+    """Intent: this session is about to be committed in an epoch, with the first `checkpoints` of its tree. Holds its way to the
+    root, so that it can be opened and redeemed from this log alone."""
+
+    place: EpochPlace
+    checkpoints: int
+
+
 class ProofAccepted(msgspec.Struct, frozen=True, tag="proof_accepted"):
     """The contract took the proof of the last commitment."""
 
@@ -147,6 +156,7 @@ HostEvent = (
     | SessionFinished
     | CheckpointClosed
     | CommitmentMade
+    | EpochJoined
     | ProofAccepted
     | Credited
     | JobClosed
@@ -200,6 +210,8 @@ class HostLedger:
         self.checkpoints: list[Checkpoint] = []
         self.checkpointed = Tokens(0)
         self.commitment: CommitmentMade | None = None
+        self.epoch: EpochJoined | None = None
+        """The last epoch that this session was put into."""
         self._beyond: dict[int, VoucherAccepted] = {}
         """Tokens -> voucher, from the end of the closed checkpoints on."""
         self.proofs: list[ProofAccepted] = []
@@ -296,8 +308,8 @@ class HostLedger:
                 self.checkpoints.append(Checkpoint(event.commitment, event.tokens))
                 self.checkpointed = Tokens(self.checkpointed + event.tokens)
                 self._beyond = {n: v for n, v in self._beyond.items() if n >= self.checkpointed}
-            case CommitmentMade():
-                self.commitment = event
+            case CommitmentMade() | EpochJoined():
+                self._intend(event)
             case ProofAccepted():
                 self.proofs.append(event)
             case Credited():
@@ -306,6 +318,12 @@ class HostLedger:
                 self.closed = event
             case JobAdmitted() | DepositRaised():
                 self.deposit = event.deposit
+
+    def _intend(self, event: CommitmentMade | EpochJoined) -> None:
+        if isinstance(event, EpochJoined):
+            self.epoch = event
+        else:
+            self.commitment = event
 
     def _serve(self, records: bytes) -> None:
         for at in range(0, len(records), DIGEST):

@@ -15,7 +15,9 @@ import msgspec
 from fabstir.domain.money import BaseUnits, Tokens, cost
 from fabstir.domain.terms import ClaimStage, JobState, ProofPolicy
 from fabstir.protocol.commitments import CHECKPOINT_TOKENS, tree_root
-from fabstir.protocol.host_log import CommitmentMade, HostLedger, VoucherAccepted
+from fabstir.protocol.epoch_plan import EpochView, Standing, session_of
+from fabstir.protocol.epochs import EpochSession
+from fabstir.protocol.host_log import CommitmentMade, EpochJoined, HostLedger, VoucherAccepted
 from fabstir.protocol.settlement import BLOCKHASH_WINDOW, SEED_DELAY
 from fabstir.protocol.settlement_disputes import UNDECIDED
 
@@ -47,6 +49,8 @@ class Situation(msgspec.Struct, frozen=True):
     """Unix seconds of the newest block: what the contract's deadlines are measured by."""
     staked: bool = True
     """The host's stake covers what a lost claim takes; without it the contract takes no claim."""
+    epoch: EpochView | None = None
+    """The host's epochs, as far as this job is concerned; None: no epochs, each job is proven on its own."""
 
 
 # -- actions ------------------------------------------------------------------------------------------------------------------
@@ -88,6 +92,25 @@ class RedeemVoucher(msgspec.Struct, frozen=True):
     """Redeem; may travel with other jobs' vouchers in one transaction."""
 
     voucher: VoucherAccepted
+
+
+class JoinEpoch(msgspec.Struct, frozen=True):
+    """Ready to be proven with others: in one epoch where there are others, by `alone` where there are none."""
+
+    joined: EpochSession
+    checkpoints: int
+    alone: CommitmentMade
+
+
+class AwaitEpoch(msgspec.Struct, frozen=True):
+    """An epoch of this host is on its way: this job is in it, or waits for the next."""
+
+
+class RedeemByEpoch(msgspec.Struct, frozen=True):
+    """Redeem what a proven epoch holds; travels with other jobs' vouchers of the same epoch."""
+
+    voucher: VoucherAccepted
+    epoch: EpochJoined
 
 
 class JoinRedemption(msgspec.Struct, frozen=True):
@@ -140,6 +163,9 @@ Action = (
     | CommitTree
     | AnswerChallenge
     | RedeemVoucher
+    | JoinEpoch
+    | AwaitEpoch
+    | RedeemByEpoch
     | JoinRedemption
     | ClaimTail
     | AnswerDispute
@@ -174,6 +200,8 @@ def plan(ledger: HostLedger, situation: Situation, rules: SettlementRules) -> Ac
     if job.closed:
         if job.stage in UNDECIDED:
             return AwaitClaim(job.held_until)
+        if situation.epoch is not None and situation.epoch.mine is Standing.PENDING:
+            return AwaitEpoch()  # the others need its records if it is drawn
         return NoteClosed(job.owed, BaseUnits(job.deposit - job.owed))
     if is_finishing(ledger, situation, rules):
         return _finish(ledger, situation, rules)
@@ -197,7 +225,8 @@ def _finish(ledger: HostLedger, situation: Situation, rules: SettlementRules) ->
     elif ledger.terms.policy is ProofPolicy.REQUIRED:
         needed = ledger.acknowledged
     if needed > job.proven:
-        return _prove(ledger, situation, needed)
+        may_wait = not tail and not is_urgent(ledger, situation, rules)
+        return _by_epoch(ledger, situation) or _prove(ledger, situation, needed, may_wait=may_wait)
     return ClaimTail() if tail else CloseJob(ready)
 
 
@@ -208,9 +237,28 @@ def _redeem_running(ledger: HostLedger, situation: Situation, rules: SettlementR
     ready, covered = _redeemable(ledger, job), ledger.covered
     if ready is not None:
         return RedeemVoucher(ready)
-    if covered is not None and covered.amount - job.owed >= rules.redeem_above:
-        return _prove(ledger, situation, covered.tokens)
-    return _prove(ledger, situation, ledger.acknowledged)
+    if (proven := _by_epoch(ledger, situation)) is not None:
+        return proven
+    worth_it = covered is not None and covered.amount - job.owed >= rules.redeem_above
+    needed = covered.tokens if covered is not None and worth_it else ledger.acknowledged
+    return _prove(ledger, situation, needed, may_wait=True)
+
+
+def is_urgent(ledger: HostLedger, situation: Situation, rules: SettlementRules) -> bool:
+    """A deadline of the contract is near: nothing waits for other jobs any more."""
+    return bool(situation.job.closing_at or situation.now > ledger.terms.expires_at - rules.expiry_margin)
+
+
+def _by_epoch(ledger: HostLedger, situation: Situation) -> Action | None:
+    """The voucher that a proven epoch holds and the contract has not redeemed."""
+    joined = ledger.epoch
+    if situation.epoch is None or situation.epoch.mine is not Standing.PROVEN or joined is None:
+        return None
+    session = joined.place.session
+    voucher = ledger.vouchers.get(session.tokens)
+    if voucher is None or voucher.transcript != session.head or session.tokens <= situation.job.signed:
+        return None
+    return RedeemByEpoch(voucher, joined)
 
 
 def _may_claim(ledger: HostLedger, situation: Situation) -> bool:
@@ -238,9 +286,10 @@ def _early_checkpoint(ledger: HostLedger) -> Action | None:
     return None
 
 
-def _prove(ledger: HostLedger, situation: Situation, needed: Tokens) -> Action:
-    """Towards a proof over at least `needed` tokens: answer the open challenge, close checkpoints, commit. Not while a claim is
-    undecided: a dispute must be able to open the last proven commitment."""
+def _prove(ledger: HostLedger, situation: Situation, needed: Tokens, *, may_wait: bool) -> Action:
+    """Towards a proof over at least `needed` tokens: answer the open challenge, close checkpoints, commit; in an epoch with other jobs
+    where all that is to be proven is signed and there is time. Not while a claim is undecided: a dispute must be able to open the
+    last proven commitment."""
     if situation.job.stage in UNDECIDED:
         return AwaitClaim(situation.job.held_until)
     pending = situation.job.pending_block
@@ -257,7 +306,12 @@ def _prove(ledger: HostLedger, situation: Situation, needed: Tokens) -> Action:
         return CloseCheckpoint(ledger.checkpointed, Tokens(size))
     tree = tree_root(tuple(ledger.checkpoints))
     head = ledger.covered.transcript if ledger.covered else ledger.heads[ledger.checkpointed]
-    return CommitTree(CommitmentMade(ledger.checkpointed, tree.hash, head, len(ledger.checkpoints)))
+    alone = CommitmentMade(ledger.checkpointed, tree.hash, head, len(ledger.checkpoints))
+    if situation.epoch is None or not may_wait or ledger.covered is None:
+        return CommitTree(alone)
+    if situation.epoch.busy:
+        return AwaitEpoch()
+    return JoinEpoch(session_of(ledger.job, alone), len(ledger.checkpoints), alone)
 
 
 def _redeemable(ledger: HostLedger, job: JobState) -> VoucherAccepted | None:
