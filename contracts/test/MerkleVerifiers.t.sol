@@ -254,7 +254,9 @@ contract SamplingRuleTest is MerkleFixture {
 
     function test_listedAsItIs() public view {
         ok(!holds(3, HALF, 800, 950_000, _top), "another value");
-        ok(!holds(4, HALF, 800, 950_000, _top), "likelier than the last listed");
+        bytes memory low = bytes.concat(pair(7, HALF), pair(3, QUARTER), pair(9, -2_302_585));
+        ok(!holds(4, -2_040_221, 800, 950_000, low), "likelier than the last listed");
+        ok(holds(4, -2_302_585, 800, 950_000, low), "as likely as the last listed");
         ok(!holds(7, HALF, 800, 950_000, bytes.concat(pair(3, QUARTER), pair(7, HALF))), "not sorted");
         ok(!holds(7, HALF, 800, 950_000, bytes.concat(pair(7, HALF), pair(7, HALF))), "twice");
         ok(!holds(7, HALF, 800, 950_000, pair(8, 1)), "above 0");
@@ -291,6 +293,13 @@ contract SamplingRuleTest is MerkleFixture {
         uint256 product = (rules.ofMinus(a) * rules.ofMinus(b)) >> 128;
         uint256 sum = rules.ofMinus(a + b);
         ok((product > sum ? product - sum : sum - product) < 128, "to 2^-121");
+    }
+
+    /// Values that Python computes from decimal fractions: each bit in one of the last two, all in the first.
+    function test_exponentialBitByBit() public view {
+        eq(0xc0d495eb4c3c53bfe494, rules.ofMinus(0x1ffffff), "bits 1ffffff");
+        eq(0xd3eea205e2cd647a90dabe90, rules.ofMinus(0x1555555), "bits 1555555");
+        eq(0xe8ed25a4da9503c6f3a60695d541, rules.ofMinus(0xaaaaaa), "bits aaaaaa");
     }
 
     function test_exponentialAtItsEnds() public view {

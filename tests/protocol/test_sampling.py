@@ -17,6 +17,7 @@ from tests.protocol.recording import GREEDY, SALT, WARM, drawn
 EXACT = Context(prec=60)
 HALF, QUARTER, EIGHTH, TENTH = -693_147, -1_386_294, -2_079_442, -2_302_585
 TOP = ((7, HALF), (3, QUARTER), (9, EIGHTH))
+LOW = ((7, HALF), (3, QUARTER), (9, TENTH))
 
 
 @given(st.one_of(st.integers(0, 2**25 - 1), st.integers(0, 25).map(lambda bit: (1 << bit) - 1)))
@@ -49,6 +50,7 @@ def test_an_honest_record_always_holds(seed: int, temperature: int, top_p: int, 
         (TokenRecord(3, QUARTER, TOP), Sampler(1_000, 499_001)),  # at the edge of the tolerance
         (TokenRecord(5, TENTH, TOP), Sampler(1, 950_000)),
         (TokenRecord(5, TENTH, TOP), Sampler(1_001, 1)),  # above temperature 1 the raw nucleus says nothing
+        (TokenRecord(4, TENTH, LOW), WARM),
         (TokenRecord(5, -(2**31), ()), WARM),
         (TokenRecord(5, 0, ()), WARM),
     ],
@@ -64,7 +66,7 @@ def test_what_holds(record: TokenRecord, sampler: Sampler) -> None:
         pytest.param(TokenRecord(3, QUARTER, TOP), GREEDY, id="greedy, and not the first"),
         pytest.param(TokenRecord(7, HALF, ()), GREEDY, id="greedy, and nothing listed"),
         pytest.param(TokenRecord(3, HALF, TOP), GREEDY, id="listed with another log-probability"),
-        pytest.param(TokenRecord(4, HALF, TOP), WARM, id="not listed, and likelier than the last listed"),
+        pytest.param(TokenRecord(4, -2_040_221, LOW), WARM, id="not listed, and likelier than the last listed"),
         pytest.param(TokenRecord(3, QUARTER, TOP), Sampler(1_000, 498_000), id="outside the nucleus"),
         pytest.param(TokenRecord(5, TENTH, TOP), Sampler(500, 870_000), id="not listed, outside the nucleus"),
         pytest.param(TokenRecord(7, HALF, (TOP[1], TOP[0])), WARM, id="not sorted"),
