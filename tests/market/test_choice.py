@@ -213,7 +213,7 @@ def test_a_host_that_did_not_answer_is_told_with_what_it_said() -> None:
     """And one that was excluded, with that."""
     silent = Candidate(entry=candidate(1).entry, fault=error("host_unreachable", "GET /v1/offer: TimeoutError"))
     assert why_not(silent) == "GET /v1/offer: TimeoutError"
-    assert why_not(candidate(1), excluded=(account(1),)) == "failed in this answer"
+    assert why_not(candidate(1), excluded=(account(1),)) == "failed in this answer, or is not to be asked"
     choice = choose((silent,), ORDER, {}, 0.0)
     assert str(choice.discarded[0]) == "0x00000000 at http://1.example: GET /v1/offer: TimeoutError"
 

@@ -57,6 +57,7 @@ PROMPT: Final = {
     "seed": None,
     "stop": ["###"],
     "prefix": "",
+    "score": [],
 }
 HISTORY: Final = [
     {"role": "user", "content": "Hello"},
@@ -192,7 +193,7 @@ DEFAULTS: Final[dict[str, dict[str, Any]]] = {
     "session_resume": {
         "protocol": [1], "conversation_context": [], "last_message_index": 0, "tokens_received": 0, "transcript": None,
     },
-    "prompt": {"max_tokens": 512, "temperature": 0.8, "top_p": 0.95, "seed": None, "stop": [], "prefix": ""},
+    "prompt": {"max_tokens": 512, "temperature": 0.8, "top_p": 0.95, "seed": None, "stop": [], "prefix": "", "score": []},
     "session_end": {"reason": "", "tokens_served": 0, "tokens_acknowledged": 0, "close_signature": None},
     "ping": {"id": 0},
     "pong": {"id": 0},

@@ -10,6 +10,7 @@ import pytest
 from fabstir.domain.errors import CATALOGUE, FabstirError
 from fabstir.domain.ids import to_hex
 from fabstir.domain.money import Tokens
+from fabstir.protocol.host_session import HostSession
 from fabstir.protocol.messages import (
     ChatMessage,
     Error,
@@ -32,7 +33,9 @@ from fabstir.protocol.renter_session import (
     Connect,
     Deliver,
     HostLost,
+    LeaveHost,
     RenterState,
+    Rewound,
     SessionOpened,
     ShowNotice,
     StopAnswer,
@@ -40,7 +43,7 @@ from fabstir.protocol.renter_session import (
 )
 from fabstir.protocol.signing import keccak, recover
 from fabstir.protocol.transcript import TokenRecord
-from tests.protocol.market import MARKET, SESSION, SESSION_KEY, World, named, opened, terms
+from tests.protocol.market import HOST_KEY, MARKET, SESSION, SESSION_KEY, World, named, opened, records, terms
 from tests.protocol.renting import arriving, left, sent, stored, streaming
 
 # -- introducing itself ----------------------------------------------------------------------------------------------------------
@@ -122,7 +125,7 @@ def test_it_goes_on_where_the_host_stands() -> None:
     world, ready = ready_after(10, 15)
     head = world.renter._heads[12]
     ready = msgspec.structs.replace(ready, tokens_served=12, transcript=to_hex(head), message_index=7)
-    assert world.renter.receive(ready, 0.0) == [SessionOpened(ready)]
+    assert world.renter.receive(ready, 0.0) == [Rewound(Tokens(12)), SessionOpened(ready)]
     assert (world.renter.received, world.renter.state) == (12, RenterState.READY)
     (prompt,) = sent(world.renter.receive(Ask(content="q"), 0.0))
     assert prompt.message_index == 7
@@ -229,8 +232,62 @@ def test_a_chunk_that_does_not_follow_is_not_believed(fields: dict[str, Any]) ->
     chunk = world.on_the_way()[0]
     effects = world.renter.receive(msgspec.structs.replace(chunk, **fields), 0.0)
     assert left(effects).code == "message_out_of_order"
-    assert named(effects) == ["StoreRenter", "AnswerBroken message_out_of_order", "LeaveHost message_out_of_order"]
+    broken, refused = "AnswerBroken message_out_of_order", "LeaveHost message_out_of_order"
+    assert named(effects) == ["StoreRenter", "TurnKept", broken, refused]
     assert world.renter.received == 0
+
+
+# -- answers that are scored -----------------------------------------------------------------------------------------------------
+
+
+def scoring(tokens: tuple[int, ...]) -> World:
+    """A host that scores was asked to, and the question has arrived."""
+    world = opened()
+    world.offer = msgspec.structs.replace(world.offer, scores=True)
+    world.host = HostSession(world.replay_host(), HOST_KEY, world.offer)
+    world.cut()
+    world.connect()
+    world.flow()
+    world.renter_in(Ask(content="q", score=tokens))
+    world.flow()
+    return world
+
+
+def test_the_tokens_of_a_scored_answer_are_those_that_were_asked_about() -> None:
+    """Their number, their order; they are metered and signed for like others, and leave no trace in the conversation."""
+    tokens = tuple(record.token for record in records(0, 40))
+    world = scoring(tokens)
+    assert world.asked[-1].score == tokens and world.asked[-1].max_tokens == 40
+    world.say(40)
+    world.finish_generation()
+    world.flow()
+    assert (world.renter.ledger.signed, world.renter.context) == (40, ())
+    [turn] = world.kept
+    assert tuple(record.token for record in turn.records) == tokens
+
+
+@pytest.mark.parametrize("tokens", [(1, 0), (0, 1, 5)])
+def test_a_host_that_scores_other_tokens_is_left(tokens: tuple[int, ...]) -> None:
+    """Nothing of it is signed."""
+    world = scoring(tokens)
+    world.say(len(tokens))
+    assert [effect.fault.code for effect in world.done if isinstance(effect, LeaveHost)] == ["message_out_of_order"]
+    assert world.renter.ledger.signed == 0
+
+
+def test_a_host_that_does_not_score_says_so() -> None:
+    """By name, and the session stands."""
+    world = opened()
+    world.renter_in(Ask(content="q", score=(1, 2)))
+    world.flow()
+    assert [message.code for message in world.errors] == ["engine_refused"]
+    assert world.generation is None
+
+
+def test_what_is_too_long_to_be_scored_at_once() -> None:
+    """Told with the bound, instead of scoring a part."""
+    world = scoring(tuple(range(5_000)))
+    assert [message.detail for message in world.errors] == ["5000 tokens to score, at most 4096 at once"]
 
 
 @pytest.mark.parametrize("record", GOOD_RECORDS, ids=str)

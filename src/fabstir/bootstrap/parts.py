@@ -20,6 +20,8 @@ from fabstir.domain.ids import Address, Hash32, address
 from fabstir.engines.llama import LlamaEngine
 from fabstir.engines.model_file import default_model
 from fabstir.engines.openai import OpenAIEngine
+from fabstir.engines.reexecution.reexecutor import Reexecutor
+from fabstir.engines.scoring import ScoringEngine
 from fabstir.models.identity import identify
 from fabstir.ops import paths
 from fabstir.ops.clock import SystemClock
@@ -121,17 +123,23 @@ async def served_model(config: Config) -> ModelIdentity:
 
 
 def make_engine(config: Config) -> Engine:
-    """The configured engine, not started."""
+    """The configured engine, not started. Raises LocalFault (`config_invalid`)."""
     engine = config.engine
     if engine.kind == "openai":
+        if engine.scoring:
+            raise error(
+                "config_invalid",
+                "engine.scoring is for `llama`: another server does not say how likely given tokens are",
+            )
         return OpenAIEngine(
             engine.base_url or "",
             api_key=engine.api_key or "",
             parallel=engine.parallel,
             top_logprobs=engine.top_logprobs,
         )
-    return LlamaEngine(
-        model_file(config),
+    model = model_file(config)
+    llama = LlamaEngine(
+        model,
         context_size=engine.context_size,
         parallel=engine.parallel,
         threads=engine.threads,
@@ -139,6 +147,10 @@ def make_engine(config: Config) -> Engine:
         top_logprobs=engine.top_logprobs,
         binary=engine.binary,
     )
+    if not engine.scoring:
+        return llama
+    reexecutor = Reexecutor(model, threads=engine.threads, gpu_layers=engine.gpu_layers)
+    return ScoringEngine(llama, reexecutor, top=engine.top_logprobs)
 
 
 def make_held(config: Config) -> HeldRecords | None:

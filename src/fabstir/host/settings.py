@@ -52,6 +52,8 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_message_bytes: int = 1 << 20
     max_answer_tokens: int = 4096
     max_sessions: int = 64
+    scores: bool = False
+    """Answers of others are scored."""
     ack_timeout: float = 30.0
     write_timeout: float = 30.0
     """A client that takes nothing for so long is dropped with `client_too_slow`."""
@@ -87,6 +89,7 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
             max_message_bytes=config.api.max_message_bytes,
             max_sessions=host.max_sessions,
             ack_timeout=float(host.ack_timeout_s),
+            scores=config.engine.scoring,
         )
 
     def offer(
@@ -97,7 +100,11 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
         return Offer(
             host=host,
             market=Market(chain.chain_id, chain.market),
-            models=(ModelOffer(name=model, model_id=self.model_id, prices=prices, context_size=context_size),),
+            models=(
+                ModelOffer(
+                    name=model, model_id=self.model_id, prices=prices, context_size=context_size, scores=self.scores
+                ),
+            ),
             payments=tuple(self._payment(listed.token) for listed in prices),
             arbiters=self.arbiters,
             exposure_max=self.exposure_max,
@@ -135,4 +142,5 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
             max_message_bytes=self.max_message_bytes,
             max_answer_tokens=self.max_answer_tokens,
             ack_timeout=self.ack_timeout,
+            scores=self.scores,
         )

@@ -54,6 +54,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     bond_max: BaseUnits | None = None
     """More is not put at stake for a dispute, whatever the host asks."""
     challenge: int = MIN_CHALLENGE_SECONDS
+    scoring: bool = False
+    """Only hosts that score answers of others."""
     relayed: bool = False
     """Only hosts that send a signed deposit to the contract themselves."""
 
@@ -131,13 +133,15 @@ def _objection(candidate: Candidate, order: Order, excluded: Container[Address])
     """Why `candidate` does not fit; empty where it does."""
     offer = candidate.offer
     if candidate.address in excluded:
-        return "failed in this answer"
+        return "failed in this answer, or is not to be asked"
     if offer is None:
         return candidate.fault.detail or candidate.fault.code if candidate.fault else "was not asked"
     if offer.host != candidate.address or offer.market != order.contract:
         return "its offer names another host, chain or contract"
     if not offer.serves(order.model_id):
         return "does not offer the model"
+    if order.scoring and not offer.scores(order.model_id):
+        return "does not score answers of others"
     price, payment = offer.price_of(order.model_id, order.token), offer.payment_in(order.token)
     if price is None or payment is None:
         return "does not take this token for the model"

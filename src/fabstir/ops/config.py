@@ -178,6 +178,13 @@ class EngineSection(Section, frozen=True, kw_only=True):
     parallel: Annotated[int, Meta(ge=1, le=512), about("Answers that are computed at the same time.")] = 4
     threads: Annotated[Count | None, about("CPU threads. Unset: the number of cores.")] = None
     gpu_layers: Annotated[int, Meta(ge=0), about("Layers of the model on the GPU; 999 is all of them.")] = 0
+    scoring: Annotated[
+        bool,
+        about(
+            "With `llama`: also say how likely the tokens of other hosts' answers are, for renters who have them checked. Loads the"
+            " weights a second time."
+        ),
+    ] = False
     top_logprobs: Annotated[
         int,
         Meta(ge=0, le=20),

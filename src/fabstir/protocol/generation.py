@@ -19,6 +19,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     top_p: float = 0.95
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    score: tuple[int, ...] = ()
+    """Not empty: generate nothing, say how likely these tokens are as the answer; an engine that cannot refuses (`engine_refused`)."""
     ignore_eos: bool = False
     """Only for tests and benchmarks that need an exact number of tokens."""
 

@@ -35,6 +35,8 @@ class HostOffer(msgspec.Struct, frozen=True, kw_only=True):
     max_message_bytes: int
     max_answer_tokens: int = 4096
     """Bounds the tokens that one session may hold back while it waits for an acknowledgement."""
+    scores: bool = False
+    """Answers that are there can be scored."""
     ack_timeout: float = 30.0
     """Seconds for which a stream waits at the exposure bound."""
 

@@ -187,7 +187,7 @@ class HostSession:
             model=self._offer.model,
             model_id=to_hex(terms.model_id),
             protocol=PROTOCOL_VERSION,
-            capabilities=CAPABILITIES,
+            capabilities=(*CAPABILITIES, "score") if self._offer.scores else CAPABILITIES,
             price_per_mtok=str(terms.price),
             exposure=terms.exposure,
             context_size=self._offer.context_size,
@@ -210,7 +210,7 @@ class HostSession:
         left = self._meter.left
         if left <= 0:
             raise error("deposit_exhausted", f"{self.served} tokens served, {ledger.affordable} paid for")
-        wanted = min(item.max_tokens, self._offer.max_answer_tokens)
+        wanted = self._wanted(item)
         self._turns += 1
         answer = Answer(self._turns, item, min(wanted, left), deposit_bound=left < wanted)
         self._answer = answer
@@ -226,9 +226,21 @@ class HostSession:
             top_p=item.top_p,
             seed=item.seed,
             stop=item.stop,
+            score=item.score[: answer.budget],
         )
         self._out.append(RunGeneration(generation, self._turns))
         self._announce_payment()
+
+    def _wanted(self, item: Prompt) -> int:
+        """Tokens that the renter asks for, within this host's bounds."""
+        longest = self._offer.max_answer_tokens
+        if not item.score:
+            return min(item.max_tokens, longest)
+        if not self._offer.scores:
+            raise error("engine_refused", "this host does not score answers; see `capabilities` in session_ready")
+        if len(item.score) > longest:
+            raise error("engine_refused", f"{len(item.score)} tokens to score, at most {longest} at once")
+        return len(item.score)
 
     def _engine_batch(self, item: EngineBatch, now: float) -> None:
         answer = self._running()
@@ -308,7 +320,7 @@ class HostSession:
         self._idle()
 
     def _remember(self, answer: Answer) -> None:
-        if answer.text:
+        if answer.text and not answer.prompt.score:
             self._conversation = self._conversation.answered(answer.prompt.content, answer.text)
 
     def _idle(self) -> None:

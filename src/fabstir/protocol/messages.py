@@ -21,6 +21,8 @@ from fabstir.protocol.transcript import MAX_TOP, MIN_LOGPROB, TokenRecord
 
 PROTOCOL_VERSION: Final = 1
 MAX_CONTENT: Final = 1 << 20
+MAX_SCORED: Final = 1 << 16
+"""Tokens of the longest answer that is scored at once."""
 
 # \Z, since $ would let a line break through at the end
 Hex32 = Annotated[str, Meta(pattern=r"^0x[0-9a-f]{64}\Z")]
@@ -149,6 +151,9 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True, tag="prompt"):
     stop: Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...], Meta(max_length=8)] = ()
     prefix: Annotated[str, Meta(max_length=MAX_CONTENT)] = ""
     """Beginning of the answer that the renter has already (from another host): go on after it."""
+    score: Annotated[tuple[Annotated[int, Meta(ge=0, lt=2**32)], ...], Meta(max_length=MAX_SCORED)] = ()
+    """Ids of an answer that is there. Nothing is generated: the records say how likely each of these tokens was, and are billed like
+    generated ones. Only where `capabilities` has `score`."""
 
 
 class ReceiptAck(msgspec.Struct, frozen=True, kw_only=True, tag="receipt_ack"):

@@ -37,6 +37,8 @@ class ModelOffer(msgspec.Struct, frozen=True, kw_only=True):
     model_id: ModelId
     prices: tuple[TokenPrice, ...]
     context_size: int
+    scores: bool = False
+    """Answers of others can be scored: how likely was each token?"""
 
     def price_in(self, token: Address) -> PricePerMTok | None:
         """None where it is not sold for `token`."""
@@ -80,6 +82,10 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
         """In any currency."""
         return any(offer.model_id == model for offer in self.models)
 
+    def scores(self, model: ModelId) -> bool:
+        """Whether it checks answers that others made with `model`."""
+        return any(offer.scores for offer in self.models if offer.model_id == model)
+
     def price_of(self, model: ModelId, token: Address) -> PricePerMTok | None:
         """What `model` costs here in `token`; None where it is not sold for it."""
         return next((offer.price_in(token) for offer in self.models if offer.model_id == model), None)
@@ -117,6 +123,8 @@ class WireModelOffer(msgspec.Struct, frozen=True, kw_only=True):
     """One for each currency."""
     context_size: int
     """Tokens of prompt and answer together."""
+    scores: bool = False
+    """`prompt.score` is answered: this host can check answers of others."""
 
 
 class WirePayment(msgspec.Struct, frozen=True, kw_only=True):
@@ -217,13 +225,16 @@ def _model_as_text(model: ModelOffer) -> WireModelOffer:
         model_id=to_hex(model.model_id),
         prices=wire_prices(model),
         context_size=model.context_size,
+        scores=model.scores,
     )
 
 
 def _model_of(text: WireModelOffer) -> ModelOffer:
     prices = (TokenPrice(address(row.token), PricePerMTok(_amount(row.price_per_mtok))) for row in text.prices)
     model_id = ModelId(from_hex(text.model_id, 32))
-    return ModelOffer(name=text.name, model_id=model_id, prices=tuple(prices), context_size=text.context_size)
+    return ModelOffer(
+        name=text.name, model_id=model_id, prices=tuple(prices), context_size=text.context_size, scores=text.scores
+    )
 
 
 def _payment_as_text(payment: Payment) -> WirePayment:

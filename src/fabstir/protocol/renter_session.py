@@ -90,6 +90,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     top_p: float = 0.95
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    score: tuple[int, ...] = ()
+    """Token ids of an answer that is there: how likely is each?"""
 
 
 class StopAnswer(msgspec.Struct, frozen=True):
@@ -305,6 +307,7 @@ class RenterSession:
             seed=item.seed,
             stop=item.stop,
             prefix=item.prefix,
+            score=item.score,
         )
         decode_from_renter(encode(prompt))  # the host could not read it, and could not say of which answer that is
         messages = (*self._context, ChatMessage("user", item.content))
@@ -358,14 +361,20 @@ class RenterSession:
             raise error("message_out_of_order", "stream_chunk of another answer")
         if item.index != self.received or not records_valid(item.tokens):
             raise error("message_out_of_order", f"stream_chunk at {item.index}, expected {self.received}")
-        if self.received + len(item.tokens) > self._answer_starts + prompt.max_tokens:
-            raise error("message_out_of_order", f"more than the {prompt.max_tokens} tokens that were asked for")
+        self._check_wanted(prompt, item.tokens)
         for record in item.tokens:
             self._transcript.append(self._salt, (record,), self._sampler)
             self._heads[self.received] = self._transcript.head
         self._answer.append(item.content)
         self._records += item.tokens
         self._out.append(Deliver(item.content, len(item.tokens)))
+
+    def _check_wanted(self, prompt: Prompt, records: tuple[TokenRecord, ...]) -> None:
+        at, wanted = self.received - self._answer_starts, len(prompt.score) or prompt.max_tokens
+        if at + len(records) > wanted:
+            raise error("message_out_of_order", f"more than the {wanted} tokens that were asked for")
+        if prompt.score and tuple(record.token for record in records) != prompt.score[at : at + len(records)]:
+            raise error("message_out_of_order", "the host scored other tokens than were asked for")
 
     def _receipt(self, item: Receipt) -> None:
         ledger, tokens, amount = self.ledger, Tokens(item.tokens), amount_of(item.amount)
@@ -406,7 +415,7 @@ class RenterSession:
         if item.message_index != prompt.message_index:
             raise error("message_out_of_order", "response of another answer")
         text = prompt.prefix + self.partial
-        if text:  # as the host does: an answer without text leaves no trace in the conversation
+        if text and not prompt.score:  # as the host does: such an answer leaves no trace in the conversation
             self._context = (*self._context, ChatMessage("user", prompt.content), ChatMessage("assistant", text))
         self._message_index = prompt.message_index + 1
         self._prompt = None

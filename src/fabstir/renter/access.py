@@ -54,6 +54,18 @@ class Parts(msgspec.Struct, frozen=True):
     settings: RenterSettings
 
 
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """What a session asks of its hosts beyond the settings."""
+
+    scoring: bool = False
+    """They score answers of others."""
+    avoid: frozenset[Address] = frozenset()
+    """Not these."""
+
+
+ANY_HOST: Final = Wish()
+
+
 class Setbacks:
     """What went wrong so far with one answer."""
 
@@ -71,8 +83,9 @@ class Setbacks:
 class Access:
     """One session's way to its hosts. Memory: its jobs, one connection."""
 
-    def __init__(self, parts: Parts, model: ModelId, purse: Purse, session: SessionId) -> None:
+    def __init__(self, parts: Parts, model: ModelId, purse: Purse, session: SessionId, wish: Wish = ANY_HOST) -> None:
         self._parts = parts
+        self._wish = wish
         self._model = model
         self._purse = purse
         self._session = session
@@ -209,13 +222,15 @@ class Access:
             bond_max=settings.bond_max,
             challenge=settings.challenge,
             relayed=settings.relay,
+            scoring=self._wish.scoring,
         )
-        choice = await directory.choose(order, setbacks.given_up)
+        excluded = {*setbacks.given_up, *self._wish.avoid}
+        choice = await directory.choose(order, excluded)
         if not choice.ranked and not setbacks.given_up:
-            choice = await directory.choose(order, refresh=True)
+            choice = await directory.choose(order, excluded, refresh=True)
         if choice.ranked:
             return choice.ranked[0]
-        richer = await directory.choose(msgspec.structs.replace(order, budget=self._purse.budget), setbacks.given_up)
+        richer = await directory.choose(msgspec.structs.replace(order, budget=self._purse.budget), excluded)
         left = self._purse.left
         if richer.ranked:
             await jobs.collect(self._purse)

@@ -51,6 +51,7 @@ from fabstir.protocol.renter_session import (
     TellDeposit,
     TurnKept,
 )
+from fabstir.protocol.transcript_file import SpokenTurn
 from fabstir.renter.jobs import Jobs, RenterJob
 from fabstir.renter.settings import RenterSettings
 
@@ -86,6 +87,8 @@ class Link:
         """Tokens of the last voucher that was sent on this connection."""
         self.payment_due: int | None = None
         """Tokens that the deposit still paid for when the host asked for more; None where it did not ask since."""
+        self.last_turn: SpokenTurn | None = None
+        """The last answer that ended here, with its records."""
         self.lost: FabstirError | None = None
         """Why the connection is gone."""
         self.left: FabstirError | None = None
@@ -243,12 +246,13 @@ class Link:
                     self.payment_due = left
                 case ShowNotice():
                     pass
-                case TurnKept() if self._keeper is not None:
-                    await self._keeper.keep(self.job.id, effect.turn)
-                case Rewound() if self._keeper is not None:
-                    await self._keeper.rewind(self.job.id, effect.tokens)
-                case TurnKept() | Rewound():
-                    pass
+                case TurnKept():
+                    self.last_turn = effect.turn
+                    if self._keeper is not None:
+                        await self._keeper.keep(self.job.id, effect.turn)
+                case Rewound():
+                    if self._keeper is not None:
+                        await self._keeper.rewind(self.job.id, effect.tokens)
                 case _:
                     self._events.append(effect)
 

@@ -29,7 +29,8 @@ from fabstir.ports.clock import Clock
 from fabstir.ports.journal import Journal
 from fabstir.protocol.messages import ChatMessage
 from fabstir.protocol.signing import SigningKey
-from fabstir.renter.access import Parts
+from fabstir.renter.access import ANY_HOST, Parts, Wish
+from fabstir.renter.auditing import AuditBook, Auditor
 from fabstir.renter.jobs import Jobs, RenterJob
 from fabstir.renter.keeping import Keeper
 from fabstir.renter.prompt_case import OrderServices
@@ -80,6 +81,9 @@ class Market:
         self._directory = Directory(chain, offers or self._http, clock)  # type: ignore[arg-type]
         self._parts = Parts(self._directory, self._jobs, dial, clock, settings)
         self._prompts: Prompts | None = None
+        self.audits: Final = AuditBook(journal)
+        """What other hosts found of those that served this renter."""
+        self._clock = clock
 
     def __repr__(self) -> str:
         return f"<Market {self._directory!r} {self._jobs!r}>"
@@ -87,6 +91,7 @@ class Market:
     async def __aenter__(self) -> Market:
         """Read the journal. Raises LocalFault (`journal_failed`), ChainFault."""
         await self._jobs.restore()
+        await self.audits.restore()
         if self._prompts is not None:
             await self._prompts.restore()
         return self
@@ -121,13 +126,20 @@ class Market:
         budget: BaseUnits | int | None = None,
         context: tuple[ChatMessage, ...] = (),
         purse: Purse | None = None,
+        wish: Wish = ANY_HOST,
     ) -> Session:
         """The same for a caller that calls `close` itself. Raises Refused (`no_host`), PeerFault (`request_invalid`),
         ChainFault.
         """
         model_id = ModelId(model) if isinstance(model, bytes) else await self.resolve(model)
         purse = purse or Purse(self.settings.budget if budget is None else BaseUnits(budget))
-        return Session(self._parts, model_id, purse, context)
+        wish = msgspec.structs.replace(wish, avoid=wish.avoid | self.audits.convicted)
+        return Session(self._parts, model_id, purse, context, wish)
+
+    @property
+    def auditor(self) -> Auditor:
+        """Has answers checked by other hosts."""
+        return Auditor(self, self.audits, self._clock)
 
     async def resolve(self, model: str) -> ModelId:
         """The id of a model: written as its hash, or as the name that hosts give it. Raises Refused (`no_host`),

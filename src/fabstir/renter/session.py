@@ -17,7 +17,8 @@ from fabstir.domain.ids import ModelId, SessionId
 from fabstir.domain.money import BaseUnits
 from fabstir.protocol.messages import ChatMessage, Response
 from fabstir.protocol.renter_session import AnswerBroken, Ask, Deliver
-from fabstir.renter.access import Access, Context, Parts, Setbacks
+from fabstir.protocol.transcript_file import SpokenTurn
+from fabstir.renter.access import ANY_HOST, Access, Context, Parts, Setbacks, Wish
 from fabstir.renter.answer import AnswerReport, Turn
 from fabstir.renter.jobs import RenterJob
 from fabstir.renter.purse import Purse
@@ -35,14 +36,16 @@ class Session:
     Memory: the conversation.
     """
 
-    def __init__(self, parts: Parts, model: ModelId, purse: Purse, context: Context = ()) -> None:
+    def __init__(
+        self, parts: Parts, model: ModelId, purse: Purse, context: Context = (), wish: Wish = ANY_HOST
+    ) -> None:
         self.id: Final = SessionId(os.urandom(12).hex())
         self.model: Final = model
         self.last: AnswerReport | None = None
         """What became of the last answer."""
         self._clock = parts.clock
         self._purse = purse
-        self._access = Access(parts, model, purse, self.id)
+        self._access = Access(parts, model, purse, self.id, wish)
         self._conversation = context
         self._turn: Turn | None = None
         self._lock = asyncio.Lock()
@@ -175,6 +178,47 @@ class Session:
             spoken = ChatMessage("user", turn.content), ChatMessage("assistant", turn.text)
             self._conversation = (*self._conversation, *spoken)
         self.last = turn.report(reason, self._clock.monotonic())
+
+    async def score(
+        self,
+        messages: Context,
+        tokens: tuple[int, ...],
+        *,
+        prefix: str = "",
+        temperature: float = 0.8,
+        top_p: float = 0.95,
+    ) -> SpokenTurn:
+        """How likely each of `tokens` was as the answer to `messages` (`prefix`: the beginning of it), by a host that scores: its records
+        are signed and paid like those of an answer. The conversation stays as it is.
+
+        Raises as `prompt`, and Refused (`deposit_exhausted`) where the money does not reach.
+        """
+        if not tokens or not messages or messages[-1].role != "user":
+            raise error("request_invalid", "nothing to score: a question, and the tokens of its answer")
+        self._require_open()
+        await self._stop_running()
+        question = Ask(
+            content=messages[-1].content,
+            prefix=prefix,
+            max_tokens=len(tokens),
+            temperature=temperature,
+            top_p=top_p,
+            score=tokens,
+        )
+        async with self._lock:
+            link = await self._access.connect(messages[:-1], Setbacks())
+            await link.ask(question)
+            while isinstance(event := await link.next(), Deliver):
+                self._access.prepare_payment()
+            if isinstance(event, AnswerBroken):
+                await self._access.drop(event.fault, Setbacks())
+                raise event.fault
+            self._access.worked()
+            await self._access.replenish()
+            turn = link.last_turn
+        if turn is None or len(turn.records) != len(tokens):
+            raise error("deposit_exhausted", f"{len(turn.records) if turn else 0} of {len(tokens)} tokens were scored")
+        return turn
 
     # -- stopping ----------------------------------------------------------------------------------------------------------
 

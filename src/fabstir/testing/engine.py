@@ -79,6 +79,7 @@ class ScriptedEngine:
         batch_tokens: int = 1,
         top: int = 4,
         sha256: Hash32 = SCRIPTED_SHA256,
+        scores: bool = False,
     ) -> None:
         """`answers` maps the last user message to token texts; bytes stand for tokens that end inside a character."""
         self._answers = {
@@ -86,6 +87,7 @@ class ScriptedEngine:
             for prompt, pieces in (answers or {}).items()
         }
         self._info = ModelInfo(name=name, context_size=context_size, sha256=sha256, parallel=parallel)
+        self._scores = scores
         self._batch_tokens = batch_tokens
         self._top = top
         self._places = asyncio.Semaphore(parallel)
@@ -147,6 +149,10 @@ class ScriptedEngine:
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[TokenBatch | GenerationEnd]:
         self.requests.append(request)
+        if request.score:
+            async for scored in self._score(request):
+                yield scored
+            return
         prefix_tokens = len(words(request.prefix))
         prompt_tokens = await self.count_tokens(request.messages) + prefix_tokens
         room = self._info.context_size - prompt_tokens
@@ -168,6 +174,18 @@ class ScriptedEngine:
                 raise
             finally:
                 self.active -= 1
+
+    async def _score(self, request: GenerationRequest) -> AsyncGenerator[TokenBatch | GenerationEnd]:
+        """As likely as this engine would have said when it generated them; what it would not have said is less likely."""
+        if not self._scores:
+            raise error("engine_refused", "this engine does not score")
+        own = {token_id(piece) for piece in self._answer(request)} | {END_OF_TURN}
+        for token in request.score:
+            likely = token_record(TokenId(token), self._top)
+            record = likely if token in own else TokenRecord(token, -9_000_000, likely.top)
+            yield TokenBatch((record,), "")
+        counted = await self.count_tokens(request.messages)
+        yield GenerationEnd(finish_reason="length", prompt_tokens=counted, completion_tokens=len(request.score))
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,166 @@
+"""Has answers checked by other hosts, pays them for it, and remembers what came of it.
+
+An audit is a session with a host that scores: it computes how likely each token of an answer was, its records are signed and paid like
+those of any answer, and they are compared with what the first host signed. Where they disagree, a second verifier decides. A host that
+two verifiers found inconsistent is not taken again by this renter. Holds no text beyond the transcripts that it is given.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+
+from fabstir.domain.errors import FabstirError, error
+from fabstir.domain.ids import Address, ModelId, from_hex, to_hex
+from fabstir.domain.money import BaseUnits, Tokens
+from fabstir.ports.clock import Clock
+from fabstir.ports.journal import Journal
+from fabstir.protocol.audit import AnswerEvidence, Tolerance, Verdict, judge
+from fabstir.protocol.audit_by_host import (
+    AuditNoted,
+    Suspect,
+    convicted,
+    decode_event,
+    encode_event,
+    outvoted,
+    scored_evidence,
+)
+from fabstir.protocol.transcript_file import SessionTranscript, SpokenTurn
+from fabstir.renter.access import Wish
+
+if TYPE_CHECKING:
+    from fabstir.renter.market import Market
+
+STREAM_PREFIX = "audit:"
+log = structlog.get_logger()
+
+
+class HostAudit(msgspec.Struct, frozen=True, kw_only=True):
+    """What one verifier said."""
+
+    verifier: Address
+    verdict: Verdict
+    turns: tuple[SpokenTurn, ...]
+    """The verifier's records, answer by answer, as it signed for them."""
+    job: str
+    """Under which it was paid."""
+
+
+class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that came of it; with the transcript, the evidence for anybody else."""
+
+    host: Address
+    model: ModelId
+    audits: tuple[HostAudit, ...]
+    suspect: Suspect
+
+
+class AuditBook:
+    """What is remembered of hosts. Memory: a few numbers for each audit."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._audits: dict[Address, list[AuditNoted]] = defaultdict(list)
+
+    async def restore(self) -> None:
+        """Read what earlier processes wrote. Raises LocalFault (`journal_failed`)."""
+        for stream in await self._journal.streams():
+            if stream.startswith(STREAM_PREFIX):
+                try:
+                    events = [decode_event(data) for data in await self._journal.read(stream)]
+                except msgspec.MsgspecError as unreadable:
+                    raise error("journal_failed", f"{stream}: {unreadable}") from unreadable
+                for event in events:
+                    self._audits[event.host].append(event)
+
+    async def note(self, event: AuditNoted) -> None:
+        """Durable when it returns. Raises LocalFault (`journal_failed`)."""
+        await self._journal.append(STREAM_PREFIX + event.host.hex(), [encode_event(event)])
+        self._audits[event.host].append(event)
+
+    def of(self, host: Address) -> tuple[AuditNoted, ...]:
+        """Oldest first."""
+        return tuple(self._audits.get(host, ()))
+
+    @property
+    def convicted(self) -> frozenset[Address]:
+        """Hosts that are not taken again."""
+        return frozenset(host for host, audits in self._audits.items() if convicted(audits))
+
+
+class Auditor:
+    """Asks the market to check a transcript."""
+
+    def __init__(self, market: Market, book: AuditBook, clock: Clock) -> None:
+        self._market = market
+        self._book = book
+        self._clock = clock
+
+    async def audit(
+        self, transcript: SessionTranscript, tolerance: Tolerance, *, budget: BaseUnits | None = None
+    ) -> AuditReport:
+        """By one verifier, and by a second one where the first disagrees with the host.
+
+        Raises Refused (`no_host` where nobody scores this model, `budget_exceeded`), PeerFault (`receipt_file_invalid`), Interrupted,
+        ChainFault, LocalFault.
+        """
+        host = Address(from_hex(transcript.terms.host, 20))
+        model = ModelId(from_hex(transcript.terms.model_id, 32))
+        turns = [turn for turn in transcript.turns if turn.records]
+        if not turns:
+            raise error("receipt_file_invalid", "no answer is in the transcript")
+        audits = [await self._ask(host, model, turns, tolerance, frozenset((host,)), budget)]
+        if audits[0].verdict.outcome == "inconsistent":
+            avoid = frozenset((host, audits[0].verifier))
+            try:
+                audits.append(await self._ask(host, model, turns, tolerance, avoid, budget))
+            except FabstirError as fault:
+                log.warning("second_audit_failed", host_address=host, code=fault.code)
+        outcomes = [audit.verdict.outcome for audit in audits]
+        suspect = outvoted(outcomes[0], outcomes[1] if len(outcomes) > 1 else None)
+        return AuditReport(host=host, model=model, audits=tuple(audits), suspect=suspect)
+
+    async def _ask(
+        self,
+        host: Address,
+        model: ModelId,
+        turns: Sequence[SpokenTurn],
+        tolerance: Tolerance,
+        avoid: frozenset[Address],
+        budget: BaseUnits | None,
+    ) -> HostAudit:
+        evidence: list[AnswerEvidence] = []
+        scored: list[SpokenTurn] = []
+        session = await self._market.start_session(model, budget=budget, wish=Wish(scoring=True, avoid=avoid))
+        try:
+            for turn in turns:
+                sampler = turn.prompt
+                tokens = tuple(record.token for record in turn.records)
+                again = await session.score(
+                    turn.messages,
+                    tokens,
+                    prefix=sampler.prefix,
+                    temperature=sampler.temperature,
+                    top_p=sampler.top_p,
+                )
+                scored.append(again)
+                evidence.append(scored_evidence(turn.records, again.records, temperature=sampler.temperature))
+        finally:
+            await session.close()
+        job = session.jobs[-1]
+        verdict = judge(evidence, tolerance)
+        noted = AuditNoted(
+            host=host,
+            model=model,
+            verifier=job.host,
+            outcome=verdict.outcome,
+            tokens=Tokens(verdict.tokens),
+            at=self._clock.now(),
+        )
+        await self._book.note(noted)
+        log.info("answer_audited", host_address=host, verifier_address=job.host, outcome=verdict.outcome)
+        return HostAudit(verifier=job.host, verdict=verdict, turns=tuple(scored), job=to_hex(job.id))
