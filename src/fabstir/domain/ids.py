@@ -18,7 +18,7 @@ JobId = NewType("JobId", bytes)
 """32 bytes, keccak-256 of the ABI-encoded terms: names one payment channel between one renter and one host."""
 
 ModelId = NewType("ModelId", bytes)
-"""32 bytes, keccak-256 of (repository, file, SHA-256 of the weights) as `ModelRegistry` computes it."""
+"""32 bytes, keccak-256 of (repository, file, SHA-256 of weights, tokenizer and template) as `ModelRegistry` computes it."""
 
 SessionId = NewType("SessionId", str)
 """Chosen by the renter, 1 to 64 characters of [A-Za-z0-9_-]: names one conversation inside a job."""
