@@ -93,6 +93,15 @@ def test_circuits_without_a_reference_string_are_in_every_market() -> None:
             assert [probe.word for probe in named[f"ProofSystem.register {name}"].probes] == [word(verifier.address)]
 
 
+def test_spot_gets_its_verifier_where_it_is_wanted() -> None:
+    """In front of the generated one, reading heads from this market's registry, and registered under its own id."""
+    with_spot = made(spot=Hash32(b"\x5b" * 32))
+    added = [name for name in names(with_spot) if name not in names(made())]
+    assert added == ["Halo2SpotVerifier", "EzklSpotVerifier", "ProofSystem.register spot"]
+    adapter = next(step for step in with_spot.creates if step.name == "EzklSpotVerifier")
+    assert adapter.arguments[-20:] == with_spot.info.models
+
+
 def test_every_address_of_the_book_is_a_contract_of_the_plan() -> None:
     """But the token, where it was given."""
     places = {step.address for step in made().creates}

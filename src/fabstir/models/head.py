@@ -106,8 +106,10 @@ async def commit_head(
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("a+b") as kept:
             fcntl.flock(kept, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            done = min(os.fstat(kept.fileno()).st_size // POINT, rows.count)
-            kept.truncate(done * POINT)  # a part of a point, where a process was killed at it
+            size = os.fstat(kept.fileno()).st_size
+            done = min(size // POINT, rows.count)
+            if size != done * POINT:  # a part of a point, where a process was killed at it
+                kept.truncate(done * POINT)
             progress(done)
             while done < rows.count:
                 count = min(BATCH, rows.count - done)
