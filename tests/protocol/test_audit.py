@@ -83,7 +83,6 @@ def test_each_question_finds_its_cheat(tolerance: Tolerance, cheat: dict[str, fl
     verdict = judge(answers(20, seed=3, **cheat), tolerance)  # type: ignore[arg-type]
     assert verdict.outcome == "inconsistent"
     assert gate in {found.name for found in verdict.gates if not found.passed}
-    assert verdict.score > 1
 
 
 def test_a_finding_decides_whatever_the_numbers_say(tolerance: Tolerance) -> None:

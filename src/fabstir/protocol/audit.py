@@ -158,11 +158,6 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     miss: Power | None = None
     """How the rival of the tolerance fares with no more tokens than these; None where none was tried."""
 
-    @property
-    def score(self) -> float:
-        """The largest measurement in parts of its threshold; 1 is where it accuses. For comparing cheats, not for judging."""
-        return max((gate.value / gate.threshold for gate in self.gates if gate.threshold > 0), default=0.0)
-
 
 def token_evidence(record: TokenRecord, position: Position) -> TokenEvidence:
     """The evidence of one token."""
