@@ -38,7 +38,7 @@ Entry = tuple[int, str, bytes]
 Bucket = tuple[Entry, ...]
 Change = tuple[int, str, bytes | None]
 """None deletes."""
-AnyChange = TypeVar("AnyChange", Entry, Change)
+Placed = TypeVar("Placed", Entry, Change, tuple[int, str])
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -110,6 +110,22 @@ def lookup(root: Node, key: str) -> Walk[bytes | None]:
             return next((value for _, found, value in child if found == key), None)
         node = child
     raise error("storage_encoding", "a tree that is deeper than its hash")
+
+
+def lookup_many(root: Node, keys: list[tuple[int, str]], depth: int = 0) -> Walk[dict[str, bytes]]:
+    """The values of those keys (sorted, each with its place) that are there. Reads every node on the way once."""
+    groups = [(_child(root, slot), group) for slot, group in _by_slot(keys, depth)]
+    wanted = [child for child, _ in groups if isinstance(child, Link)]
+    loaded = dict(zip(wanted, (yield tuple(wanted)), strict=True)) if wanted else {}
+    found: dict[str, bytes] = {}
+    for child, group in groups:
+        below = loaded[child] if isinstance(child, Link) else child
+        if isinstance(below, Node):
+            found |= yield from lookup_many(below, group, depth + 1)
+        elif below:
+            names = {key for _, key in group}
+            found |= {key: value for _, key, value in below if key in names}
+    return found
 
 
 def apply(root: Node, changes: list[Change], dropped: list[Link], depth: int = 0) -> Walk[Node]:
@@ -253,7 +269,7 @@ def _child(node: Node, slot: int) -> Child | None:
     return node.children[(node.bitmap & ((1 << slot) - 1)).bit_count()]
 
 
-def _by_slot(items: list[AnyChange], depth: int) -> Iterator[tuple[int, list[AnyChange]]]:
+def _by_slot(items: list[Placed], depth: int) -> Iterator[tuple[int, list[Placed]]]:
     """Runs of one slot; `items` are sorted by place, and share the bits above `depth`."""
     start = 0
     while start < len(items):

@@ -1,11 +1,12 @@
 """How stored content is encrypted, and padded so that its size says little.
 
     sealed blob = 8d | 01 | nonce (24) | XChaCha20-Poly1305(key, nonce, length (4, little-endian) | content | zeros)
-    file part n = XChaCha20-Poly1305(file's own key, n as 24 bytes little-endian, content | zeros)
+    part n of a file = nonce (24) | XChaCha20-Poly1305(file's own key, nonce, content | zeros, aad = n as 8 bytes little-endian)
 
-The first is S5's form for what changes: directories and the nodes of large ones, under the directory's key with a random nonce. The
-second is for file content: every file, and every version of it, has a random key of its own, so that the number of the part can be
-the nonce and a part cannot be moved, repeated or taken from elsewhere. Both are padded to S5's steps: 4 KiB up to 80 KiB, then
+The first is S5's form for what changes: directories and the nodes of large ones, under the directory's key. The second is for file
+content: every file, and every version of it, has a random key of its own, and its number is part of what is authenticated, so
+that a part cannot be moved, repeated or taken from elsewhere. Nonces are random, always: a part that is sent again after a break
+may be another one. Both are padded to S5's steps: 4 KiB up to 80 KiB, then
 steps that double with the size, so that padding beyond 80 KiB adds at most a twentieth. Never draws randomness: the caller gives
 nonces and keys. Primitives: libsodium through PyNaCl.
 """
@@ -60,26 +61,32 @@ def unseal(blob: bytes, key: bytes) -> bytes:
     return body[_LENGTH : _LENGTH + length]
 
 
-def seal_part(content: bytes, key: bytes, number: int) -> bytes:
+def seal_part(content: bytes, key: bytes, number: int, nonce: bytes) -> bytes:
     """Part `number` of the file that alone has `key`."""
-    padding = padded(len(content) + _TAG) - len(content) - _TAG
-    return _encrypt(content + bytes(padding), number.to_bytes(NONCE, "little"), key)
+    if len(nonce) != NONCE:
+        raise ValueError(f"a nonce of {len(nonce)}")
+    padding = padded(NONCE + len(content) + _TAG) - NONCE - len(content) - _TAG
+    return nonce + _encrypt(content + bytes(padding), nonce, key, _numbered(number))
 
 
 def unseal_part(blob: bytes, key: bytes, number: int, size: int) -> bytes:
     """Its first `size` bytes. Raises LocalFault (`storage_key_wrong`)."""
-    content = _decrypt(blob, number.to_bytes(NONCE, "little"), key)
+    content = _decrypt(blob[NONCE:], blob[:NONCE], key, _numbered(number))
     if size > len(content):
         raise error("storage_key_wrong", f"a part of {len(content)} bytes, not {size}")
     return content[:size]
 
 
-def _encrypt(content: bytes, nonce: bytes, key: bytes) -> bytes:
-    return sodium.crypto_aead_xchacha20poly1305_ietf_encrypt(content, b"", nonce, key)
+def _numbered(number: int) -> bytes:
+    return number.to_bytes(8, "little")
 
 
-def _decrypt(sealed: bytes, nonce: bytes, key: bytes) -> bytes:
+def _encrypt(content: bytes, nonce: bytes, key: bytes, aad: bytes = b"") -> bytes:
+    return sodium.crypto_aead_xchacha20poly1305_ietf_encrypt(content, aad, nonce, key)
+
+
+def _decrypt(sealed: bytes, nonce: bytes, key: bytes, aad: bytes = b"") -> bytes:
     try:
-        return sodium.crypto_aead_xchacha20poly1305_ietf_decrypt(sealed, b"", nonce, key)
+        return sodium.crypto_aead_xchacha20poly1305_ietf_decrypt(sealed, aad, nonce, key)
     except (nacl.exceptions.CryptoError, nacl.exceptions.TypeError, nacl.exceptions.ValueError) as cause:
         raise error("storage_key_wrong", f"{len(sealed)} bytes") from cause
