@@ -179,6 +179,48 @@ async def test_a_short_answer_is_no_evidence(tmp_path: Path) -> None:
             assert [noted.outcome for noted in market.audits.of(host.key.address)] == ["not enough evidence"]
 
 
+# -- by chance -------------------------------------------------------------------------------------------------------------
+
+
+async def tolerance_of(model: object) -> Tolerance:
+    return TOLERANCE
+
+
+async def test_a_share_of_the_answers_is_checked_without_being_asked() -> None:
+    """Answers are gathered until they are evidence; the renter's end waits for the verdict; the liar is found."""
+    async with world_of() as world:
+        liar = await world.host(200_000, _Boasting())
+        for engine in scorers(2):
+            await world.host(300_000, engine, scores=True)
+        async with world.market() as market:
+            market.auditing(tolerance_of, 1.0)
+            async with market.session(MODEL) as session:
+                for _ in range(3):
+                    await gather(session.prompt("count 80"))
+        assert {audit.outcome for audit in market.audits.of(liar.key.address)} == {"inconsistent"}
+        assert market.audits.convicted == {liar.key.address}
+
+
+async def test_a_share_of_nothing_costs_nothing() -> None:
+    """The default."""
+    async with world_of() as world:
+        host = await world.host(200_000)
+        await world.host(300_000, ScriptedEngine(scores=True), scores=True)
+        async with world.market() as market:
+            market.auditing(tolerance_of, 0.0)
+            async with market.session(MODEL) as session:
+                await gather(session.prompt(LONG))
+        assert market.audits.of(host.key.address) == () and len(world.chain.state.jobs) == 1
+
+
+async def test_a_check_that_fails_stops_nothing() -> None:
+    """Nobody scores here: the answer is there all the same, and the log says why it was not checked."""
+    async with world_of(200_000) as world, world.market() as market:
+        market.auditing(tolerance_of, 1.0)
+        async with market.session(MODEL) as session:
+            assert (await gather(session.prompt(LONG))).endswith(str(LEAST_TOKENS + 50))
+
+
 # -- the rules -----------------------------------------------------------------------------------------------------------
 
 

@@ -5,13 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 from fabstir.bootstrap.keys import key_file, read_key
 from fabstir.bootstrap.parts import connect_chain, open_journal
 from fabstir.bootstrap.prompts import order_services
 from fabstir.chain.keys import held
+from fabstir.chain.market import MarketClient
+from fabstir.domain.errors import error
+from fabstir.domain.ids import Hash32, ModelId, to_hex
+from fabstir.domain.money import BaseUnits
+from fabstir.engines.reexecution.tolerances import tolerance_in
 from fabstir.ops.clock import SystemClock
 from fabstir.ops.config import Config
+from fabstir.protocol.audit import Tolerance
 from fabstir.protocol.signing import SigningKey
 from fabstir.renter.keeping import Keeper
 from fabstir.renter.market import Market
@@ -33,6 +40,10 @@ async def renter_market(config: Config, *, prompts: bool = False) -> AsyncIterat
                 wallet = SigningKey(key)
                 market = Market(chain, journal, SystemClock(), settings=settings, wallet=wallet)
                 market.keeping(keeper_of(config))
+                tolerances = Tolerances(chain, config.renter.tolerance_dir)
+                market.auditing(
+                    tolerances.of, config.renter.audit_per_1000 / 1_000, BaseUnits(config.renter.audit_budget)
+                )
                 async with AsyncExitStack() as stack:
                     if prompts:
                         services = order_services(config, chain, journal, settings, wallet)
@@ -42,6 +53,21 @@ async def renter_market(config: Config, *, prompts: bool = False) -> AsyncIterat
                 await chain.close()
     finally:
         await journal.close()
+
+
+class Tolerances:
+    """The tolerance of a model: the registry says which weights it is, a file says how far honest answers of these stray."""
+
+    def __init__(self, chain: MarketClient, folder: Path | None) -> None:
+        self._chain = chain
+        self._folder = folder
+
+    async def of(self, model: ModelId) -> Tolerance:
+        """Raises LocalFault (`tolerance_missing`, `tolerance_invalid`), ChainFault."""
+        registered = await self._chain.registered_model(model)
+        if registered is None:
+            raise error("tolerance_missing", f"model {to_hex(model)} is not in the registry")
+        return await asyncio.to_thread(tolerance_in, Hash32(registered.sha256_hash), self._folder)
 
 
 def keeper_of(config: Config) -> Keeper:

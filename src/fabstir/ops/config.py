@@ -315,6 +315,18 @@ class RenterSection(Section, frozen=True, kw_only=True):
     ] = None
     blob_quota_mb: Annotated[Count, about("Most MiB of sealed prompts and results that are kept.")] = 1024
     blob_days: Annotated[Count, about("Days that they are kept. An order is read again with them.")] = 365
+    audit_per_1000: Annotated[
+        int,
+        Meta(ge=0, le=1_000),
+        about(
+            "Of 1,000 answers, so many are checked by other hosts, chosen by chance; you pay for it like for answers."
+        ),
+    ] = 0
+    audit_budget: Annotated[Count, about("What one check may cost, in base units of `renter.token`.")] = 100_000
+    tolerance_dir: Annotated[
+        Path | None,
+        about("Folder with files of `fabstir verify calibrate`, for models that do not ship with the package."),
+    ] = None
     keep_words: Annotated[
         bool,
         about("Keep what is said on this machine, unencrypted, to have answers checked (`fabstir verify session`)."),

@@ -8,6 +8,7 @@ What an answer is, is the business of `session`.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -20,6 +21,8 @@ from fabstir.market.hosts import Directory
 from fabstir.ports.clock import Clock
 from fabstir.ports.transport import Transport
 from fabstir.protocol.messages import ChatMessage
+from fabstir.protocol.renter_log import RenterLedger
+from fabstir.protocol.transcript_file import SpokenTurn
 from fabstir.renter.jobs import Jobs, RenterJob
 from fabstir.renter.link import Link, require_size
 from fabstir.renter.purse import Purse
@@ -52,6 +55,8 @@ class Parts(msgspec.Struct, frozen=True):
     dial: Dial
     clock: Clock
     settings: RenterSettings
+    answered: Callable[[RenterLedger, SpokenTurn], None] = lambda ledger, turn: None
+    """Told of each answer that came to its end."""
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):

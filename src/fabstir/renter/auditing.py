@@ -7,9 +7,11 @@ two verifiers found inconsistent is not taken again by this renter. Holds no tex
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Sequence
+from random import SystemRandom
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import structlog
@@ -19,7 +21,7 @@ from fabstir.domain.ids import Address, ModelId, from_hex, to_hex
 from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.ports.clock import Clock
 from fabstir.ports.journal import Journal
-from fabstir.protocol.audit import AnswerEvidence, Tolerance, Verdict, judge
+from fabstir.protocol.audit import LEAST_TOKENS, AnswerEvidence, Tolerance, Verdict, judge
 from fabstir.protocol.audit_by_host import (
     AuditNoted,
     Suspect,
@@ -29,13 +31,18 @@ from fabstir.protocol.audit_by_host import (
     outvoted,
     scored_evidence,
 )
+from fabstir.protocol.messages import WireTerms
+from fabstir.protocol.renter_log import RenterLedger
 from fabstir.protocol.transcript_file import SessionTranscript, SpokenTurn
 from fabstir.renter.access import Wish
 
 if TYPE_CHECKING:
     from fabstir.renter.market import Market
 
-STREAM_PREFIX = "audit:"
+STREAM_PREFIX: Final = "audit:"
+WAIT_AT_END_SECONDS: Final = 30.0
+"""How long audits that run may still take when the renter ends."""
+
 log = structlog.get_logger()
 
 
@@ -152,7 +159,8 @@ class Auditor:
         finally:
             await session.close()
         job = session.jobs[-1]
-        verdict = judge(evidence, tolerance)
+        greedy = any(turn.prompt.temperature <= 0 for turn in turns)
+        verdict = _as_asked(judge(evidence, tolerance), greedy=greedy)
         noted = AuditNoted(
             host=host,
             model=model,
@@ -164,3 +172,72 @@ class Auditor:
         await self._book.note(noted)
         log.info("answer_audited", host_address=host, verifier_address=job.host, outcome=verdict.outcome)
         return HostAudit(verifier=job.host, verdict=verdict, turns=tuple(scored), job=to_hex(job.id))
+
+
+def _as_asked(verdict: Verdict, *, greedy: bool) -> Verdict:
+    """Without the questions that a verifier's records cannot answer."""
+    asked = ("probability", "alternatives", "support") if greedy else ("probability", "alternatives")
+    return msgspec.structs.replace(verdict, gates=tuple(gate for gate in verdict.gates if gate.name in asked))
+
+
+class RandomAudits:
+    """Has a share of all answers checked, chosen by chance when they are over, so that no host knows which. Answers of one host are
+    gathered until they are evidence. Memory: the answers that are gathered, with their words.
+    """
+
+    def __init__(
+        self,
+        auditor: Auditor,
+        tolerance_of: Callable[[ModelId], Awaitable[Tolerance]],
+        *,
+        share: float,
+        budget: BaseUnits | None = None,
+    ) -> None:
+        """`share`: 0 to 1, of the answers."""
+        self._auditor = auditor
+        self._tolerance_of = tolerance_of
+        self._share = share
+        self._budget = budget
+        self._chance = SystemRandom()
+        self._gathered: dict[tuple[Address, ModelId], list[SpokenTurn]] = defaultdict(list)
+        self._running: set[asyncio.Task[None]] = set()
+
+    def __repr__(self) -> str:
+        return f"<RandomAudits {self._share:.1%} of answers, {len(self._running)} running>"
+
+    def answered(self, ledger: RenterLedger, turn: SpokenTurn) -> None:
+        """An answer is over. Never raises."""
+        if not turn.records or self._chance.random() >= self._share:
+            return
+        terms = ledger.terms
+        waiting = self._gathered[terms.host, terms.model_id]
+        waiting.append(turn)
+        if sum(len(one.records) for one in waiting) < LEAST_TOKENS:
+            return
+        turns = tuple(waiting)
+        waiting.clear()
+        transcript = SessionTranscript(
+            chain_id=ledger.market.chain_id,
+            market=to_hex(ledger.market.address),
+            terms=WireTerms.of(terms),
+            turns=turns,
+        )
+        task = asyncio.create_task(self._audit(transcript, terms.model_id), name="random audit")
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def close(self) -> None:
+        """Let the audits that run come to their end, for a while. Idempotent."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=WAIT_AT_END_SECONDS)
+        for task in tuple(self._running):
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _audit(self, transcript: SessionTranscript, model: ModelId) -> None:
+        try:
+            report = await self._auditor.audit(transcript, await self._tolerance_of(model), budget=self._budget)
+            if report.suspect != "nobody":
+                log.warning("audit_disagrees", host_address=report.host, reason=report.suspect)
+        except FabstirError as fault:
+            log.warning("audit_failed", host_address=transcript.terms.host, code=fault.code)

@@ -11,7 +11,7 @@ leaving ends them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -27,10 +27,11 @@ from fabstir.market.offers import HttpOffers
 from fabstir.ports.chain import MarketChain
 from fabstir.ports.clock import Clock
 from fabstir.ports.journal import Journal
+from fabstir.protocol.audit import Tolerance
 from fabstir.protocol.messages import ChatMessage
 from fabstir.protocol.signing import SigningKey
 from fabstir.renter.access import ANY_HOST, Parts, Wish
-from fabstir.renter.auditing import AuditBook, Auditor
+from fabstir.renter.auditing import AuditBook, Auditor, RandomAudits
 from fabstir.renter.jobs import Jobs, RenterJob
 from fabstir.renter.keeping import Keeper
 from fabstir.renter.prompt_case import OrderServices
@@ -80,6 +81,8 @@ class Market:
         self._jobs = Jobs(chain, journal, clock, settings, wallet, relay or self._relay)
         self._directory = Directory(chain, offers or self._http, clock)  # type: ignore[arg-type]
         self._parts = Parts(self._directory, self._jobs, dial, clock, settings)
+        self._audits: RandomAudits | None = None
+        self._tolerance_of: Callable[[ModelId], Awaitable[Tolerance]] | None = None
         self._prompts: Prompts | None = None
         self.audits: Final = AuditBook(journal)
         """What other hosts found of those that served this renter."""
@@ -97,6 +100,8 @@ class Market:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._audits is not None:
+            await self._audits.close()
         for pool in (self._http, self._relay):
             if pool is not None:
                 await pool.close()
@@ -156,6 +161,22 @@ class Market:
         """The same market, which writes down what is served. Before the first session."""
         self._jobs.keeper = keeper
         return self
+
+    def auditing(
+        self, tolerance_of: Callable[[ModelId], Awaitable[Tolerance]], share: float, budget: BaseUnits | None = None
+    ) -> Market:
+        """The same market, which has a `share` of all answers checked by other hosts, each check for at most `budget`. Before the first
+        session."""
+        self._audits = RandomAudits(self.auditor, tolerance_of, share=share, budget=budget)
+        self._tolerance_of = tolerance_of
+        self._parts = msgspec.structs.replace(self._parts, answered=self._audits.answered)
+        return self
+
+    async def tolerance(self, model: ModelId) -> Tolerance:
+        """How far honest answers of `model` stray. Raises LocalFault (`tolerance_missing`, `tolerance_invalid`), ChainFault."""
+        if self._tolerance_of is None:
+            raise error("tolerance_missing", f"model {to_hex(model)}; this market knows no tolerances")
+        return await self._tolerance_of(model)
 
     # -- prompt jobs ---------------------------------------------------------------------------------------------------------
 

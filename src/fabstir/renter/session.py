@@ -44,6 +44,7 @@ class Session:
         self.last: AnswerReport | None = None
         """What became of the last answer."""
         self._clock = parts.clock
+        self._answered = parts.answered
         self._purse = purse
         self._access = Access(parts, model, purse, self.id, wish)
         self._conversation = context
@@ -162,6 +163,9 @@ class Session:
             if turn.left > 0 and (replenished or self._purse.left > 0):
                 return
         self._finish(turn, response.finish_reason)
+        link = self._access.link
+        if link is not None and link.last_turn is not None:
+            self._answered(link.job.ledger, link.last_turn)
 
     async def _broken(self, turn: Turn, left: FabstirError | None, fault: FabstirError) -> None:
         link = self._access.link

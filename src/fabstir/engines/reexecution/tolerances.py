@@ -32,6 +32,15 @@ def tolerance_for(weights: Hash32, file: Path | None = None) -> Tolerance:
     raise error("tolerance_missing", f"weights {weights.hex()[:16]}")
 
 
+def tolerance_in(weights: Hash32, folder: Path | None) -> Tolerance:
+    """The same, from the files of a folder where there is one. Raises LocalFault (`tolerance_missing`, `tolerance_invalid`)."""
+    for path in sorted(folder.glob("*.json")) if folder else ():
+        found = read_tolerance(path)
+        if found.weights == weights.hex():
+            return found
+    return tolerance_for(weights)
+
+
 def read_tolerance(path: Path) -> Tolerance:
     """From a file. Raises LocalFault (`tolerance_invalid`)."""
     try:
