@@ -170,7 +170,7 @@ class Auditor:
             at=self._clock.now(),
         )
         await self._book.note(noted)
-        log.info("answer_audited", host_address=host, verifier_address=job.host, outcome=verdict.outcome)
+        log.info("answer_audited", host_address=host, job_id=job.id, state=verdict.outcome)
         return HostAudit(verifier=job.host, verdict=verdict, turns=tuple(scored), job=to_hex(job.id))
 
 
