@@ -6,7 +6,7 @@ often a cheat's score is above an honest one's) for windows of 256 tokens, and t
 of 100 windows are accused with the thresholds of the tolerance that ships. Honest answers are others than those of the
 calibration. The peer is what one would do without this: compare the mean difference of the sampled tokens'
 log-probabilities alone, with the best threshold that the honest windows of this run allow. Cost is CPU time of
-re-execution over that of generation, on a model of 30 million random parameters.
+re-execution over that of generation, on a model of 32 million random parameters.
 """
 
 from __future__ import annotations
