@@ -79,6 +79,7 @@ async def test_a_directory_grows_past_a_thousand_and_shrinks_again() -> None:
     names = [f"file-{number}" for number in range(1_300)]
     await drive.batch({name: name.encode() for name in names[:990]})
     first = await drive.list(limit=300)
+    await drive.close()
     assert len(storage.blobs) == 990 + 1
     await asyncio.gather(*(drive.put(name, name.encode()) for name in names[990:]))
     seen, cursor = [stat.path for stat in first.entries], first.cursor
@@ -89,10 +90,12 @@ async def test_a_directory_grows_past_a_thousand_and_shrinks_again() -> None:
     assert len(seen) == len(set(seen)) and set(names[:990]) <= set(seen)
     assert sorted(await listed(drive, limit=7)) == sorted(names)
     assert [await drive.get(name) for name in names[::100]] == [name.encode() for name in names[::100]]
+    await drive.close()
     nodes = len(storage.blobs) - 1_300 - 1
     assert 20 < nodes < 60
     await drive.batch(dict.fromkeys(names[5:]))
     assert sorted(await listed(drive)) == sorted(names[:5])
+    await drive.close()
     assert len(storage.blobs) == 5 + 1
 
 
@@ -149,6 +152,7 @@ async def test_files_and_directories_do_not_replace_each_other() -> None:
     storage = MemoryStorage()
     drive = drive_on(storage)
     await drive.put("d/f", b"x")
+    await drive.close()
     blobs = set(storage.blobs)
     assert await code_of(drive.put("d", b"")) == "storage_is_directory"
     assert await code_of(drive.put("d/f/g", b"")) == "storage_is_file"
@@ -158,6 +162,7 @@ async def test_files_and_directories_do_not_replace_each_other() -> None:
     assert await code_of(drive.make_directory("d/f")) == "storage_is_file"
     assert await code_of(drive.list("absent")) == "storage_not_found"
     assert await code_of(drive.delete("absent")) == "storage_not_found"
+    await drive.close()
     assert set(storage.blobs) == blobs
     assert (await drive.make_directory("d")).kind == "directory"
     assert await listed(drive, "d") == ["d/f"]
@@ -260,6 +265,7 @@ async def run_model(steps: list[tuple[str, str, bytes]]) -> None:
         name: model.get(name) for name in MODEL_PATHS
     }
     directories = sum(1 for pointer in storage.pointers.values() if pointer.revision)
+    await drive.close()
     assert len(storage.blobs) == len(model) + directories
 
 

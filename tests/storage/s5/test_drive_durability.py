@@ -96,6 +96,7 @@ async def test_two_writers_of_one_directory_lose_nothing() -> None:
     )
     assert sorted(await listed(second, "d")) == sorted(f"d/first-{number}" for number in range(40))
     assert [await first.get(f"d/first-{number}") for number in range(40)] == [b"3"] * 40
+    await first.close()
     assert len(storage.blobs) == 40 + 2
 
 
@@ -219,6 +220,7 @@ async def test_an_abandoned_upload_leaves_no_blob() -> None:
     upload = await drive.begin_upload("x")
     await upload.write(0, bytes(2 * PART))
     await upload.abandon()
+    await drive.close()
     assert len(storage.blobs) == 1  # the directory of uploads
     empty = await drive.begin_upload("empty")
     await drive.finish_upload(empty)

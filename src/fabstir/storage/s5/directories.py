@@ -77,6 +77,9 @@ class _Waiting:
             self.future.set_result(outcome)
 
 
+_Answer = tuple[_Waiting, dict[str, Entry | None]]
+
+
 class Directories:
     """All directories on one pair of backends, whoever's they are."""
 
@@ -197,7 +200,7 @@ class Directories:
     async def _commit(self, keys: DirectoryKeys, batch: list[_Waiting]) -> None:
         for attempt in range(ATTEMPTS):
             try:
-                before = await self._current(keys, lambda keys: self._attempt(keys, batch))
+                before, unreached = await self._current(keys, lambda keys: self._attempt(keys, batch))
             except FabstirError as refused:
                 if refused.code not in _OVERTAKEN:
                     raise
@@ -205,25 +208,23 @@ class Directories:
                 continue
             for waiting, old in before:
                 waiting.answer(old)
+            await self.discard(unreached)
             return
         raise error("storage_conflict", f"directory {keys.public.hex()[:12]}, {ATTEMPTS} attempts")
 
-    async def _attempt(
-        self, keys: DirectoryKeys, batch: list[_Waiting]
-    ) -> list[tuple[_Waiting, dict[str, Entry | None]]]:
+    async def _attempt(self, keys: DirectoryKeys, batch: list[_Waiting]) -> tuple[list[_Answer], list[Hash32]]:
+        """The answers, and the blobs that the pointer no longer reaches."""
         state = await self._state(keys)
         merged, before = await self._merge(keys, state, [waiting for waiting in batch if not waiting.future.done()])
-        if merged:
-            await self._publish(keys, state, merged)
-        return before
+        return before, await self._publish(keys, state, merged) if merged else []
 
     async def _merge(
         self, keys: DirectoryKeys, state: State, batch: list[_Waiting]
-    ) -> tuple[dict[str, Entry | None], list[tuple[_Waiting, dict[str, Entry | None]]]]:
+    ) -> tuple[dict[str, Entry | None], list[_Answer]]:
         """What the batch changes, and what each of it replaces. One that may not be made is answered, and left out."""
         now = await self._found(keys, state, {name for waiting in batch for name in waiting.changes})
         merged: dict[str, Entry | None] = {}
-        before = []
+        before: list[_Answer] = []
         for waiting in batch:
             old = {name: now[name] for name in waiting.changes}
             try:
@@ -238,8 +239,8 @@ class Directories:
             before.append((waiting, old))
         return merged, before
 
-    async def _publish(self, keys: DirectoryKeys, state: State, changes: dict[str, Entry | None]) -> None:
-        """New blobs, the pointer, then what is no longer reached."""
+    async def _publish(self, keys: DirectoryKeys, state: State, changes: dict[str, Entry | None]) -> list[Hash32]:
+        """New blobs, then the pointer; returns what is no longer reached."""
         if keys.pair is None:
             raise AssertionError("asked to write without a key")
         new, written, dropped = await self._written(keys, state, changes)
@@ -252,7 +253,7 @@ class Directories:
                 await self.discard([*written, new.blob])
             raise
         self._remember(keys, msgspec.structs.replace(new, revision=state.revision + 1))
-        await self.discard([*dropped, *([state.blob] if state.blob else [])])
+        return [*dropped, *([state.blob] if state.blob else [])]
 
     async def _written(
         self, keys: DirectoryKeys, state: State, changes: dict[str, Entry | None]
