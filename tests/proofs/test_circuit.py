@@ -12,11 +12,12 @@ import pytest
 
 from fabstir.domain.errors import LocalFault
 from fabstir.proofs import circuit as module
-from fabstir.proofs.circuit import BIND_V1, load_circuit
+from fabstir.proofs.circuit import BIND_V1, SPOT_V1, load_circuit
 from fabstir.proofs.process import EzklProver
 
 ROOT = Path(__file__).parents[2]
 CONTRACT = ROOT / "contracts/src/generated/Halo2BindVerifier.sol"
+SPOT_CONTRACT = ROOT / "contracts/src/generated/Halo2SpotVerifier.sol"
 
 
 @pytest.fixture
@@ -32,12 +33,13 @@ def test_circuit_id_is_the_hash_of_the_verification_key() -> None:
 
 def test_the_contract_belongs_to_the_circuit() -> None:
     """The checked-in Solidity verifier is the one that was made with the packaged keys."""
-    assert load_circuit().manifest.contract == hashlib.sha256(CONTRACT.read_bytes()).hexdigest()
+    for folder, contract in ((BIND_V1, CONTRACT), (SPOT_V1, SPOT_CONTRACT)):
+        assert load_circuit(folder).manifest.contract == hashlib.sha256(contract.read_bytes()).hexdigest()
 
 
 def test_artefacts_say_nothing_about_their_making() -> None:
     """No path of a machine and no date stands in a checked-in file, so that every build gives the same bytes."""
-    for file in [*BIND_V1.iterdir(), CONTRACT]:
+    for file in [*BIND_V1.iterdir(), *SPOT_V1.iterdir(), CONTRACT, SPOT_CONTRACT]:
         assert not re.search(rb"/(tmp|home|root|work|Users)/|timestamp|20\d\d-\d\d-\d\d", file.read_bytes()), file.name
 
 
