@@ -17,6 +17,7 @@ from typing import Any, Final
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "contracts/tools"))
 
 from common import main
+from settlement_epoch import SESSIONS, epochs
 from settlement_sides import HOST, RENTER, TOKENS, TRANSCRIPT, TREASURY, Chain, Measurement, Ours, Peer, pad, word
 from settlement_steps import Prompts, deposits, enlist, proven_sessions, x402_exact
 
@@ -92,12 +93,13 @@ async def run_both(rpc: JsonRpc, prover: EzklProver, rounds: int) -> dict[str, A
         for token, kind in chain.currencies():
             await Prompts(ours, model, token, kind).lives()
     policies = {policy: (await proven_sessions(chain, prover, policy)).medians() for policy in ProofPolicy}
+    epoch = (await epochs(chain, prover)).medians()
     peer = Measurement(chain, Peer(await deploy_peer(chain, await compiling)))
     await peer.everything(rounds)
     await signed_checkpoint(chain, peer)
     for run in (ours, peer):
         await run.withdrawals()
-    return report(ours.medians(), policies, peer.medians(), rounds)
+    return report(ours.medians(), policies, peer.medians(), rounds) | by_epoch(epoch)
 
 
 def report(ours: Figures, policies: dict[ProofPolicy, Figures], peer: Figures, rounds: int) -> dict[str, Any]:
@@ -142,6 +144,14 @@ def ways(ours: Figures, required: Figures) -> Figures:
         )
         for kind in ("eth", "usdc")
     }
+
+
+def by_epoch(epoch: Figures) -> Figures:
+    """Commitment and proof shared by all sessions of an epoch, and the redemption of each; opening and closing come to it."""
+    shared = (epoch["epoch_commit"] + epoch["epoch_prove"]) // SESSIONS
+    steps = {f"{step}_gas": value for step, value in sorted(epoch.items()) if not step.startswith("open")}
+    settled = {kind: shared + epoch[f"redeem_by_epoch_{SESSIONS}_{kind}"] for kind in ("eth", "usdc")}
+    return steps | {f"session_settled_by_epoch_of_{SESSIONS}_{kind}_gas": gas for kind, gas in settled.items()}
 
 
 def against_x402(session: int, ours: Figures) -> dict[str, Any]:

@@ -118,8 +118,8 @@ RIGHTS: Final[tuple[Right, ...]] = (
     Right(Call.TOP_UP, "anyone", "at once", _CLOSED, 59_000),
     Right(Call.COMMIT_PROOF, "host", "at once, while no claim is undecided", _CLOSED, 55_000),
     Right(Call.SUBMIT_PROOF, "anyone", "3 blocks after the commitment", "258 blocks after the commitment, or the job is closed", 500_000),
-    Right(Call.REDEEM, "host", "at once (policy required: once proven)", _CLOSED, 57_000),
-    Right(Call.CLAIM_PROVEN, "host with a stake", "once proven", "the job is closed, or the host lost a claim in it", 75_000),
+    Right(Call.REDEEM, "host", "at once (policy required: once proven, alone or in an epoch)", _CLOSED, 57_000),
+    Right(Call.CLAIM_PROVEN, "host with a stake", "once proven, not in an epoch", "the job is closed, or the host lost a claim in it", 75_000),
     Right(Call.DISPUTE, "renter, with the bond", "a claim is held", "challenge seconds after the claim", 59_000),
     Right(Call.CONTRADICT, "anyone with the host's Close for fewer tokens", "a claim is held", "the claim is decided", 101_000),
     Right(Call.ANSWER_DISPUTE, "host", "the claim is disputed", "challenge seconds after the dispute", 199_000),
@@ -161,7 +161,10 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 
 def claims(policy: ProofPolicy, pay: Pay) -> tuple[Call, ...]:
     """The calls, in order, with which a host collects `pay`. What needs no proof comes before it; a `redeem` at the end travels with
-    `closeByHost`. What is claimed is paid by `settleClaim`, once nobody has disputed it in time."""
+    `closeByHost`. Of several jobs that are due together, `commitProof` and `submitProof` are one epoch's (`commitEpoch`, `proveEpoch`,
+    `redeemByEpoch`) where only signed tokens are to be proven; a tail needs the job's own.
+
+    What is claimed is paid by `settleClaim`, once nobody has disputed it in time."""
     proof = (Call.COMMIT_PROOF, Call.SUBMIT_PROOF)
     match pay:
         case Pay.NOTHING:
