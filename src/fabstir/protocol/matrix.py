@@ -119,7 +119,7 @@ RIGHTS: Final[tuple[Right, ...]] = (
     Right(Call.COMMIT_PROOF, "host", "at once, while no claim is undecided", _CLOSED, 55_000),
     Right(Call.SUBMIT_PROOF, "anyone", "3 blocks after the commitment", "258 blocks after the commitment, or the job is closed", 500_000),
     Right(Call.REDEEM, "host", "at once (policy required: once proven, alone or in an epoch)", _CLOSED, 57_000),
-    Right(Call.CLAIM_PROVEN, "host with a stake", "once proven, not in an epoch", "the job is closed, or the host lost a claim in it", 75_000),
+    Right(Call.CLAIM_PROVEN, "host with a stake", "once proven, not by an epoch", "the job is closed, or a claim in it was lost", 75_000),
     Right(Call.DISPUTE, "renter, with the bond", "a claim is held", "challenge seconds after the claim", 59_000),
     Right(Call.CONTRADICT, "anyone with the host's Close for fewer tokens", "a claim is held", "the claim is decided", 101_000),
     Right(Call.ANSWER_DISPUTE, "host", "the claim is disputed", "challenge seconds after the dispute", 199_000),
