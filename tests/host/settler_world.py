@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from tests.protocol.market import HOST_KEY, SESSION_KEY, terms
 
-from fabstir.domain.ids import Hash32, JobId
+from fabstir.domain.ids import ZERO_ADDRESS, Hash32, JobId
 from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.domain.terms import JobState, Terms
 from fabstir.host.jobs import JobBook
@@ -43,6 +43,7 @@ class World:
         self.host: MemoryMarket = self.chain.connect(HOST_KEY.address)
         self.renter: MemoryMarket = self.chain.connect(RENTER.address)
         self.chain.mint(RENTER.address, 100 * DEPOSIT)
+        self.chain.mint(RENTER.address, 10**18, ZERO_ADDRESS)
         self.journal = journal or MemoryJournal()
         self.book = JobBook(self.journal)
         self.told: list[JobId] = []
@@ -74,15 +75,23 @@ class World:
         self.told.append(job)
 
     async def job(
-        self, served: int, signed: int, *, finished: bool = True, salt: int = 1, **other: object
+        self,
+        served: int,
+        signed: int,
+        *,
+        finished: bool = True,
+        salt: int = 1,
+        deposit: BaseUnits = DEPOSIT,
+        **other: object,
     ) -> HostLedger:
         """A job on chain and in the book, with `served` tokens of which `signed` are acknowledged."""
         await self.prover.start()
         agreed = self._terms(salt, **other)
-        await self.renter.approve(f"approve:{salt}", INFO.usdc, DEPOSIT)
-        await self.renter.open(f"open:{salt}", agreed, DEPOSIT)
+        if agreed.token != ZERO_ADDRESS:
+            await self.renter.approve(f"approve:{salt}", INFO.usdc, deposit)
+        await self.renter.open(f"open:{salt}", agreed, deposit)
         contract = Market(INFO.chain_id, INFO.market)
-        ledger = await self.book.admit(JobAdmitted(agreed, DEPOSIT, contract, self.clock.now()))
+        ledger = await self.book.admit(JobAdmitted(agreed, deposit, contract, self.clock.now()))
         records = b"".join(bytes([salt]) + n.to_bytes(31, "big") for n in range(served))
         async with self.book.exclusive(ledger):
             await self.book.record(ledger, TokensServed(records))

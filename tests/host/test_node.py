@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 from tests.host.table_chain import HOST, INFO, USDC
 from tests.host.world import MARKET, MODEL, STRANGER, HeldJournal, Renter, World, eventually, some_terms
@@ -13,10 +14,11 @@ from fabstir.domain.ids import ZERO_ADDRESS, JobId
 from fabstir.domain.money import BaseUnits, PricePerMTok
 from fabstir.domain.terms import JobState
 from fabstir.host.health import ClaimsPart, Part, overall
-from fabstir.host.settings import HostSettings
+from fabstir.host.settings import HostSettings, settlement_rules
 from fabstir.ops.config import Config, HostSection
 from fabstir.protocol.host_log import SessionFinished, decode_event
 from fabstir.protocol.messages import Error, Ping, Pong, SessionEnd
+from fabstir.protocol.settlement_plan import Bounds, SettlementRules
 from fabstir.protocol.signing import recover
 from fabstir.testing.engine import ScriptedEngine
 
@@ -38,6 +40,23 @@ def test_the_whole_is_as_good_as_its_parts(
 ) -> None:
     """Without a needed part nothing is served; a wanted one that is down is shown; a part that is off on purpose is no fault."""
     assert overall(draining, needed, wanted) == status
+
+
+def test_the_rules_of_settlement_come_from_the_configuration() -> None:
+    """The defaults of the file are those of the rules; each bound reaches the rules of its own currency."""
+    assert settlement_rules(Config()) == msgspec.structs.replace(
+        SettlementRules(),
+        join_above=436_363,
+        native=msgspec.structs.replace(SettlementRules().native, join_above=174_545_454_545_454),
+    )
+    host = HostSection(
+        redeem_above=550, redeem_above_native="1100", claim_tail_above=3, claim_tail_above_native=str(10**25)
+    )
+    rules = settlement_rules(Config(host=host))
+    assert (rules.redeem_above, rules.join_above, rules.claim_tail_above) == (550, 240, 3)
+    assert rules.native == Bounds(
+        redeem_above=BaseUnits(1_100), join_above=BaseUnits(480), claim_tail_above=BaseUnits(10**25)
+    )
 
 
 def test_settings_come_from_the_configuration() -> None:

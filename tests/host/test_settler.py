@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.host.settler_world import DEPOSIT, World
 
-from fabstir.domain.money import BaseUnits, Tokens
+from fabstir.domain.ids import ZERO_ADDRESS
+from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
 from fabstir.domain.terms import ProofPolicy
 from fabstir.host.settler import RETRY_SECONDS
+from fabstir.protocol.claims import Kind
 from fabstir.protocol.host_log import Credited, JobClosed
 
 
@@ -41,6 +45,39 @@ async def test_the_unsigned_tail_is_claimed_only_where_it_is_worth_it() -> None:
     rich, poor = World(claim_tail_above=BaseUnits(1)), World(claim_tail_above=BaseUnits(10**9))
     for market, paid in ((rich, 164), (poor, 100)):
         ledger = await market.job(served=200, signed=100)
+        await market.settle(20)
+        state = await market.state(ledger)
+        assert (state.closed, state.owed) == (True, ledger.amount(Tokens(paid)))
+
+
+async def test_each_currency_has_its_own_bounds() -> None:
+    """A million wei is worth no gas, a million base units of USDC are: running jobs are redeemed, and tails claimed, from the bounds of
+    the currency that they are paid in, and each currency's bound is without effect on the other's jobs."""
+    market = World()  # the defaults
+    wei_price, coins = PricePerMTok(10**19), BaseUnits(10**16)  # 10**13 wei a token
+    running: dict[str, Any] = {"finished": False, "policy": ProofPolicy.FALLBACK, "deposit": coins}
+    native = running | {"token": ZERO_ADDRESS, "price": wei_price}
+    little = await market.job(served=39, signed=39, salt=1, **native)
+    await market.settle(3)
+    assert (await market.state(little)).signed == 0
+    enough = await market.job(served=40, signed=40, salt=2, **native)
+    await market.settle(3)
+    assert [(await market.state(ledger)).signed for ledger in (little, enough)] == [39, 40]  # 39 in company
+    dollars = await market.job(served=500, signed=500, salt=3, finished=False, policy=ProofPolicy.FALLBACK)
+    await market.settle(3)
+    assert (await market.state(dollars)).signed == 500
+
+
+async def test_a_tail_in_coins_is_claimed_from_the_bound_in_coins() -> None:
+    """A tail of 2,000 wei costs no transaction; one of 0.8 millionths of a coin is claimed, and the outlook shows just that one."""
+    for price, paid in ((PricePerMTok(12_499_999_999_000_000), 100), (PricePerMTok(12_500_000_000_000_000), 164)):
+        market = World()
+        ledger = await market.job(
+            served=200, signed=100, token=ZERO_ADDRESS, price=price, deposit=BaseUnits(10**16), exposure=Tokens(64)
+        )
+        await market.settler.settle()
+        shown = [row.kind for row in market.settler.outlook.rows()]
+        assert (Kind.CLAIM in shown) is (paid > 100)
         await market.settle(20)
         state = await market.state(ledger)
         assert (state.closed, state.owed) == (True, ledger.amount(Tokens(paid)))

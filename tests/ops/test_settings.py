@@ -185,6 +185,8 @@ def test_an_amount_above_64_bits_is_written_as_text(tmp_path: Path) -> None:
         ("HOST_PRICE_NATIVE_PER_MTOK", "-1"),
         ("HOST_PRICE_NATIVE_PER_MTOK", "1.5"),
         ("HOST_BOND_MIN_NATIVE", "0"),
+        ("HOST_REDEEM_ABOVE_NATIVE", "0"),
+        ("HOST_CLAIM_TAIL_ABOVE_NATIVE", "0"),
         ("RENTER_BOND_NATIVE", "0"),
         ("RENTER_TOKEN", "dollars"),
         ("HOST_ARBITERS", "0x12"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fabstir.domain.ids import ZERO_ADDRESS, Address
 from fabstir.domain.money import BaseUnits, Tokens, fee_of
 from fabstir.domain.terms import JobState, ProofPolicy
 from fabstir.protocol.matrix import Pay, claims
@@ -11,6 +12,7 @@ from fabstir.protocol.settlement import BLOCKHASH_WINDOW, SEED_DELAY, Finalize, 
 from fabstir.protocol.settlement_plan import (
     AnswerChallenge,
     AwaitBlock,
+    Bounds,
     CloseCheckpoint,
     CloseJob,
     CommitTree,
@@ -157,8 +159,10 @@ def test_when_a_job_is_settled_for_good(why: str, finishing: bool) -> None:
 
 
 def test_rules_have_sensible_values() -> None:
-    """One dollar, more than the gas, an hour."""
+    """One dollar, more than the gas, an hour; in coins the same where one is worth 2,500 dollars."""
     rules = SettlementRules()
+    assert rules.native == Bounds(**{name: getattr(rules, name) * 400_000_000 for name in Bounds.__struct_fields__})
+    assert (rules.bounds(Address(b"\x04" * 20)), rules.bounds(ZERO_ADDRESS)) == (rules, rules.native)
     assert (rules.redeem_above, rules.claim_tail_above) == (1_000_000, 2_000)
     assert (rules.expiry_margin, rules.idle_close) == (3_600.0, 3_600.0)
     assert (Situation(JobState(), 1, 1.0).idle_for, Situation(JobState(), 1, 1.0).staked) == (0.0, True)

@@ -20,10 +20,11 @@ from fabstir.domain.ids import ZERO_ADDRESS, Address, to_hex
 from fabstir.domain.money import BaseUnits
 from fabstir.domain.terms import JobState
 from fabstir.host.jobs import STREAM_PREFIX
+from fabstir.host.settings import settlement_rules
 from fabstir.ops.clock import SystemClock
 from fabstir.ops.config import Config
 from fabstir.ports.chain import ChainInfo
-from fabstir.protocol.claims import Claim, claims_of
+from fabstir.protocol.claims import Claim, TailAbove, claims_of
 from fabstir.protocol.host_log import HostLedger, decode_event
 from fabstir.storage.journal import JOURNAL_FILE
 from fabstir.storage.reader import JournalReader
@@ -71,7 +72,7 @@ async def read_claims(config: Config) -> Outstanding:
         stakes = [await _stake(rpc, info, host) for host in sorted(found.hosts)]
         return Outstanding(
             now=now,
-            claims=await _claims(rpc, info, found, now, BaseUnits(config.host.claim_tail_above)),
+            claims=await _claims(rpc, info, found, now, settlement_rules(config).tail_above),
             withdrawable=await _withdrawable(rpc, info, found),
             unstaking=BaseUnits(sum(stake.unstaking for stake in stakes)),
             stake_available_at=max((_leaves_at(stake) for stake in stakes if stake.unstaking), default=0),
@@ -110,7 +111,7 @@ def _ledger(journal: JournalReader, stream: str) -> HostLedger:
         raise error("journal_unreadable", f"{journal.path}, {stream}: {unreadable}") from unreadable
 
 
-async def _claims(rpc: JsonRpc, info: ChainInfo, found: Found, now: int, tail_above: BaseUnits) -> tuple[Claim, ...]:
+async def _claims(rpc: JsonRpc, info: ChainInfo, found: Found, now: int, tail_above: TailAbove) -> tuple[Claim, ...]:
     stake = bindings.HostStake
     slash = await _call(rpc, info.stakes, stake.encode_slash_amount(), stake.decode_slash_amount)
     rows: list[Claim] = []
@@ -119,7 +120,8 @@ async def _claims(rpc: JsonRpc, info: ChainInfo, found: Found, now: int, tail_ab
         ledgers = found.open[at : at + AT_ONCE]
         states = await asyncio.gather(*(_job(rpc, info, ledger) for ledger in ledgers))
         for ledger, state in zip(ledgers, states, strict=True):
-            rows += claims_of(ledger, state, now, tail_above=tail_above, staked=staked[ledger.terms.host])
+            terms = ledger.terms
+            rows += claims_of(ledger, state, now, tail_above=tail_above(terms.token), staked=staked[terms.host])
     return tuple(rows)
 
 

@@ -18,36 +18,22 @@ from fabstir.chain.keys import held
 from fabstir.chain.market import MarketClient
 from fabstir.domain.errors import error
 from fabstir.domain.ids import Hash32, JobId
-from fabstir.domain.money import BaseUnits
 from fabstir.host.attestation import Attester
 from fabstir.host.node import HostNode
 from fabstir.host.prompt_voucher import awaits_voucher
 from fabstir.host.prompts import PromptDesk
-from fabstir.host.settings import HostSettings
+from fabstir.host.settings import HostSettings, settlement_rules
 from fabstir.host.settler import Settler
 from fabstir.host.watchtower import Watchtower
 from fabstir.ops.clock import SystemClock
 from fabstir.ops.config import Config
 from fabstir.ops.metrics import Metrics
 from fabstir.ports.chain import NO_KEY
-from fabstir.protocol.settlement_plan import SettlementRules
 from fabstir.protocol.signing import SigningKey
 from fabstir.storage.journal import SqliteJournal
 
 FINISH_SECONDS: Final = 30.0
 """A host that is stopped first settles the jobs that are over: a commitment, its challenge three blocks later, a proof, the close."""
-
-
-def settlement_rules(config: Config) -> SettlementRules:
-    """When a host settles."""
-    host = config.host
-    return SettlementRules(
-        redeem_above=BaseUnits(host.redeem_above),
-        join_above=BaseUnits(host.redeem_above * 24 // 55),
-        claim_tail_above=BaseUnits(host.claim_tail_above),
-        expiry_margin=float(host.expiry_margin_s),
-        idle_close=float(host.idle_close_s),
-    )
 
 
 async def run_host(config: Config, stop: asyncio.Event, on_ready: Callable[[HostNode, str], None]) -> None:

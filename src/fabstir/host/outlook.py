@@ -14,12 +14,11 @@ import msgspec
 import structlog
 
 from fabstir.domain.ids import Address, JobId
-from fabstir.domain.money import BaseUnits
 from fabstir.domain.terms import JobState
 from fabstir.host.health import ClaimsPart
 from fabstir.ops.metrics import Metrics
 from fabstir.ports.clock import Clock
-from fabstir.protocol.claims import ANY_AMOUNT, Claim, Kind, claims_of
+from fabstir.protocol.claims import Claim, Kind, TailAbove, any_amount, claims_of
 from fabstir.protocol.host_log import HostLedger
 
 log = structlog.get_logger("fabstir.settler")
@@ -34,8 +33,8 @@ class _Seen(msgspec.Struct, frozen=True):
 class Outlook:
     """Of one host. Memory: the contract's last known state of each open job."""
 
-    def __init__(self, metrics: Metrics, clock: Clock, tail_above: BaseUnits = ANY_AMOUNT) -> None:
-        """`tail_above`: from which worth an unsigned tail is claimed."""
+    def __init__(self, metrics: Metrics, clock: Clock, tail_above: TailAbove = any_amount) -> None:
+        """`tail_above`: from which worth an unsigned tail in a currency is claimed."""
         self._metrics = metrics
         self._clock = clock
         self._tail_above = tail_above
@@ -53,7 +52,13 @@ class Outlook:
         return [
             row
             for seen in self._seen.values()
-            for row in claims_of(seen.ledger, seen.job, now, tail_above=self._tail_above, staked=seen.staked)
+            for row in claims_of(
+                seen.ledger,
+                seen.job,
+                now,
+                tail_above=self._tail_above(seen.ledger.terms.token),
+                staked=seen.staked,
+            )
         ]
 
     def note(self, ledger: HostLedger, job: JobState, now: int, *, staked: bool = True) -> None:

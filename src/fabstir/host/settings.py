@@ -14,6 +14,7 @@ from fabstir.ops.config import Config, units
 from fabstir.ports.chain import NO_KEY, ChainInfo, RegisteredOffer
 from fabstir.protocol.host_session import HostOffer
 from fabstir.protocol.offer import NO_CIRCUIT, ModelOffer, Offer, Payment, TokenPrice
+from fabstir.protocol.settlement_plan import Bounds, SettlementRules
 from fabstir.protocol.signing import Market
 
 
@@ -144,3 +145,25 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
             ack_timeout=self.ack_timeout,
             scores=self.scores,
         )
+
+
+def settlement_rules(config: Config) -> SettlementRules:
+    """When a host settles."""
+    host = config.host
+    return SettlementRules(
+        redeem_above=BaseUnits(host.redeem_above),
+        join_above=_in_company(BaseUnits(host.redeem_above)),
+        claim_tail_above=BaseUnits(host.claim_tail_above),
+        native=Bounds(
+            redeem_above=units(host.redeem_above_native),
+            join_above=_in_company(units(host.redeem_above_native)),
+            claim_tail_above=units(host.claim_tail_above_native),
+        ),
+        expiry_margin=float(host.expiry_margin_s),
+        idle_close=float(host.idle_close_s),
+    )
+
+
+def _in_company(alone: BaseUnits) -> BaseUnits:
+    """A voucher that travels with others costs 24/55 of the gas."""
+    return BaseUnits(alone * 24 // 55)

@@ -116,7 +116,7 @@ class Settler:
     def count_in(self, metrics: Metrics) -> None:
         """What is earned, proven and still to be collected is shown there from now on."""
         self._metrics = metrics
-        self.outlook = Outlook(metrics, self._clock, self._rules.claim_tail_above)
+        self.outlook = Outlook(metrics, self._clock, self._rules.tail_above)
 
     def claims(self) -> ClaimsPart:
         """For `/health`."""

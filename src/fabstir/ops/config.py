@@ -130,9 +130,13 @@ class HostSection(Section, frozen=True, kw_only=True):
     redeem_above: Annotated[
         Count, about("Redeem a running job once so many base units are signed and not redeemed.")
     ] = 1_000_000
+    redeem_above_native: Annotated[
+        Amount, about("The same in wei, for jobs in ETH. At least 1; 400000000000000 is 0.0004 ETH.")
+    ] = 400_000_000_000_000
     claim_tail_above: Annotated[
         Count, about("Claim served but unsigned tokens (at most W) only where they are worth so many base units.")
     ] = 2_000
+    claim_tail_above_native: Annotated[Amount, about("The same in wei, for jobs in ETH. At least 1.")] = 800_000_000_000
     expiry_margin_s: Annotated[Count, about("So long before its expiry a job is settled and closed.")] = 3_600
     idle_close_s: Annotated[Count, about("A job whose renter is away for so long is settled and closed.")] = 3_600
     auto_register: Annotated[bool, about("Register in NodeRegistry at the start when URL, model or price changed.")] = (
@@ -350,6 +354,10 @@ class ArbiterSection(Section, frozen=True, kw_only=True):
     key_file: Annotated[Path, about("The arbiter's key: rules, and pays the gas of it. Mode 0600.")] = msgspec.field(
         default_factory=lambda: paths.config_dir() / "arbiter.key"
     )
+    panel: Annotated[
+        ContractAddress | None,
+        about("The panel that this account is a member of (`fabstir dispute panel`): it votes where terms name the panel."),
+    ] = None
 
 
 class LogSection(Section, frozen=True, kw_only=True):

@@ -199,6 +199,9 @@ def _check_currencies(config: Config) -> None:
     for name, bond in bonds:
         if units(bond) == 0:
             raise error("config_invalid", detail=f"the contract knows no bond of 0 - at `$.{name}`")
+    for name in ("redeem_above_native", "claim_tail_above_native"):
+        if units(getattr(config.host, name)) == 0:
+            raise error("config_invalid", detail=f"nothing is not worth a transaction - at `$.host.{name}`")
     signs = renter.authorize or renter.relay
     if renter.token == ETH and (signs or renter.principal):
         raise error(

@@ -7,6 +7,7 @@ its stage is lost. Amounts are gross; the fee is taken when they are credited.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
 
@@ -24,6 +25,8 @@ SOON_SECONDS: Final = 3_600
 """A chance that is gone within the hour is `soon`: the node should have taken it. Where half of the job's challenge window is
 shorter, within that: a renter that asks to close is no alarm, a host that has not settled half a window later is."""
 ANY_AMOUNT: Final = BaseUnits(1)
+TailAbove = Callable[[Address], BaseUnits]
+"""From which worth a host claims an unsigned tail in a currency."""
 NEVER: Final = 0
 """`expires_at` of what cannot be lost by waiting."""
 
@@ -77,6 +80,11 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     def needs_care(self) -> bool:
         """Somebody should look, where no node is doing it: silence loses a dispute, however far its deadline is."""
         return self.expires_soon or self.kind is Kind.ANSWER
+
+
+def any_amount(_token: Address) -> BaseUnits:
+    """Every tail, whatever it is worth."""
+    return ANY_AMOUNT
 
 
 def claims_of(

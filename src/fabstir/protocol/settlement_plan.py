@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from fabstir.domain.ids import ZERO_ADDRESS, Address
 from fabstir.domain.money import BaseUnits, Tokens, cost
 from fabstir.domain.terms import ClaimStage, JobState, ProofPolicy
 from fabstir.protocol.commitments import CHECKPOINT_TOKENS, tree_root
@@ -22,8 +23,8 @@ from fabstir.protocol.settlement import BLOCKHASH_WINDOW, SEED_DELAY
 from fabstir.protocol.settlement_disputes import UNDECIDED
 
 
-class SettlementRules(msgspec.Struct, frozen=True, kw_only=True):
-    """When it is worth while."""
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """What is worth its gas, in base units of one currency."""
 
     redeem_above: BaseUnits = BaseUnits(1_000_000)
     """Redeem a running job once so much is signed and not redeemed."""
@@ -31,10 +32,29 @@ class SettlementRules(msgspec.Struct, frozen=True, kw_only=True):
     """Redeem so much already where another job's voucher goes to the contract anyway: in company it costs 24/55 of the gas."""
     claim_tail_above: BaseUnits = BaseUnits(2_000)
     """Claim the unsigned tail only where it is worth more than the gas."""
+
+
+class SettlementRules(Bounds, frozen=True, kw_only=True):
+    """When it is worth while. Its own bounds are of USDC, or of any other token."""
+
+    native: Bounds = Bounds(
+        redeem_above=BaseUnits(400_000_000_000_000),
+        join_above=BaseUnits(176_000_000_000_000),
+        claim_tail_above=BaseUnits(800_000_000_000),
+    )
+    """Of the chain's coin: the same where one ETH is worth 2,500 USDC."""
     expiry_margin: float = 3_600.0
     """Seconds before expiry at which a job is settled and closed."""
     idle_close: float = 3_600.0
     """Seconds without a connection after which a job is settled and closed."""
+
+    def bounds(self, token: Address) -> Bounds:
+        """Those of jobs that are paid in `token`."""
+        return self.native if token == ZERO_ADDRESS else self
+
+    def tail_above(self, token: Address) -> BaseUnits:
+        """From which worth an unsigned tail in `token` is claimed."""
+        return self.bounds(token).claim_tail_above
 
 
 class Situation(msgspec.Struct, frozen=True):
@@ -205,7 +225,7 @@ def plan(ledger: HostLedger, situation: Situation, rules: SettlementRules) -> Ac
         return NoteClosed(job.owed, BaseUnits(job.deposit - job.owed))
     if is_finishing(ledger, situation, rules):
         return _finish(ledger, situation, rules)
-    if ledger.amount(ledger.acknowledged) - job.owed < rules.redeem_above:
+    if ledger.amount(ledger.acknowledged) - job.owed < rules.bounds(ledger.terms.token).redeem_above:
         return _early_checkpoint(ledger) or _join(ledger, job, rules)
     return _redeem_running(ledger, situation, rules)
 
@@ -213,7 +233,7 @@ def plan(ledger: HostLedger, situation: Situation, rules: SettlementRules) -> Ac
 def _finish(ledger: HostLedger, situation: Situation, rules: SettlementRules) -> Action:
     """Collect everything, then close; the last voucher travels with the close where nothing comes after it."""
     job = situation.job
-    tail = _may_claim(ledger, situation) and tail_value(ledger, job) >= max(1, rules.claim_tail_above)
+    tail = _may_claim(ledger, situation) and tail_value(ledger, job) >= max(1, rules.tail_above(ledger.terms.token))
     ready = _redeemable(ledger, job)
     if tail and ready is not None and ready is ledger.voucher:
         return RedeemVoucher(
@@ -239,7 +259,8 @@ def _redeem_running(ledger: HostLedger, situation: Situation, rules: SettlementR
         return RedeemVoucher(ready)
     if (proven := _by_epoch(ledger, situation)) is not None:
         return proven
-    worth_it = covered is not None and covered.amount - job.owed >= rules.redeem_above
+    enough = rules.bounds(ledger.terms.token).redeem_above
+    worth_it = covered is not None and covered.amount - job.owed >= enough
     needed = covered.tokens if covered is not None and worth_it else ledger.acknowledged
     return _prove(ledger, situation, needed, may_wait=True)
 
@@ -276,7 +297,8 @@ def tail_value(ledger: HostLedger, job: JobState) -> BaseUnits:
 def _join(ledger: HostLedger, job: JobState, rules: SettlementRules) -> Action:
     """What the contract takes now, where it is worth the smaller gas of a voucher in company."""
     ready = _redeemable(ledger, job)
-    return JoinRedemption(ready) if ready is not None and ready.amount - job.owed >= rules.join_above else NOT_DUE
+    enough = rules.bounds(ledger.terms.token).join_above
+    return JoinRedemption(ready) if ready is not None and ready.amount - job.owed >= enough else NOT_DUE
 
 
 def _early_checkpoint(ledger: HostLedger) -> Action | None:
