@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import subprocess
-import sys
 from pathlib import Path
 
-import msgspec
 import pytest
 
+from fabstir.domain.errors import LocalFault
 from fabstir.domain.ids import Hash32, ModelId
 from fabstir.engines.model_file import default_model
+from fabstir.engines.reexecution.frames import Trace
 from fabstir.engines.reexecution.prompts import calibration_request
-from fabstir.engines.reexecution.reexecutor import prompt_ids
+from fabstir.engines.reexecution.reexecutor import Reexecutor, prompt_ids
 from fabstir.engines.reexecution.sampling import make_answers
 from fabstir.models.head import HeadRows, commit_head
 from fabstir.ports.prover import ProofStatement
@@ -30,36 +27,30 @@ pytestmark = pytest.mark.real
 
 SALT = Hash32(b"\x5a" * 32)
 
-WORKER = """
-import json, sys, msgspec
-from fabstir.domain.ids import Hash32
-from fabstir.engines.reexecution.traces import traces
-from fabstir.engines.reexecution.weights import Weights
-asked = json.load(sys.stdin)
-weights = Weights(asked["model"], threads=1, gpu_layers=0)
-records = [bytes.fromhex(record) for record in asked["records"]]
-made = list(traces(weights, asked["prompt"], records, Hash32(bytes.fromhex(asked["salt"]))))
-sys.stdout.buffer.write(msgspec.msgpack.encode(made))
-"""
-"""Native code that may abort: in a process of its own, here as in the product."""
-
 
 async def _traced() -> list[TokenTrace]:
+    """An answer of the engine, traced by the process that a host runs; the second half again, alone."""
     model = default_model()
     request = calibration_request(3)
     (answer,) = await make_answers(model, [request], threads=1)
     (prompt,) = await prompt_ids(model, [(answer.request.messages, answer.request.prefix)], threads=1)
     sampler = Sampler.of(request.temperature, request.top_p)
-    records = [_preimage(index, record, sampler) for index, record in enumerate(answer.records)]
-    asked = {"model": str(model), "prompt": prompt, "records": [r.hex() for r in records], "salt": SALT.hex()}
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-c", WORKER],
-        input=json.dumps(asked).encode(),
-        capture_output=True,
-        check=True,
+    records = tuple(_preimage(index, record, sampler) for index, record in enumerate(answer.records))
+    async with Reexecutor(model, threads=1, nice=1) as reexecutor:
+        whole = await reexecutor.trace(Trace(prompt, records))
+        half = await reexecutor.trace(Trace(prompt, records, first=len(records) // 2))
+        with pytest.raises(LocalFault, match="reexecution_unsupported.*at least two tokens"):
+            await reexecutor.trace(Trace(prompt[:1], records))
+    assert (half.hidden, half.denominators) == (
+        whole.hidden[len(records) // 2 :],
+        whole.denominators[len(records) // 2 :],
     )
-    return msgspec.msgpack.decode(done.stdout, type=list[TokenTrace])
+    return [
+        TokenTrace(spot.unpacked(hidden), denominator, record, spot.hidden_salt(SALT, index))
+        for index, (hidden, denominator, record) in enumerate(
+            zip(whole.hidden, whole.denominators, records, strict=True)
+        )
+    ]
 
 
 def _preimage(index: int, record: TokenRecord, sampler: Sampler) -> bytes:

@@ -70,6 +70,10 @@ class ScoringEngine:
         """See the port."""
         return await self._engine.count_tokens(messages)
 
+    async def prompt_ids(self, messages: tuple[ChatMessage, ...], prefix: str = "") -> tuple[int, ...]:
+        """As `LlamaEngine.prompt_ids`."""
+        return await self._engine.prompt_ids(messages, prefix)
+
     async def health(self) -> EngineHealth:
         """The worse of the two."""
         generating = await self._engine.health()

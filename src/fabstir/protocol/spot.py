@@ -40,6 +40,7 @@ TOLERANCE: Final = 250_000
 package, 16-bit weights, one machine); a listed token with twice the probability is 693,000 away."""
 SALT_BYTES: Final = 31
 
+_PACKED: Final = 4
 _SALT_TAG: Final = b"fabstir/spot/1"
 _TRACE_TAG: Final = b"fabstir/trace/1".ljust(32, b"\0")
 _TRACES_TAG: Final = b"fabstir/traces/1".ljust(32, b"\0")
@@ -86,6 +87,18 @@ def quantised(hidden: Sequence[float]) -> tuple[int, ...]:
     if not all(abs(value) * 2**HIDDEN_SCALE <= HIDDEN_LIMIT for value in hidden):  # false of NaN too
         raise ValueError("a value of the hidden state is out of range")
     return tuple(round(value * 2**HIDDEN_SCALE) for value in hidden)
+
+
+def packed(hidden: Sequence[int]) -> bytes:
+    """A quantised hidden state in four bytes a value: a tuple of as many integers takes eight times the memory."""
+    return struct.pack(f"<{len(hidden)}i", *hidden)
+
+
+def unpacked(hidden: bytes) -> tuple[int, ...]:
+    """The values again. Raises ValueError where these are not whole ones."""
+    if len(hidden) % _PACKED:
+        raise ValueError("not a packed hidden state")
+    return struct.unpack(f"<{len(hidden) // _PACKED}i", hidden)
 
 
 def hidden_salt(salt: Hash32, index: int) -> bytes:

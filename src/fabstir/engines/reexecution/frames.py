@@ -37,6 +37,16 @@ class Prefill(msgspec.Struct, frozen=True, tag="prefill"):
     """Fingerprints that somebody made of them: how far away they are."""
 
 
+class Trace(msgspec.Struct, frozen=True, tag="trace"):
+    """Read `prompt` and the tokens of `records`: what does the circuit `spot` need of these?"""
+
+    prompt: tuple[int, ...]
+    records: tuple[bytes, ...]
+    """As their digests are made of them, without the tag, from the answer's first on."""
+    first: int = 0
+    """Of the records before this one nothing is wanted."""
+
+
 class Describe(msgspec.Struct, frozen=True, tag="describe"):
     """Say what is loaded."""
 
@@ -51,6 +61,16 @@ class Prefilled(msgspec.Struct, frozen=True, tag="prefilled"):
     """Whether it ends a turn."""
     fingerprints: tuple[bytes, ...]
     distances: tuple[float, ...]
+    cpu_seconds: float
+
+
+class Traced(msgspec.Struct, frozen=True, tag="traced"):
+    """Answer to Trace: for each wanted record the hidden state that its token was drawn from, and the softmax's denominator."""
+
+    hidden: tuple[bytes, ...]
+    """`spot.packed`."""
+    denominators: tuple[int, ...]
+    """Logarithms, micro-nats."""
     cpu_seconds: float
 
 
@@ -70,8 +90,8 @@ class Fault(msgspec.Struct, frozen=True, tag="fault"):
     detail: str
 
 
-Job = Prefill | Describe
-Reply = Prefilled | Described | Fault
+Job = Prefill | Trace | Describe
+Reply = Prefilled | Traced | Described | Fault
 
 _decode_job: Final[msgspec.msgpack.Decoder[Job]] = msgspec.msgpack.Decoder(Job)
 _decode_reply: Final[msgspec.msgpack.Decoder[Reply]] = msgspec.msgpack.Decoder(Reply)

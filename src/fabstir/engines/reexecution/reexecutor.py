@@ -32,6 +32,8 @@ from fabstir.engines.reexecution.frames import (
     Prefill,
     Prefilled,
     Reply,
+    Trace,
+    Traced,
     frame,
     read_reply,
 )
@@ -46,11 +48,12 @@ R = TypeVar("R", bound=Reply)
 class Reexecutor:
     """One weights file. Owns a process and a private directory with its socket; an asynchronous context manager."""
 
-    def __init__(self, model: Path, *, threads: int | None = None, gpu_layers: int = 0) -> None:
-        """`threads`: half of the CPUs where None; `gpu_layers`: -1 for all."""
+    def __init__(self, model: Path, *, threads: int | None = None, gpu_layers: int = 0, nice: int = 0) -> None:
+        """`threads`: half of the CPUs where None; `gpu_layers`: -1 for all; `nice`: how far behind others it stands."""
         self._model = model
         self._threads = threads or max(1, (os.cpu_count() or 1) // 2)
         self._gpu_layers = gpu_layers
+        self._nice = nice
         self._directory: Path | None = None
         self._child: ChildProcess | None = None
 
@@ -74,6 +77,7 @@ class Reexecutor:
             socket=str(self._socket),
             threads=self._threads,
             gpu_layers=self._gpu_layers,
+            nice=self._nice,
         )
         command = [
             *(sys.executable, "-P", "-m", "fabstir.engines.reexecution.worker"),
@@ -115,6 +119,10 @@ class Reexecutor:
         if not job.prompt or len(job.asked) != len(job.answer):
             raise ValueError("a prompt of at least one token, and one entry of `asked` for each token of the answer")
         return await self._ask(job, Prefilled)
+
+    async def trace(self, job: Trace) -> Traced:
+        """The states that an answer's tokens were drawn from. Raises as `prefill`, and LocalFault (`reexecution_unsupported`)."""
+        return await self._ask(job, Traced)
 
     # -- inside --------------------------------------------------------------------------------------------------------
 

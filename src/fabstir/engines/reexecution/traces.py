@@ -7,20 +7,27 @@ in the worker's process, like `weights`. What a trace is: `fabstir.protocol.spot
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from fabstir.domain.ids import Hash32
 from fabstir.engines.reexecution.weights import Weights
 from fabstir.protocol.sampling import read_record
-from fabstir.protocol.spot import TokenTrace, hidden_salt, quantised
+from fabstir.protocol.spot import quantised
 
 STEP = 32
 """Tokens read at once, as `frames.Prefill.step`."""
 
 
-def traces(weights: Weights, prompt: Sequence[int], records: Sequence[bytes], salt: Hash32) -> Iterator[TokenTrace]:
-    """One trace for each record (`transcript.record_preimage` without its tag), in order. `salt` is that of the connection.
+class State(NamedTuple):
+    """What one token was drawn from."""
+
+    hidden: tuple[int, ...]
+    denominator: int
+
+
+def traces(weights: Weights, prompt: Sequence[int], records: Sequence[bytes]) -> Iterator[State]:
+    """One for each record (`transcript.record_preimage` without its tag), in order.
 
     Raises ValueError where the prompt has fewer than two tokens or a state is out of range; and as `Weights.read`.
     """
@@ -34,13 +41,8 @@ def traces(weights: Weights, prompt: Sequence[int], records: Sequence[bytes], sa
         for row, state in zip(step.logits, _of(step.states), strict=True)
     ]
     # A row says what was thought before its token; its state is that of the token itself, from which the next one was drawn.
-    for place, record in enumerate(records):
-        yield TokenTrace(
-            hidden=quantised(rows[place][1].tolist()),
-            denominator=round(rows[place + 1][0] * 1_000_000),
-            record=record,
-            salt=hidden_salt(salt, read_record(record).index),
-        )
+    for place in range(len(records)):
+        yield State(quantised(rows[place][1].tolist()), round(rows[place + 1][0] * 1_000_000))
 
 
 def _of(states: np.ndarray | None) -> np.ndarray:

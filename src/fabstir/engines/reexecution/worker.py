@@ -28,12 +28,16 @@ from fabstir.engines.reexecution.frames import (
     Prefill,
     Prefilled,
     Reply,
+    Trace,
+    Traced,
     frame,
     read_job,
 )
+from fabstir.engines.reexecution.traces import traces
 from fabstir.engines.reexecution.weights import Floats, Weights
 from fabstir.protocol.audit_sampler import Position, positions
 from fabstir.protocol.fingerprint import CHUNK_TOKENS, distance, fingerprint
+from fabstir.protocol.spot import packed
 
 PR_SET_PDEATHSIG: Final = 1
 BACKLOG: Final = 16
@@ -47,6 +51,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     socket: str
     threads: int
     gpu_layers: int
+    nice: int = 0
+    """How far behind others it stands where the CPUs are busy."""
 
 
 def main() -> None:
@@ -54,6 +60,7 @@ def main() -> None:
     settings = msgspec.json.decode(sys.argv[1], type=WorkerSettings)
     _end_with(settings.parent)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.nice(settings.nice)
     try:
         weights = Weights(settings.model, threads=settings.threads, gpu_layers=settings.gpu_layers)
     except FabstirError as fault:
@@ -83,9 +90,21 @@ def _serve(connection: socket.socket, weights: Weights) -> None:
 def answer(weights: Weights, job: Job) -> Reply:
     """The reply to a job."""
     try:
-        return prefill(weights, job) if isinstance(job, Prefill) else weights.described
+        if isinstance(job, Prefill):
+            return prefill(weights, job)
+        return trace(weights, job) if isinstance(job, Trace) else weights.described
     except FabstirError as fault:
         return Fault(fault.code, fault.detail)
+    except ValueError as unfit:  # `traces`: this model or this answer has none
+        return Fault("reexecution_unsupported", str(unfit))
+
+
+def trace(weights: Weights, job: Trace) -> Traced:
+    """Read, and keep the states from `first` on."""
+    began = time.process_time()
+    wanted = list(traces(weights, job.prompt, job.records))[job.first :]
+    hidden, denominators = tuple(packed(one.hidden) for one in wanted), tuple(one.denominator for one in wanted)
+    return Traced(hidden, denominators, time.process_time() - began)
 
 
 def prefill(weights: Weights, job: Prefill) -> Prefilled:
