@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from fabstir.domain.errors import error
 from fabstir.domain.ids import Hash32
@@ -33,6 +33,8 @@ class MemoryStorage:
         """While it is clear, `publish` waits, and says so in `waiting`."""
         self.gate.set()
         self.waiting = asyncio.Event()
+        self.meanwhile: dict[str, Callable[[], Awaitable[object]]] = {}
+        """What somebody else does, once, just before the next `get` or `publish`."""
         self.stopped = asyncio.Event()
         """Set where `stop_after` took effect."""
 
@@ -60,6 +62,7 @@ class MemoryStorage:
 
     async def get(self, blob: Hash32) -> bytes:
         await self._enter(None)
+        await self._others("get")
         if blob not in self.blobs:
             raise error("blob_missing", blob.hex())
         if hash_of(self.blobs[blob]) != blob:
@@ -84,6 +87,7 @@ class MemoryStorage:
         return self.pointers.get(public)
 
     async def publish(self, entry: RegistryEntry) -> None:
+        await self._others("publish")
         await self._enter("publish")
         self.waiting.set()
         await self.gate.wait()
@@ -96,6 +100,10 @@ class MemoryStorage:
     async def entries(self) -> AsyncIterator[RegistryEntry]:
         for entry in list(self.pointers.values()):
             yield entry
+
+    async def _others(self, verb: str) -> None:
+        if act := self.meanwhile.pop(verb, None):
+            await act()
 
     async def _enter(self, verb: str | None) -> None:
         await asyncio.sleep(0)

@@ -93,6 +93,9 @@ async def test_a_directory_grows_past_a_thousand_and_shrinks_again() -> None:
     await drive.close()
     nodes = len(storage.blobs) - 1_300 - 1
     assert 20 < nodes < 60
+    await drive.batch(dict.fromkeys(names[1_000:]))
+    await drive.close()
+    assert len(storage.blobs) == 1_000 + 1  # one blob again, although the tree had nodes below its root
     await drive.batch(dict.fromkeys(names[5:]))
     assert sorted(await listed(drive)) == sorted(names[:5])
     await drive.close()
@@ -199,6 +202,10 @@ async def test_reading_a_part() -> None:
     assert b"".join([part async for part in drive.stream("large")]) == content
     for start, length in ((-1, 2), (0, len(content) + 1), (len(content) + 1, 0)):
         assert await code_of(drive.read("large", start, length)) == "storage_range"
+    assert len(storage.blobs) == 1 + 3 + 1  # directory, parts, the list of them
+    await drive.delete("large")
+    await drive.close()
+    assert len(storage.blobs) == 1
 
 
 async def test_damage_is_named_and_healed_from_a_copy(tmp_path: Path) -> None:

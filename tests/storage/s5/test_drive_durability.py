@@ -132,6 +132,35 @@ async def replace_often(drive) -> None:
         await drive.put("a", b"%d" % number)
 
 
+async def test_a_reader_that_is_overtaken_reads_again() -> None:
+    """The directory, or the file, is replaced and its old blob deleted between two steps of a read: the new one is read."""
+    storage = MemoryStorage()
+    writer, reader = drive_on(storage), drive_on(storage)
+    await writer.put("a", b"0")
+
+    async def replace(content: bytes) -> None:
+        await writer.put("a", content)
+        await writer.close()
+
+    storage.meanwhile["get"] = lambda: replace(b"1")  # before the directory's blob
+    assert await reader.get("a") == b"1"
+    storage.meanwhile["get"] = lambda: replace(b"2")  # before the file's: the directory is cached
+    assert await reader.get("a") == b"2"
+    storage.blobs.clear()
+    assert await code_of(reader.get("a")) == "blob_missing"
+
+
+async def test_what_was_refused_is_not_made_later() -> None:
+    """A put that was refused beside others stays undone, although the change is made again on what another writer wrote."""
+    storage = MemoryStorage()
+    drive, other = drive_on(storage), drive_on(storage)
+    await drive.make_directory("taken")
+    storage.meanwhile["publish"] = lambda: other.delete("taken")
+    outcomes = await asyncio.gather(drive.put("x", b"1"), drive.put("taken", b"2"), return_exceptions=True)
+    assert isinstance(outcomes[1], FabstirError) and outcomes[1].code == "storage_is_directory"
+    assert await listed(drive) == ["x"]
+
+
 async def test_an_older_pointer_is_noticed() -> None:
     """A backend that goes back to a pointer it had before, or to none: `registry_rolled_back`, for reading and for writing."""
     storage = MemoryStorage()

@@ -33,7 +33,10 @@ class DiskStorage:
     """Implements `BlobBackend` and `Registry`."""
 
     def __init__(self, root: Path, *, quota: int | None = None) -> None:
-        """Makes `root` (mode 0700), clears what a dead process left aside, counts what is there. Raises `blob_failed`."""
+        """Makes `root` (mode 0700), clears what a dead process left aside, and counts what is there against `quota` bytes, if any.
+
+        Raises `blob_failed`.
+        """
         self._root = root
         self._quota = quota
         self._used = 0
@@ -44,12 +47,14 @@ class DiskStorage:
             for left in (root / "aside").iterdir():
                 if not _is_running(left.name):
                     left.unlink(missing_ok=True)
-            self._used = sum(_size(path) for path in self._files())
+            if quota is not None:
+                self._used = sum(_size(path) for path in self._files())
         except OSError as cause:
             raise _failure(cause) from cause
 
     def __repr__(self) -> str:
-        return f"<DiskStorage {self._root.name}: {self._used} of {self._quota or 'unlimited'} bytes>"
+        bounds = f"{self._used} of {self._quota} bytes" if self._quota is not None else "no quota"
+        return f"<DiskStorage {self._root.name}: {bounds}>"
 
     async def put(self, content: bytes) -> Hash32:
         """Raises `blob_quota`, `blob_failed`."""
@@ -177,7 +182,15 @@ def _unlink(path: Path) -> int:
 def _is_running(name: str) -> bool:
     """Whether the process that wrote aside under `name` may still be at it."""
     number = name.partition("-")[0]
-    return number.isdecimal() and int(number) != os.getpid() and Path(f"/proc/{number}").exists()
+    if not number.isdecimal() or int(number) == os.getpid():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 @contextmanager

@@ -30,6 +30,8 @@ from fabstir.storage.s5.nodes import Random
 from fabstir.storage.s5.uploads import Upload, Uploads
 
 MAX_PAGE: Final = 10_000
+MAX_MEDIA_TYPE: Final = 255
+"""Entries are bounded, so that nodes are."""
 ATTEMPTS: Final = 3
 AT_ONCE: Final = 16
 _AMBIGUOUS: Final = ("storage_unavailable", "blob_failed")
@@ -81,7 +83,7 @@ class Drive:
     async def put(self, path: str, content: bytes, media_type: str | None = None) -> Stat:
         """Store or replace a file, with the directories above it. Durable when it returns."""
         directory, name = paths.parse_file(path)
-        self._check_writable()
+        self._check_writable(media_type)
         entry = await self._contents.write(content, media_type, self._now())
         return await self._enter(directory, name, entry)
 
@@ -172,7 +174,7 @@ class Drive:
 
     async def begin_upload(self, path: str, media_type: str | None = None) -> Upload:
         """A file that comes in pieces and may break off. Its `number` finds it again, after a restart, too."""
-        self._check_writable()
+        self._check_writable(media_type)
         paths.parse_file(path)
         return await self._uploads.begin(path, media_type)
 
@@ -195,7 +197,9 @@ class Drive:
     def _now(self) -> int:
         return int(self._clock.now())
 
-    def _check_writable(self) -> None:
+    def _check_writable(self, media_type: str | None = None) -> None:
+        if media_type is not None and len(media_type) > MAX_MEDIA_TYPE:
+            raise ValueError(f"a media type of {len(media_type)} characters")
         if self._root.pair is None:
             raise error("storage_read_only", self._root.public.hex()[:12])
 
