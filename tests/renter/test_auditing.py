@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from tests.renter.test_failover import gather
-from tests.renter.world import MODEL, world_of
+from tests.renter.world import MODEL, eventually, world_of
 
 from fabstir.domain.errors import FabstirError
 from fabstir.domain.ids import Address
@@ -166,6 +167,32 @@ async def test_a_budget_that_does_not_reach(tmp_path: Path) -> None:
             with pytest.raises(FabstirError, match="deposit_exhausted|budget_exceeded"):
                 await market.auditor.audit(transcript, TOLERANCE, budget=1_000)  # type: ignore[arg-type]
             assert market.audits.of(host.key.address) == ()
+
+
+async def test_a_verifier_that_fails_in_the_middle_gives_no_verdict(tmp_path: Path) -> None:
+    """What two of them said is not put together as one's."""
+    async with world_of() as world:
+        host = await world.host(200_000)
+        first = await world.host(300_000, ScriptedEngine(scores=True), scores=True)
+        await world.host(400_000, ScriptedEngine(scores=True), scores=True)
+        keeper = Keeper(tmp_path, words=True)
+        async with world.market() as market:
+            market.keeping(keeper)
+            async with market.session(MODEL) as session:
+                for question in (LONG, LONG):
+                    await gather(session.prompt(question))
+                transcript = keeper.transcript(session.jobs[0].ledger)
+
+            async def dies() -> None:
+                await eventually(lambda: any(ledger.acknowledged > LEAST_TOKENS for ledger in first.ledgers))
+                first.up = False
+                first.cut()
+
+            dying = asyncio.create_task(dies())
+            with pytest.raises(FabstirError):
+                await market.auditor.audit(transcript, TOLERANCE)
+            await dying
+        assert market.audits.of(host.key.address) == ()
 
 
 async def test_a_short_answer_is_no_evidence(tmp_path: Path) -> None:

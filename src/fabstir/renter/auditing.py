@@ -158,6 +158,8 @@ class Auditor:
                 evidence.append(scored_evidence(turn.records, again.records, temperature=sampler.temperature))
         finally:
             await session.close()
+        if len({job.host for job in session.jobs}) > 1:
+            raise error("hosts_exhausted", "the verifier failed in the middle, and a verdict is one verifier's")
         job = session.jobs[-1]
         greedy = any(turn.prompt.temperature <= 0 for turn in turns)
         verdict = _as_asked(judge(evidence, tolerance), greedy=greedy)
