@@ -5,8 +5,9 @@ from __future__ import annotations
 from hashlib import sha256
 
 from fabstir.domain.money import BaseUnits
-from fabstir.protocol.held_records import OVERHEAD, HeldRecords
+from fabstir.protocol.held_records import OVERHEAD, HeldRecords, HeldTrace
 from fabstir.protocol.host_log import HostLedger, JobAdmitted
+from fabstir.protocol.messages import ChatMessage
 from fabstir.protocol.meter import Meter
 from fabstir.protocol.sampling import read_record
 from fabstir.protocol.transcript import RECORD_TAG, record_salt
@@ -56,3 +57,37 @@ def test_the_meter_keeps_what_it_counts() -> None:
         opened = read_record(preimage.removeprefix(RECORD_TAG))
         assert (opened.token, opened.index, opened.sampler) == (index, index, WARM)
         assert opened.salt == record_salt(SALT, index)
+
+
+def test_answers_and_traces_are_held_where_they_are_asked_for() -> None:
+    """Of a session's answers: what each was given to, which records are its own and where; a trace counts and goes with its record."""
+    plain, held = HeldRecords(), HeldRecords(2_000, words=True)
+    said = (ChatMessage("user", "bees?"),)
+    assert plain.begin(said, "", SALT) is None
+    answer = held.begin(said, "Bees", SALT)
+    assert answer is not None and "bees" not in repr(answer)
+    (one, first), (two, second), (three, third) = _entries(3)
+    held.keep(one, first, answer)
+    held.keep(two, second, answer)
+    held.keep(three, third)
+    assert (held.answer_of(two), held.answer_of(three), held.answer_of(bytes(32))) == ((answer, 1), None, None)
+    trace = HeldTrace(bytes(3 * 100), 5, bytes(64))
+    held.keep_trace(two, trace)
+    held.keep_trace(bytes(32), trace)
+    assert (held.trace_of(two), held.trace_of(one), held.answer_of(two)) == (trace, None, (answer, 1))
+    assert repr(held) == f"<HeldRecords 3 records, {3 * (100 + OVERHEAD) + 364 + OVERHEAD} of 2000 bytes>"
+    held.keep_trace(one, HeldTrace(bytes(600), 5, bytes(64)))
+    assert held.find(three) is None and held.trace_of(one) is not None
+    held.forget([one, two])
+    assert repr(held) == "<HeldRecords 0 records, 0 of 2000 bytes>"
+
+
+def test_a_session_holds_what_it_was_asked() -> None:
+    """Each answer with the conversation before it, its prefix and the connection's salt, while it is served."""
+    held, key = HeldRecords(words=True), HOST_KEY
+    meter = Meter(HostLedger(JobAdmitted(terms(), BaseUnits(10**12), MARKET, 0.0)), key, held)
+    answer = held.begin((ChatMessage("user", "bees?"),), "", SALT)
+    meter.serve(SALT, records(0, 2), WARM, answer)
+    meter.record()
+    assert answer is not None and len(answer.digests) == 2
+    assert [held.answer_of(digest) for digest in answer.digests] == [(answer, 0), (answer, 1)]

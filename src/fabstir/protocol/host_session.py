@@ -27,7 +27,7 @@ from fabstir.protocol.effects import (
     Store,
 )
 from fabstir.protocol.generation import GenerationRequest, TokenBatch
-from fabstir.protocol.held_records import HeldRecords
+from fabstir.protocol.held_records import HeldAnswer, HeldRecords
 from fabstir.protocol.host_inputs import (
     ChainClosing,
     DepositSeen,
@@ -108,6 +108,8 @@ class HostSession:
         self._answer: Answer | None = None
         self._turns = 0
         self._meter = Meter(ledger, key, held)
+        self._held = held
+        self._held_answer: HeldAnswer | None = None
         self._blocked_until: float | None = None
         self._announced_at = BaseUnits(0)
         """The deposit for which `payment_required` was sent."""
@@ -215,6 +217,8 @@ class HostSession:
         answer = Answer(self._turns, item, min(wanted, left), deposit_bound=left < wanted)
         self._answer = answer
         messages = self._conversation.asked(item.content)
+        if self._held is not None:
+            self._held_answer = self._held.begin(messages, item.prefix, self._salt)
         request = request_hash(self._salt, canonical((messages, item)))
         self._store(TurnStarted(item.message_index, request, session_tag(ledger.job, self._session)))
         self.state = SessionState.GENERATING
@@ -280,7 +284,7 @@ class HostSession:
             self._unblock()
 
     def _serve(self, answer: Answer, batch: TokenBatch) -> None:
-        first = self._meter.serve(self._salt, batch.records, answer.sampler)
+        first = self._meter.serve(self._salt, batch.records, answer.sampler, self._held_answer)
         self._announce_payment()
         self._send(
             StreamChunk(

@@ -12,7 +12,7 @@ from hashlib import sha256
 from fabstir.domain.errors import error
 from fabstir.domain.ids import Hash32, SessionId, to_hex
 from fabstir.domain.money import Tokens
-from fabstir.protocol.held_records import HeldRecords
+from fabstir.protocol.held_records import HeldAnswer, HeldRecords
 from fabstir.protocol.host_log import HostEvent, HostLedger, Resynced, TokensServed, VoucherAccepted
 from fabstir.protocol.messages import Receipt, ReceiptAck, SessionInit, SessionResume, amount_of
 from fabstir.protocol.signing import SigningKey, recover
@@ -53,15 +53,17 @@ class Meter:
         """Half of W is out since the last receipt: its voucher travels while the other half streams."""
         return len(self._unsaved) >= max(1, self._ledger.terms.exposure // 2)
 
-    def serve(self, salt: Hash32, records: tuple[TokenRecord, ...], sampler: Sampler) -> Tokens:
-        """Count `records` as served; returns the position of the first."""
+    def serve(
+        self, salt: Hash32, records: tuple[TokenRecord, ...], sampler: Sampler, answer: HeldAnswer | None = None
+    ) -> Tokens:
+        """Count `records` of `answer` as served; returns the position of the first."""
         first = self.served
         for record in records:
             preimage = record_preimage(salt, self.served, record, sampler)
             digest = sha256(preimage).digest()
             self._unsaved.append(digest)
             if self._held is not None:
-                self._held.keep(digest, preimage)
+                self._held.keep(digest, preimage, answer)
         return first
 
     def record(self, *events: HostEvent) -> tuple[HostEvent, ...]:
