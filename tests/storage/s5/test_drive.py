@@ -102,6 +102,19 @@ async def test_a_directory_grows_past_a_thousand_and_shrinks_again() -> None:
     assert len(storage.blobs) == 5 + 1
 
 
+async def test_at_the_edge_nothing_is_left_behind() -> None:
+    """From 1,001 entries to 1,000 and back: the nodes that did not change go, too."""
+    storage = MemoryStorage()
+    drive = drive_on(storage)
+    await drive.batch({f"{number}": b"" for number in range(1_001)})
+    for _ in range(2):
+        await drive.delete("1000")
+        await drive.close()
+        assert len(storage.blobs) == 1_000 + 1
+        await drive.put("1000", b"")
+    assert len(await listed(drive)) == 1_001
+
+
 async def test_the_backend_learns_nothing() -> None:
     """No content, no name, no media type, no key and no public key of another directory is anywhere in what is stored."""
     storage = MemoryStorage()

@@ -10,6 +10,7 @@ from obstore.store import MemoryStore
 from tests.storage.s5 import s3_server
 
 from fabstir.domain.errors import FabstirError
+from fabstir.ports.storage import Registry
 from fabstir.protocol.storage.blob_id import hash_of
 from fabstir.protocol.storage.keys import KeyPair
 from fabstir.protocol.storage.registry import RegistryEntry
@@ -111,3 +112,23 @@ async def test_a_pointer_that_is_behind_is_brought_forward(tmp_path: Path) -> No
     await second.publish(RegistryEntry.sign(PAIR, 2, b"new"))
     found = await MirroredRegistry(first, second).read(PAIR.public)
     assert found and found.data == b"new" and await first.read(PAIR.public) == found
+
+
+async def test_a_pointer_that_was_damaged_comes_back_from_the_copy(tmp_path: Path) -> None:
+    """Alone it is `registry_invalid`; with a copy it is given back, on the disk and in an object store."""
+    disk, store = DiskStorage(tmp_path), MemoryStore()
+    objects = ObjectStorage(store)
+    mirror = MirroredRegistry(disk, objects)
+    await mirror.publish(entry := RegistryEntry.sign(PAIR, 3, b"three"))
+    (tmp_path / "registry" / PAIR.public.hex()).write_bytes(b"damaged")
+    assert await code_of(disk) == "registry_invalid"
+    assert await mirror.read(PAIR.public) == entry == await disk.read(PAIR.public)
+    obstore.put(store, f"registry/{PAIR.public.hex()}", b"damaged")
+    assert await code_of(objects) == "registry_invalid"
+    assert await mirror.read(PAIR.public) == entry == await objects.read(PAIR.public)
+
+
+async def code_of(registry: Registry) -> str:
+    with pytest.raises(FabstirError) as caught:
+        await registry.read(PAIR.public)
+    return caught.value.code

@@ -120,7 +120,11 @@ class DiskStorage:
 
     def _publish(self, entry: RegistryEntry) -> None:
         with _locked(self._root / "lock"):
-            if is_news(self._read_entry(entry.public), entry):
+            try:
+                held = self._read_entry(entry.public)
+            except FabstirError:
+                held = None  # what nobody signed is no entry, and must not keep out one that is
+            if is_news(held, entry):
                 self._write(self._root / "registry" / entry.public.hex(), entry.pack())
 
     def _path(self, blob: Hash32) -> Path:

@@ -84,15 +84,14 @@ class MirroredRegistry:
         return f"<MirroredRegistry {self._both[0]!r}, {self._both[1]!r}>"
 
     async def read(self, public: bytes) -> RegistryEntry | None:
-        """The higher of both. Where one does not answer: the other's, since it has everything that was acknowledged."""
+        """The higher of both, which the one behind is given. Where one does not answer, the other has all that was acknowledged."""
         answers = await asyncio.gather(*(registry.read(public) for registry in self._both), return_exceptions=True)
         found = [answer for answer in answers if not isinstance(answer, BaseException)]
         if not found:
             raise next(answer for answer in answers if isinstance(answer, BaseException))
         best = max((entry for entry in found if entry), key=lambda entry: entry.revision, default=None)
         for registry, answer in zip(self._both, answers, strict=True):
-            behind = answer is None or (isinstance(answer, RegistryEntry) and best and answer.revision < best.revision)
-            if best and behind:
+            if best and _is_behind(answer, best):
                 await registry.publish(best)
         return best
 
@@ -109,3 +108,10 @@ class MirroredRegistry:
                 if entry.public not in seen:
                     seen.add(entry.public)
                     yield await self.read(entry.public) or entry
+
+
+def _is_behind(answer: RegistryEntry | BaseException | None, best: RegistryEntry) -> bool:
+    """It has less, nothing, or something that nobody signed."""
+    if isinstance(answer, RegistryEntry):
+        return answer.revision < best.revision
+    return answer is None or (isinstance(answer, FabstirError) and answer.code == "registry_invalid")

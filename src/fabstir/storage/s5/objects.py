@@ -122,17 +122,21 @@ class ObjectStorage:
 
     async def read(self, public: bytes) -> RegistryEntry | None:
         """Raises `registry_invalid`, `storage_unavailable`."""
-        found = await self._entry(public)
-        return found[0] if found else None
+        found = await self._get(self._pointer(public))
+        return _entry(public, found[0]) if found else None
 
     async def publish(self, entry: RegistryEntry) -> None:
         """Replaces what was read, or reads again. Raises `registry_stale`, `registry_invalid`, `storage_conflict`."""
         for attempt in range(ATTEMPTS):
-            held = await self._entry(entry.public)
-            if not is_news(held[0] if held else None, entry):
+            found = await self._get(self._pointer(entry.public))
+            try:
+                held = _entry(entry.public, found[0]) if found else None
+            except FabstirError:
+                held = None  # what nobody signed is no entry, and must not keep out one that is
+            if not is_news(held, entry):
                 return
             try:
-                await self._put(self._pointer(entry.public), entry.pack(), held[1] if held else "create")
+                await self._put(self._pointer(entry.public), entry.pack(), found[1] if found else "create")
             except _TAKEN:
                 await asyncio.sleep(0.01 * 2**attempt)
                 continue
@@ -158,15 +162,6 @@ class ObjectStorage:
             "storage_unavailable",
             "the store ignores `If-None-Match`: two writers could overwrite each other's pointers",
         )
-
-    async def _entry(self, public: bytes) -> tuple[RegistryEntry, Any] | None:
-        found = await self._get(self._pointer(public))
-        if found is None:
-            return None
-        entry = RegistryEntry.unpack(found[0])
-        if entry.public != public:
-            raise error("registry_invalid", "an entry under another key's name")
-        return entry, found[1]
 
     async def _get(self, path: str) -> tuple[bytes, Any] | None:
         try:
@@ -204,6 +199,13 @@ class ObjectStorage:
 
     def _pointer(self, public: bytes) -> str:
         return f"{self._prefix}registry/{public.hex()}"
+
+
+def _entry(public: bytes, packed: bytes) -> RegistryEntry:
+    entry = RegistryEntry.unpack(packed)
+    if entry.public != public:
+        raise error("registry_invalid", "an entry under another key's name")
+    return entry
 
 
 def _check_bucket(cause: Exception) -> None:
