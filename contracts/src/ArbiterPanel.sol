@@ -10,7 +10,9 @@ import {JobView, Stage, Terms} from "./MarketTypes.sol";
 contract ArbiterPanel {
     uint256 public constant MAX_MEMBERS = 64;
 
+    /// Where it rules.
     Disputes public immutable market;
+    /// So many equal votes rule.
     uint256 public immutable threshold;
 
     address[] private _members;
@@ -25,9 +27,11 @@ contract ArbiterPanel {
         bytes32 indexed jobId, address indexed member, bool forHost, bytes32 evidence, uint256 votes, uint256 threshold
     );
 
+    /// No market, no member, a member twice, more than 64 of them, or a threshold that is no majority.
     error BadPanel();
     error NotMember();
     error AlreadyVoted();
+    /// The job is in no answered dispute.
     error WrongStage(Stage stage);
 
     /// More than half of the members must agree, so that the two sides can never both win.
@@ -58,6 +62,7 @@ contract ArbiterPanel {
         if (votes == threshold) market.rule(t, forHost);
     }
 
+    /// Who may vote, in the order in which they were named.
     function members() external view returns (address[] memory) {
         return _members;
     }
@@ -67,6 +72,11 @@ contract ArbiterPanel {
         JobView memory job = market.jobs(id);
         bytes32 dispute = _name(id, job);
         return (_votes[dispute][true], _votes[dispute][false]);
+    }
+
+    /// Whether this account has voted in the dispute that a job is in now.
+    function hasVoted(bytes32 id, address account) external view returns (bool) {
+        return _voted[_name(id, market.jobs(id))] & (1 << _numbers[account]) != 0;
     }
 
     function _disputeOf(bytes32 id) private view returns (bytes32) {

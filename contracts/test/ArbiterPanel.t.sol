@@ -4,7 +4,7 @@ pragma solidity 0.8.37;
 import {ArbiterPanel} from "../src/ArbiterPanel.sol";
 import {Disputes} from "../src/Disputes.sol";
 import {JobLedger} from "../src/JobLedger.sol";
-import {Stage, Terms} from "../src/MarketTypes.sol";
+import {Opening, Stage, Terms} from "../src/MarketTypes.sol";
 import {DisputeFixture} from "./DisputeFixture.sol";
 
 /// Five members of whom three rule, in the market itself: what they agree on happens, once, and nothing else.
@@ -78,9 +78,23 @@ contract ArbiterPanelTest is DisputeFixture {
         eq(1, forRenter, "for the renter");
     }
 
+    function test_whoHasVotedIsTold() public {
+        Terms memory t = answered(0);
+        bytes32 id = market.idOf(t);
+        vote(t, 1, true);
+        for (uint256 i; i < 5; ++i) {
+            eq(i == 1 ? 1 : 0, panel.hasVoted(id, member(i)) ? 1 : 0, "member");
+        }
+        eq(0, panel.hasVoted(id, address(this)) ? 1 : 0, "no member");
+        vote(t, 0, true);
+        vote(t, 2, true);
+        eq(0, panel.hasVoted(id, member(1)) ? 1 : 0, "in no dispute");
+    }
+
     function test_nobodyVotesTwice() public {
         Terms memory t = answered(0);
         vote(t, 0, true);
+        vote(t, 1, false);
         for (uint256 side; side < 2; ++side) {
             vm.prank(member(0));
             vm.expectRevert(ArbiterPanel.AlreadyVoted.selector);
@@ -140,6 +154,25 @@ contract ArbiterPanelTest is DisputeFixture {
         vote(other, 2, false);
         stands(one, Stage.Answered);
         stands(other, Stage.Answered);
+    }
+
+    function test_votesDoNotCountForTheNextClaim() public {
+        Terms memory t = answered(0);
+        vote(t, 3, false);
+        for (uint256 i; i < 3; ++i) {
+            vote(t, i, true);
+        }
+        prove(t, 2 * SERVED, headOf(t, 2 * SERVED));
+        claim(t);
+        dispute(t);
+        Opening memory o = opening(t, SIGNED, 2 * SERVED);
+        vm.prank(host);
+        market.answerDispute(t, o);
+        vote(t, 0, true);
+        (uint256 forHost, uint256 forRenter) = panel.votesOf(market.idOf(t));
+        eq(1, forHost, "for the host");
+        eq(0, forRenter, "for the renter");
+        stands(t, Stage.Answered);
     }
 
     function test_termsThatNameAnotherArbiterAreNotRuledOn() public {

@@ -38,6 +38,7 @@ OUTPUTS: Final = (
     "storageLayout",
 )
 PRODUCTS: Final = {
+    "ArbiterPanel": "src/ArbiterPanel.sol",
     "Delegation": "src/Delegation.sol",
     "EpochProofs": "src/EpochProofs.sol",
     "EzklBindVerifier": "src/EzklBindVerifier.sol",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -19,7 +20,8 @@ from fabstir.chain import addresses
 from fabstir.chain.anvil import find_anvil
 from fabstir.chain.devnet import DEV_KEYS, Devnet, DevnetControl
 from fabstir.chain.market import MarketClient
-from fabstir.domain.ids import to_hex
+from fabstir.chain.panel_calls import VOTE_GAS
+from fabstir.domain.ids import Address, address, to_hex
 from fabstir.domain.terms import ClaimStage, Terms
 from fabstir.ops import paths, settings
 from fabstir.ops.clock import SystemClock
@@ -77,11 +79,15 @@ async def play(chain: Chain) -> AsyncIterator[Claims]:
 class Shell:
     """`fabstir dispute ...` as its users type it, beside the loop that the chain's clients live in."""
 
-    def __init__(self, fabstir: Fabstir) -> None:
+    def __init__(self, fabstir: Fabstir, *options: str) -> None:
         self._fabstir = fabstir
+        self._options = options
+
+    async def text(self, *arguments: str) -> str:
+        return (await asyncio.to_thread(self._fabstir, "dispute", *arguments, *self._options)).out
 
     async def told(self, *arguments: str) -> dict[str, Any]:
-        ran = await asyncio.to_thread(self._fabstir, "dispute", *arguments, "--json")
+        ran = await asyncio.to_thread(self._fabstir, "dispute", *arguments, *self._options, "--json")
         assert ran.code == 0, ran.out + ran.err
         return ran.json()
 
@@ -90,15 +96,15 @@ class Shell:
         return [(claim["job"], claim["stage"], claim["you_are"], claim["awaits"]) for claim in found]
 
     async def refused(self, *arguments: str) -> str:
-        ran = await asyncio.to_thread(self._fabstir, "dispute", *arguments, "--json")
+        ran = await asyncio.to_thread(self._fabstir, "dispute", *arguments, *self._options, "--json")
         assert ran.code == 1, ran.out
         code: str = ran.json()["error"]["code"]
         return code
 
 
-async def _claimed(play: Claims, name: str) -> Terms:
+async def _claimed(play: Claims, name: str, arbiter: Address | None = None) -> Terms:
     await play.note("approve", play.world.renter.approve(play.key(), play.world.renter.info.usdc, MANY))
-    terms = play.agree(name.encode(), arbiter=SigningKey(KEYS["arbiter"]).address)
+    terms = play.agree(name.encode(), arbiter=arbiter or SigningKey(KEYS["arbiter"]).address)
     await play.claimed(name, terms)
     assert play.events[-1].startswith(f"{name}: claim: ok")
     return terms
@@ -160,12 +166,12 @@ async def test_what_is_not_found_is_told(fabstir: Fabstir, play: Claims) -> None
     found = await shell.told("list", "--since-block", str(claimed_at))
     assert (found["claims"], found["opened_before"]) == ([], 1)
     assert await shell.refused("raise", job, "--since-block", str(claimed_at)) == "dispute_unknown"
-    text = (await asyncio.to_thread(fabstir, "dispute", "list", "--since-block", str(claimed_at))).out
+    text = await shell.text("list", "--since-block", str(claimed_at))
     assert "No undecided claim names" in text
     assert "--since-block" in text
-    text = (await asyncio.to_thread(fabstir, "dispute", "list")).out
+    text = await shell.text("list")
     assert all(words in text for words in (job[:12], "claimed", "renter", "0.000300 USDC"))
-    text = (await asyncio.to_thread(fabstir, "dispute", "show", job)).out
+    text = await shell.text("show", job)
     assert all(words in text for words in (job, "claimed", to_hex(terms.arbiter), "required"))
 
 
@@ -180,3 +186,138 @@ async def test_while_the_renters_gateway_runs_only_looking_is_allowed(fabstir: F
         assert len(await shell.claims("renter")) == 1
     finally:
         await journal.close()
+
+
+def _member(fabstir: Fabstir, folder: Path, number: int, panel: str) -> Shell:
+    """One account of the devnet as an arbiter of its own machine, which acts for the panel."""
+    home = folder / f"member{number}"
+    home.mkdir()
+    key, config = home / "arbiter.key", home / "config.toml"
+    key.touch(mode=0o600)
+    key.write_text(DEV_KEYS[number].hex())
+    config.write_text(f'[arbiter]\nkey_file = "{key}"\ndata_dir = "{home}"\npanel = "{panel}"\n')
+    return Shell(fabstir, "--config", str(config))
+
+
+async def _panel(shell: Shell, numbers: tuple[int, ...], threshold: int) -> dict[str, Any]:
+    members = [to_hex(SigningKey(DEV_KEYS[number]).address) for number in numbers]
+    return await shell.told("panel", "--member", *members, "--threshold", str(threshold))
+
+
+async def _answered(play: Claims, shell: Shell, name: str, panel: str) -> Terms:
+    terms = await _claimed(play, name, address(panel))
+    await shell.told("raise", to_hex(job_id(terms)))
+    await play.world.host.answer_dispute(f"answer {name}", terms, play.opening(terms))
+    return terms
+
+
+@pytest.mark.real
+async def test_a_panel_is_made_once(fabstir: Fabstir, play: Claims) -> None:
+    """Its address follows from what it is, in whatever order the members are named; another threshold is another panel."""
+    shell = Shell(fabstir)
+    made = await _panel(shell, (3, 4, 5), 2)
+    again = await _panel(shell, (5, 3, 4), 2)
+    assert made["transaction"] and again["transaction"] is None
+    assert {**made, "transaction": None, "gas_used": 0} == again
+    assert (await _panel(shell, (3, 4, 5), 3))["panel"] != made["panel"]
+    member = made["members"][0]
+    for wrong in (["--member", member, member, "--threshold", "2"], ["--member", *made["members"], "--threshold", "1"]):
+        assert await shell.refused("panel", *wrong) == "request_invalid"
+
+
+@pytest.mark.real
+async def test_two_of_three_members_decide(fabstir: Fabstir, play: Claims, chain: Chain, tmp_path: Path) -> None:
+    """Each sees the claim with the votes so far; the second vote moves the money; whoever has voted, is no member or comes too late is
+    refused by name."""
+    shell, host, usdc = Shell(fabstir), play.world.host, play.world.host.info.usdc
+    panel = (await _panel(shell, (3, 4, 5), 2))["panel"]
+    first, second, third, stranger = (_member(fabstir, tmp_path, number, panel) for number in (3, 4, 5, 6))
+    terms = await _claimed(play, "panel", address(panel))
+    job, had = to_hex(job_id(terms)), await host.balance(usdc, terms.renter)
+    assert await first.claims("arbiter") == [(job, "claimed", ["verifier"], "renter")]
+    assert await first.refused("rule", job, "host") == "dispute_stage"
+    await shell.told("raise", job)
+    await host.answer_dispute("answer", terms, play.opening(terms))
+    assert await stranger.refused("rule", job, "host") == "dispute_foreign"
+    assert (await stranger.told("list", "--role", "arbiter"))["panel"]["member"] is False
+    assert await shell.refused("rule", job, "host") == "dispute_foreign"  # a member, without the setting
+
+    found = tmp_path / "found.txt"
+    found.write_text("token 117 is not what these weights say")
+    voted = await first.told("rule", job, "renter", "--evidence", str(found))
+    evidence = to_hex(hashlib.sha256(found.read_bytes()).digest())
+    assert (voted["votes"], voted["missing"], voted["decided"], voted["evidence"]) == (1, 1, False, evidence)
+    await _vote_could_have_ruled(chain, voted["transaction"])
+    assert await first.refused("rule", job, "host") == "dispute_voted"
+    seen = [(await one.told("show", job, "--role", "arbiter"))["claims"][0]["votes"] for one in (first, second)]
+    assert seen == [{"host": 0, "renter": 1, "voted": True}, {"host": 0, "renter": 1, "voted": False}]
+    assert "host 0, renter 1 of 2, you voted" in await first.text("list", "--role", "arbiter")
+    assert "host 0, renter 1 of 2" in await second.text("show", job, "--role", "arbiter")
+
+    staked = (await host.stake(terms.host)).staked
+    decided = await second.told("rule", job, "renter")
+    assert (decided["votes"], decided["missing"], decided["decided"]) == (2, 0, True)
+    assert decided["gas_used"] < VOTE_GAS
+    assert (await host.job(job_id(terms))).stage is ClaimStage.LOST
+    assert staked - (await host.stake(terms.host)).staked == (await host.stake_rules()).slash
+    assert await host.balance(usdc, terms.renter) > had  # the bond is back, and a part of the slice
+    assert await third.refused("rule", job, "host") == "dispute_stage"
+    assert await third.claims("arbiter") == []
+
+
+async def _vote_could_have_ruled(chain: Chain, transaction: str) -> None:
+    """Had another vote been mined first, this one would have needed the gas of a ruling."""
+    rpc = rpc_to(chain.url)
+    try:
+        assert int((await rpc.request("eth_getTransactionByHash", transaction))["gas"], 16) >= VOTE_GAS
+    finally:
+        await rpc.close()
+
+
+@pytest.mark.real
+async def test_members_who_differ_rule_for_the_host(fabstir: Fabstir, play: Claims, tmp_path: Path) -> None:
+    """One for each side decides nothing; the third does, and the host gets claim and bond."""
+    shell, host, usdc = Shell(fabstir), play.world.host, play.world.host.info.usdc
+    panel = (await _panel(shell, (3, 4, 5), 2))["panel"]
+    first, second, third = (_member(fabstir, tmp_path, number, panel) for number in (3, 4, 5))
+    terms = await _answered(play, shell, "differ", panel)
+    job, earned = to_hex(job_id(terms)), await host.earnings(usdc, terms.host)
+    had = await host.balance(usdc, terms.host)
+    assert "1 more vote is missing for the renter" in await first.text("rule", job, "renter")
+    assert (await second.told("rule", job, "host"))["decided"] is False
+    assert "the panel has ruled for the host" in await third.text("rule", job, "host")
+    assert await host.balance(usdc, terms.host) - had == BOND
+    assert await host.earnings(usdc, terms.host) > earned
+    assert (await host.job(job_id(terms))).stage is ClaimStage.NONE
+
+
+@pytest.mark.real
+async def test_a_panel_that_is_silent_too_long(fabstir: Fabstir, play: Claims, tmp_path: Path) -> None:
+    """A vote after the stage is over is refused before it is sent; anyone settles."""
+    shell = Shell(fabstir)
+    panel = (await _panel(shell, (3, 4, 5), 2))["panel"]
+    first, second = (_member(fabstir, tmp_path, number, panel) for number in (3, 4))
+    terms = await _answered(play, shell, "silence", panel)
+    job = to_hex(job_id(terms))
+    await first.told("rule", job, "renter")
+    await play.world.advance(terms.challenge)
+    assert await second.refused("rule", job, "renter") == "dispute_over"
+    await second.told("settle", job, "--role", "arbiter")
+    assert (await play.world.host.job(job_id(terms))).stage is ClaimStage.NONE
+
+
+@pytest.mark.real
+async def test_what_is_no_panel_of_this_market_is_refused(
+    fabstir: Fabstir, play: Claims, chain: Chain, tmp_path: Path
+) -> None:
+    """Another contract or an account in `arbiter.panel`; evidence that is not there, or with a ruling that is no vote."""
+    market, nobody = to_hex(chain.info.market), to_hex(bytes([7] * 20))
+    for number, (place, code) in enumerate([(market, "contract_mismatch"), (nobody, "chain_mismatch")], 3):
+        assert await _member(fabstir, tmp_path, number, place).refused("list", "--role", "arbiter") == code
+    shell = Shell(fabstir)
+    terms = await _answered(play, shell, "alone", to_hex(SigningKey(KEYS["arbiter"]).address))
+    job, missing, there = to_hex(job_id(terms)), tmp_path / "missing", tmp_path / "there"
+    there.touch()
+    for file in (missing, there):
+        assert await shell.refused("rule", job, "host", "--evidence", str(file)) == "request_invalid"
+    await shell.told("rule", job, "host")

@@ -1,4 +1,7 @@
-"""Disputes by hand, from the settings: the events of the market read, and one call sent with the journal of the role's account."""
+"""Disputes by hand, from the settings: the events of the market read, and one call sent with the journal of the role's account.
+
+An arbiter whose `arbiter.panel` is set acts for that panel where the terms name it: its ruling is a vote.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,14 @@ from fabstir.chain.keys import held
 from fabstir.chain.market import MarketClient
 from fabstir.chain.rpc import JsonRpc
 from fabstir.domain.errors import FabstirError, error
-from fabstir.domain.ids import ZERO_ADDRESS, Address, JobId
-from fabstir.domain.terms import JobState, Terms
+from fabstir.domain.ids import ZERO_ADDRESS, ZERO_HASH, Address, Hash32, JobId, address
+from fabstir.domain.terms import ClaimStage, JobState, Terms
 from fabstir.ops.clock import SystemClock
 from fabstir.ops.config import Config, Role
 from fabstir.ports.chain import TxResult
 from fabstir.ports.journal import OutboxStore
 from fabstir.protocol.dispute_view import Act, History, Row, concerning, find, fold, refusal, row_of, rows
+from fabstir.protocol.panel import Panel, Vote
 from fabstir.protocol.signing import job_id
 
 LAST_BLOCKS: Final = 302_400
@@ -44,13 +48,26 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     rows: tuple[Row, ...]
     without_terms: int
     """Jobs with a claim that were opened before `since_block`: whom they name is not known."""
+    panel: Panel | None = None
+    """That the account acts for."""
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """What was sent."""
+
+    row: Row
+    """The claim as it was before."""
+    sent: TxResult
+    vote: Vote | None = None
+    """Where the account acted for its panel."""
 
 
 async def look(config: Config, role: Role, since: int | None, store: OutboxStore) -> Found:
     """Claims that name the role's account. Also while a host or a gateway runs; `store` refuses to be filled."""
     async with _reader(config, role, store) as chain:
         start, told = await _history(config, chain, since)
-        jobs = concerning(told, chain.account)
+        panel = await _panel(config, role, chain)
+        jobs = concerning(told, chain.account, panel)
         states: dict[JobId, JobState] = {}
         for at in range(0, len(jobs), AT_ONCE):
             part = jobs[at : at + AT_ONCE]
@@ -59,8 +76,9 @@ async def look(config: Config, role: Role, since: int | None, store: OutboxStore
             account=chain.account,
             now=await chain.timestamp(),
             since_block=start,
-            rows=rows(told, states),
+            rows=tuple([await _with_votes(chain, row, panel) for row in rows(told, states)]),
             without_terms=told.without_terms,
+            panel=panel,
         )
 
 
@@ -68,35 +86,54 @@ async def look_at(config: Config, role: Role, since: int | None, job: str, store
     """One job's claim, whoever its parties are; no row where none is undecided. Raises Refused (`dispute_unknown`)."""
     async with _reader(config, role, store) as chain:
         start, told = await _history(config, chain, since)
-        row = await _row(chain, told.terms[find(told, job)])
+        panel = await _panel(config, role, chain)
+        row = await _row(chain, told.terms[find(told, job)], panel)
         return Found(
             account=chain.account,
             now=await chain.timestamp(),
             since_block=start,
             rows=(row,) if row else (),
             without_terms=told.without_terms,
+            panel=panel,
         )
 
 
 async def act(
-    config: Config, role: Role, since: int | None, job: str, what: Act, *, for_host: bool = False
-) -> tuple[Row, TxResult]:
-    """Do it, once nothing stands against it: the claim as it was, and the transaction. What an earlier process left is finished first.
+    config: Config,
+    role: Role,
+    since: int | None,
+    job: str,
+    what: Act,
+    *,
+    for_host: bool = False,
+    evidence: Hash32 | None = None,
+) -> Done:
+    """Do it, once nothing stands against it. What an earlier process left is finished first. `evidence` goes with a vote only.
 
     Raises Refused (`dispute_*`), LocalFault (`journal_locked` while a host or a gateway runs), ChainFault.
     """
-    async with _sender(config, role) as chain:
+    async with sender(config, role) as chain:
         _, told = await _history(config, chain, since)
-        row = await _row(chain, told.terms[find(told, job)])
-        refused = refusal(what, row, chain.account, await chain.timestamp())
+        panel = await _panel(config, role, chain)
+        row = await _row(chain, told.terms[find(told, job)], panel)
+        refused = refusal(what, row, chain.account, await chain.timestamp(), panel)
         if refused is not None or row is None:
             raise refused or error("dispute_stage")
-        key, terms = f"dispute:{what}:{secrets.token_hex(_ID_BYTES)}", row.terms
-        if what is Act.RULE:
-            return row, await chain.rule(key, terms, for_host)
-        if what is Act.SETTLE:
-            return row, await chain.settle_claim(key, terms)
-        return row, await _raise(chain, key, terms)
+        key, terms = intent(f"dispute:{what}"), row.terms
+        if what is Act.RULE and panel is not None and terms.arbiter == panel.address:
+            sent, vote = await chain.vote(key, panel.address, terms, for_host, evidence or ZERO_HASH)
+            return Done(row=row, sent=sent, vote=vote)
+        if evidence is not None:
+            raise error(
+                "request_invalid", "evidence goes with a vote, and the terms name the account itself", "Leave it out."
+            )
+        calls = {Act.RULE: lambda: chain.rule(key, terms, for_host), Act.SETTLE: lambda: chain.settle_claim(key, terms)}
+        return Done(row=row, sent=await calls.get(what, lambda: _raise(chain, key, terms))())
+
+
+def intent(what: str) -> str:
+    """A name in the outbox that nothing had before."""
+    return f"{what}:{secrets.token_hex(_ID_BYTES)}"
 
 
 async def _raise(chain: MarketClient, key: str, terms: Terms) -> TxResult:
@@ -108,8 +145,21 @@ async def _raise(chain: MarketClient, key: str, terms: Terms) -> TxResult:
     return await chain.dispute(key, terms)
 
 
-async def _row(chain: MarketClient, terms: Terms) -> Row | None:
-    return row_of(terms, await chain.job(job_id(terms)))
+async def _panel(config: Config, role: Role, chain: MarketClient) -> Panel | None:
+    """Whom the arbiter acts for beside itself."""
+    named = config.arbiter.panel if role == "arbiter" else None
+    return await chain.panel(address(named.lower())) if named else None
+
+
+async def _row(chain: MarketClient, terms: Terms, panel: Panel | None) -> Row | None:
+    row = row_of(terms, await chain.job(job_id(terms)))
+    return await _with_votes(chain, row, panel) if row else None
+
+
+async def _with_votes(chain: MarketClient, row: Row, panel: Panel | None) -> Row:
+    if panel is None or row.terms.arbiter != panel.address or row.stage is not ClaimStage.ANSWERED:
+        return row
+    return msgspec.structs.replace(row, votes=await chain.votes(panel.address, row.job))
 
 
 async def _history(config: Config, chain: MarketClient, since: int | None) -> tuple[int, History]:
@@ -133,7 +183,11 @@ async def _reader(config: Config, role: Role, store: OutboxStore) -> AsyncIterat
 
 
 @asynccontextmanager
-async def _sender(config: Config, role: Role) -> AsyncIterator[MarketClient]:
+async def sender(config: Config, role: Role) -> AsyncIterator[MarketClient]:
+    """The chain as the role's account that sends by hand. What an earlier process left is finished first.
+
+    Raises LocalFault (`journal_locked` while a host or a gateway runs), ChainFault.
+    """
     key = await asyncio.to_thread(read_key, config, role)
     try:
         journal = open_journal(_directory(config, role), config.chain.chain_id)

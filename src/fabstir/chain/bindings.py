@@ -17,6 +17,43 @@ from fabstir.chain.abi import ErrorCodec, EventCodec, Field, Function, Revert, e
 from fabstir.domain.ids import Address
 
 
+class Voted(msgspec.Struct, frozen=True):
+    """`event Voted(bytes32,address,bool,bytes32,uint256,uint256)`"""
+
+    TOPIC: ClassVar[bytes] = bytes.fromhex("86195fd55324c14105e2e59125bf983057cb01688cddbc0999524c5509bf3468")
+    job_id: bytes
+    member: Address
+    for_host: bool
+    evidence: bytes
+    votes: int
+    threshold: int
+
+
+class Terms(NamedTuple):
+    """Solidity struct `Terms`."""
+
+    renter: Address
+    signer: Address
+    host: Address
+    token: Address
+    arbiter: Address
+    price_per_m_tok: int
+    bond: int
+    expires_at: int
+    challenge: int
+    exposure: int
+    policy: int
+    model_id: bytes
+    salt: bytes
+
+
+class VotesOfResult(NamedTuple):
+    """What `votesOf` returns."""
+
+    for_host: int
+    for_renter: int
+
+
 class BudgetSpent(msgspec.Struct, frozen=True):
     """`event BudgetSpent(address,address,address,uint96,uint96)`"""
 
@@ -44,24 +81,6 @@ class BudgetOfResult(NamedTuple):
 
     left: int
     until: int
-
-
-class Terms(NamedTuple):
-    """Solidity struct `Terms`."""
-
-    renter: Address
-    signer: Address
-    host: Address
-    token: Address
-    arbiter: Address
-    price_per_m_tok: int
-    bond: int
-    expires_at: int
-    challenge: int
-    exposure: int
-    policy: int
-    model_id: bytes
-    salt: bytes
 
 
 class EpochCommitted(msgspec.Struct, frozen=True):
@@ -751,6 +770,151 @@ class Transfer(msgspec.Struct, frozen=True):
     from_: Address
     to: Address
     value: int
+
+
+class ArbiterPanel:
+    """`contracts/src`: ArbiterPanel."""
+
+    CONTRACT: ClassVar[str] = "ArbiterPanel"
+    EVENTS: ClassVar[Mapping[bytes, EventCodec[Any]]] = {
+        Voted.TOPIC: EventCodec(
+            Voted,
+            "86195fd55324c14105e2e59125bf983057cb01688cddbc0999524c5509bf3468",
+            (
+                Field("job_id", "bytes32", True),
+                Field("member", "address", True),
+                Field("for_host", "bool", False),
+                Field("evidence", "bytes32", False),
+                Field("votes", "uint256", False),
+                Field("threshold", "uint256", False),
+            ),
+        ),
+    }
+
+    MAX_MEMBERS: ClassVar[Function] = Function("MAX_MEMBERS", "ea0e35b1", (), ("uint256",))
+
+    @classmethod
+    def encode_max_members(cls) -> bytes:
+        """`MAX_MEMBERS()`"""
+        return cls.MAX_MEMBERS.encode()
+
+    @classmethod
+    def decode_max_members(cls, data: bytes) -> int:
+        """Returned by `MAX_MEMBERS`."""
+        values: tuple[int] = cls.MAX_MEMBERS.decode(data)
+        return values[0]
+
+    HAS_VOTED: ClassVar[Function] = Function(
+        "hasVoted",
+        "aadc3b72",
+        (
+            "bytes32",
+            "address",
+        ),
+        ("bool",),
+    )
+
+    @classmethod
+    def encode_has_voted(cls, id: bytes, account: Address) -> bytes:
+        """`hasVoted(bytes32,address)`"""
+        return cls.HAS_VOTED.encode(id, account)
+
+    @classmethod
+    def decode_has_voted(cls, data: bytes) -> bool:
+        """Returned by `hasVoted`."""
+        values: tuple[bool] = cls.HAS_VOTED.decode(data)
+        return values[0]
+
+    MARKET: ClassVar[Function] = Function("market", "80f55605", (), ("address",))
+
+    @classmethod
+    def encode_market(cls) -> bytes:
+        """`market()`"""
+        return cls.MARKET.encode()
+
+    @classmethod
+    def decode_market(cls, data: bytes) -> Address:
+        """Returned by `market`."""
+        values: tuple[Address] = cls.MARKET.decode(data)
+        return values[0]
+
+    MEMBERS: ClassVar[Function] = Function("members", "bdd4d18d", (), ("address[]",))
+
+    @classmethod
+    def encode_members(cls) -> bytes:
+        """`members()`"""
+        return cls.MEMBERS.encode()
+
+    @classmethod
+    def decode_members(cls, data: bytes) -> tuple[Address, ...]:
+        """Returned by `members`."""
+        values: tuple[tuple[Address, ...]] = cls.MEMBERS.decode(data)
+        return values[0]
+
+    THRESHOLD: ClassVar[Function] = Function("threshold", "42cde4e8", (), ("uint256",))
+
+    @classmethod
+    def encode_threshold(cls) -> bytes:
+        """`threshold()`"""
+        return cls.THRESHOLD.encode()
+
+    @classmethod
+    def decode_threshold(cls, data: bytes) -> int:
+        """Returned by `threshold`."""
+        values: tuple[int] = cls.THRESHOLD.decode(data)
+        return values[0]
+
+    VOTE: ClassVar[Function] = Function(
+        "vote",
+        "e8035c61",
+        (
+            "(address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32)",
+            "bool",
+            "bytes32",
+        ),
+        (),
+    )
+
+    @classmethod
+    def encode_vote(cls, t: Terms, for_host: bool, evidence: bytes) -> bytes:
+        """`vote((address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),bool,bytes32)`"""
+        return cls.VOTE.encode(t, for_host, evidence)
+
+    VOTES_OF: ClassVar[Function] = Function(
+        "votesOf",
+        "a5ce5ed7",
+        ("bytes32",),
+        (
+            "uint256",
+            "uint256",
+        ),
+    )
+
+    @classmethod
+    def encode_votes_of(cls, id: bytes) -> bytes:
+        """`votesOf(bytes32)`"""
+        return cls.VOTES_OF.encode(id)
+
+    @classmethod
+    def decode_votes_of(cls, data: bytes) -> VotesOfResult:
+        """Returned by `votesOf`."""
+        return VotesOfResult._make(cls.VOTES_OF.decode(data))
+
+    @classmethod
+    def deploy_data(cls, market: Address, members: Sequence[Address], threshold: int) -> bytes:
+        """Creation code with its arguments."""
+        return artifacts.load(cls.CONTRACT).bytecode + encode_arguments(
+            (
+                "address",
+                "address[]",
+                "uint256",
+            ),
+            (
+                market,
+                members,
+                threshold,
+            ),
+        )
 
 
 class Delegation:
@@ -4244,6 +4408,7 @@ ERRORS: Final[Mapping[bytes, ErrorCodec]] = {
         ),
     ),
     bytes.fromhex("20b15ee0"): ErrorCodec("AlreadyClosing", ()),
+    bytes.fromhex("7c9a1cf9"): ErrorCodec("AlreadyVoted", ()),
     bytes.fromhex("ce6b173b"): ErrorCodec(
         "AmountMismatch",
         (
@@ -4260,6 +4425,7 @@ ERRORS: Final[Mapping[bytes, ErrorCodec]] = {
     bytes.fromhex("30dcda06"): ErrorCodec("BadHead", ()),
     bytes.fromhex("153736cd"): ErrorCodec("BadName", ()),
     bytes.fromhex("171a0c5c"): ErrorCodec("BadOfferCount", ()),
+    bytes.fromhex("2b478109"): ErrorCodec("BadPanel", ()),
     bytes.fromhex("82efe891"): ErrorCodec("BadPrompt", ("uint8",)),
     bytes.fromhex("67a2cc26"): ErrorCodec("BadRecipient", ()),
     bytes.fromhex("5cd5d233"): ErrorCodec("BadSignature", ()),
@@ -4332,6 +4498,7 @@ ERRORS: Final[Mapping[bytes, ErrorCodec]] = {
     bytes.fromhex("b72a2522"): ErrorCodec("NotClaimed", ()),
     bytes.fromhex("d85c1cd7"): ErrorCodec("NotCovered", ()),
     bytes.fromhex("5614fa77"): ErrorCodec("NotHost", ("address",)),
+    bytes.fromhex("291fc442"): ErrorCodec("NotMember", ()),
     bytes.fromhex("ddafad98"): ErrorCodec("NotOpen", ()),
     bytes.fromhex("c8ee2d1d"): ErrorCodec("NotParty", ()),
     bytes.fromhex("b4f45de3"): ErrorCodec("NotPosted", ()),

@@ -33,7 +33,7 @@ async def carry_out(rpc: JsonRpc, plan: Plan, send: Send, progress: Progress) ->
         if await is_done(rpc, step):
             continue
         await send(f"deploy:{to_hex(plan.salt)[2:10]}:{to_hex(plan.info.market)[2:10]}:{step.name}", step.to, step.data)
-        await _see_done(rpc, step)
+        await see_done(rpc, step)
         progress(f"{step.name} is at {to_hex(step.address)}" if isinstance(step, Create) else f"{step.name} is done")
 
 
@@ -66,7 +66,8 @@ async def read(rpc: JsonRpc, to: Address, data: bytes) -> bytes:
     return bytes.fromhex((await ask(rpc, "eth_call", {"to": to_hex(to), "data": to_hex(data)}, "latest"))[2:])
 
 
-async def _see_done(rpc: JsonRpc, step: Step) -> None:
+async def see_done(rpc: JsonRpc, step: Step) -> None:
+    """Wait until a mined step can be seen. Raises ChainFault."""
     for look in range(LOOKS):
         if await is_done(rpc, step):
             return

@@ -21,6 +21,7 @@ from fabstir.chain.epoch_calls import EpochCalls
 from fabstir.chain.follower import LogFollower
 from fabstir.chain.heads import HeadSurvey
 from fabstir.chain.outbox import Outbox, OutboxSettings
+from fabstir.chain.panel_calls import VOTE_GAS, PanelCalls
 from fabstir.chain.prompt_calls import PromptCalls
 from fabstir.chain.registry_calls import RegistryCalls
 from fabstir.chain.rpc import JsonRpc, quantity
@@ -40,7 +41,7 @@ SUBMIT_PROOF_GAS: Final = 2_200_000
 """ProofSystem.VERIFY_GAS (1,500,000) has to be there at the adapter behind two 63/64 rules, plus calldata, path and bookkeeping."""
 
 
-class MarketClient(ClaimCalls, EpochCalls, RegistryCalls, PromptCalls):
+class MarketClient(ClaimCalls, EpochCalls, PanelCalls, RegistryCalls, PromptCalls):
     """One account on one chain. `await MarketClient.connect(...)`, at the end `await client.close()`."""
 
     def __init__(self, rpc: JsonRpc, info: ChainInfo, outbox: Outbox, account: Address, clock: Clock) -> None:
@@ -83,6 +84,7 @@ class MarketClient(ClaimCalls, EpochCalls, RegistryCalls, PromptCalls):
             gas_floors={
                 _MARKET.SUBMIT_PROOF.selector: SUBMIT_PROOF_GAS,
                 bindings.EpochProofs.PROVE_EPOCH.selector: SUBMIT_PROOF_GAS,
+                bindings.ArbiterPanel.VOTE.selector: VOTE_GAS,
             },
             settings=settings,
         )

@@ -215,7 +215,7 @@ class ProofsSection(Section, frozen=True, kw_only=True):
         Literal["bind", "sample"],
         about(
             "`bind`: records were committed before the challenge. `sample` (of `merkle`): and 16 of them agree with their sampler;"
-            " their tokens become public, and a host that was restarted must change to `bind` for what it served before."
+            " their tokens become public, and what was served before a restart is proven by `bind`, since nothing of it can be opened."
         ),
     ] = "bind"
     circuit_folder: Annotated[
@@ -356,7 +356,9 @@ class ArbiterSection(Section, frozen=True, kw_only=True):
     )
     panel: Annotated[
         ContractAddress | None,
-        about("The panel that this account is a member of (`fabstir dispute panel`): it votes where terms name the panel."),
+        about(
+            "The panel that this account is a member of (`fabstir dispute panel`): it votes where terms name the panel."
+        ),
     ] = None
 
 

@@ -16,6 +16,7 @@ from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import ZERO_ADDRESS, Address, JobId, to_hex
 from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.domain.terms import ClaimStage, JobState, Terms
+from fabstir.protocol.panel import Panel, Votes, vote_refusal
 from fabstir.protocol.signing import job_id
 
 WIDER: Final = "Look further back with --since-block."
@@ -65,6 +66,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     tokens: Tokens
     until: int
     """Unix seconds at which the stage is over."""
+    votes: Votes | None = None
+    """Of the panel that the account acts for, where the terms name it and the claim is answered."""
 
     def over(self, now: int) -> bool:
         """Nobody can act in this stage any more; anyone may settle."""
@@ -95,15 +98,21 @@ def fold(events: Iterable[Opened | Claimed]) -> History:
     return History(terms, tuple(claimed))
 
 
-def parties(terms: Terms, account: Address) -> tuple[str, ...]:
-    """What the account is in this job; nothing where it has no part in it."""
+def parties(terms: Terms, account: Address, panel: Panel | None = None) -> tuple[str, ...]:
+    """What the account is in this job, `verifier` as a member of the panel; nothing where it has no part in it."""
     named = {"renter": terms.renter, "host": terms.host, "arbiter": terms.arbiter}
-    return tuple(name for name, who in named.items() if who == account != ZERO_ADDRESS)
+    found = tuple(name for name, who in named.items() if who == account != ZERO_ADDRESS)
+    return (*found, "verifier") if panel is not None and _names(terms, panel) and account in panel.members else found
 
 
-def concerning(history: History, account: Address) -> tuple[JobId, ...]:
-    """Jobs with a claim, decided or not, that name the account."""
-    return tuple(job for job in history.claimed if job in history.terms and parties(history.terms[job], account))
+def concerning(history: History, account: Address, panel: Panel | None = None) -> tuple[JobId, ...]:
+    """Jobs with a claim, decided or not, that name the account or the panel."""
+    known = [(job, history.terms[job]) for job in history.claimed if job in history.terms]
+    return tuple(job for job, terms in known if parties(terms, account) or _names(terms, panel))
+
+
+def _names(terms: Terms, panel: Panel | None) -> bool:
+    return panel is not None and terms.arbiter == panel.address
 
 
 def row_of(terms: Terms, state: JobState) -> Row | None:
@@ -137,21 +146,32 @@ def find(history: History, beginning: str) -> JobId:
     return matching[0]
 
 
-def refusal(act: Act, row: Row | None, caller: Address, now: int) -> FabstirError | None:
-    """What stands against it; None where the market will take it."""
+def refusal(act: Act, row: Row | None, caller: Address, now: int, panel: Panel | None = None) -> FabstirError | None:
+    """What stands against it; None where the market will take it, from the caller or from its panel."""
     if row is None:
         return error("dispute_stage", "no claim of this job is undecided")
     if act is not Act.SETTLE:
-        named, needed = ("renter", _NEEDS[act]) if act is Act.RAISE else ("arbiter", _NEEDS[act])
-        if named not in parties(row.terms, caller):
-            return error("dispute_foreign", f"{to_hex(caller)} is not the {named}; that is {_named(row.terms, named)}")
+        needed = _NEEDS[act]
+        if foreign := _foreign(act, row.terms, caller, panel):
+            return foreign
         if row.stage is not needed:
             return error("dispute_stage", f"the claim is {row.stage.name.lower()}, not {needed.name.lower()}")
         if row.over(now):
             return error("dispute_over", f"the stage was over at {row.until}, it is {now}")
+        if act is Act.RULE and row.votes is not None and row.votes.voted:
+            return error("dispute_voted", f"{to_hex(caller)} has voted in this dispute")
     elif not row.over(now):
         return error("dispute_runs", f"the stage runs until {row.until}, it is {now}")
     return None
+
+
+def _foreign(act: Act, terms: Terms, caller: Address, panel: Panel | None) -> FabstirError | None:
+    if act is Act.RULE and panel is not None and _names(terms, panel):
+        return vote_refusal(panel, caller)
+    party = "renter" if act is Act.RAISE else "arbiter"
+    if party in parties(terms, caller):
+        return None
+    return error("dispute_foreign", f"{to_hex(caller)} is not the {party}; that is {_named(terms, party)}")
 
 
 def _named(terms: Terms, party: str) -> str:
