@@ -27,7 +27,7 @@ async def test_health_shows_every_part(served: Served) -> None:
         "chain": {**ok, "chain_id": 31337, "block": 7, "block_age_s": 0, "endpoints": []},
         "sending": {**ok, "waiting": 0},
         "journal": ok,
-        "prover": ok | {"circuit": "", "circuit_id": to_hex(CIRCUIT_ID)},
+        "prover": ok | {"circuit": "test/hash", "circuit_id": to_hex(CIRCUIT_ID), "weaker": 0},
         "registration": {"status": "off", "reason": ""},
         "sessions": {"open": 1, "generating": 0, "max": 64},
         "prompts": {

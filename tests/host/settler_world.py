@@ -26,7 +26,7 @@ from fabstir.testing.chain import INFO, MemoryChain
 from fabstir.testing.clock import ManualClock
 from fabstir.testing.journal import MemoryJournal
 from fabstir.testing.market import MemoryMarket
-from fabstir.testing.prover import HashProver
+from fabstir.testing.prover import WEAKER_CIRCUIT_ID, HashProver
 
 RENTER = SigningKey(b"\x09" * 32)
 DEPOSIT = BaseUnits(1_000_000)
@@ -38,7 +38,7 @@ class World:
 
     def __init__(self, journal: Journal | None = None, *, staked: bool = True, **rules: object) -> None:
         self.clock = ManualClock()
-        self.prover = HashProver()
+        self.prover = HashProver(weaker=HashProver(WEAKER_CIRCUIT_ID))
         self.chain = MemoryChain(self.clock, prover=self.prover)
         self.host: MemoryMarket = self.chain.connect(HOST_KEY.address)
         self.renter: MemoryMarket = self.chain.connect(RENTER.address)

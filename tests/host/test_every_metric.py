@@ -123,6 +123,10 @@ async def _settlement(watched: Watched) -> None:
     world.chain.on_transaction = lambda key, phase: world.stop_after(key, phase, "answer:")
     await world.settle(1)
     watched.look()
+    world.prover.forgetful = True
+    await world.job(served=10, signed=10, salt=3)
+    await world.settle()
+    watched.look()
     late = await world.job(served=100, signed=90, policy=ProofPolicy.REQUIRED, salt=2, finished=False)
     await world.renter.request_close("close", late.terms)
     world.prover.unavailable = True

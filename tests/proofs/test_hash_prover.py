@@ -8,7 +8,7 @@ import pytest
 from fabstir.domain.errors import LocalFault
 from fabstir.domain.ids import Hash32
 from fabstir.ports.prover import ProofStatement, Prover
-from fabstir.testing.prover import HashProver
+from fabstir.testing.prover import WEAKER_CIRCUIT_ID, HashProver
 
 RECORDS = tuple(bytes([n]) * 32 for n in range(1, 6))
 
@@ -47,6 +47,19 @@ async def test_other_records_cannot_be_proven() -> None:
     statement = await _statement(prover)
     with pytest.raises(LocalFault, match="proof_failed"):
         await prover.prove(statement, RECORDS[:-1])
+
+
+async def test_what_it_forgot_its_weaker_circuit_proves() -> None:
+    """`preimages_missing` from the circuit that opens records; the weaker one proves the same commitment, under its own id."""
+    prover = HashProver(weaker=HashProver(WEAKER_CIRCUIT_ID))
+    await prover.start()
+    statement, prover.forgetful = await _statement(prover), True
+    with pytest.raises(LocalFault, match="preimages_missing"):
+        await prover.prove(statement, RECORDS)
+    assert prover.weaker is not None
+    bundle = await prover.weaker.prove(statement, RECORDS)
+    assert bundle.circuit_id == WEAKER_CIRCUIT_ID
+    assert await prover.weaker.verify(statement, bundle) and not await prover.verify(statement, bundle)
 
 
 async def test_unavailable() -> None:

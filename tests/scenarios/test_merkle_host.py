@@ -112,15 +112,23 @@ async def test_a_session_is_settled_on_an_opening(tmp_path: Path, circuit: str, 
 
 
 async def test_a_host_that_lost_its_memory_settles_with_bind(tmp_path: Path) -> None:
-    """What was served under `sample` before a crash is proven under `bind` after it, and paid: no token is lost to a restart."""
+    """What was served under `sample` before a crash is proven by `bind` after it and paid, with the same configuration; `/health` says so,
+    and what is served from then on is proven by `sample` again. No token is lost to a restart."""
     async with place(tmp_path, "sample") as now, renter_market(now.renter) as market:
         await _registered(market)
         async with market.session("tiny-chat") as session:
             await _talk(session, 0.8)
             await now.host.kill()
-            now.configure("bind")
             await now.host.start()
+            assert (await now.ask("/health"))["prover"]["weaker"] == 0
         assert await _paid(session)
+        told = (await now.ask("/health"))["prover"]
+        assert (told["circuit"], told["weaker"], told["status"]) == ("merkle/sample", 1, "ok")
+        async with market.session("tiny-chat") as session:
+            await _talk(session, 0.8)
+        assert await _paid(session)
+        assert (await now.ask("/health"))["prover"]["weaker"] == 1
         await now.host.stop()
-        ((acknowledged, proven, _),) = await now.proven()
-        assert 0 < acknowledged <= proven
+        jobs = await now.proven()
+        assert len(jobs) == 2
+        assert all(0 < acknowledged <= proven for acknowledged, proven, _ in jobs)

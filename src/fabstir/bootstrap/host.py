@@ -99,6 +99,7 @@ async def _serve_host(
     )
     settler.count_in(node.metrics)
     node.claims = settler.claims
+    node.proven_weaker = settler.proven_weaker
     settler.postponed = lambda ledger: awaits_voucher(ledger, clock.now())
     node.on_settlement_request = lambda _job: settler.wake()
     try:

@@ -15,11 +15,10 @@ import structlog
 from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import Hash32
 from fabstir.host.jobs import JobBook
+from fabstir.host.proving import Proving, siblings_of
 from fabstir.ops.metrics import Metrics
-from fabstir.ports.chain import ClaimArgs, EpochState, MarketChain, ProofArgs, SumNodeArgs
-from fabstir.ports.clock import Clock
-from fabstir.ports.prover import ProofStatement, Prover
-from fabstir.protocol.commitments import SumNode, challenged_position, open_path
+from fabstir.ports.chain import ClaimArgs, EpochState, MarketChain, ProofArgs
+from fabstir.protocol.commitments import challenged_position, open_path
 from fabstir.protocol.epoch_plan import LARGEST, REDEEMED_AT_ONCE, EpochView, OpenEpoch
 from fabstir.protocol.epochs import covering_path, drawn, epoch_seed, epoch_statement, place_all
 from fabstir.protocol.host_log import EpochJoined, HostLedger, ProofAccepted, VoucherAccepted
@@ -46,11 +45,10 @@ def claim_of(ledger: HostLedger, voucher: VoucherAccepted) -> ClaimArgs:
 class Epochs:
     """Part of the settler. Memory: what the contract said at the last look."""
 
-    def __init__(self, book: JobBook, chain: MarketChain, prover: Prover, clock: Clock) -> None:
+    def __init__(self, book: JobBook, chain: MarketChain, proving: Proving) -> None:
         self._book = book
         self._chain = chain
-        self._prover = prover
-        self._clock = clock
+        self._proving = proving
         self._open: OpenEpoch | None = None
         self._proven: dict[Hash32, bool] = {}
 
@@ -110,12 +108,10 @@ class Epochs:
         if seed_hash is None or ledger is None or ledger.epoch is None:
             log.warning("epoch_not_in_journal", block=self._open.pending_block)
             return
-        started = self._clock.monotonic()
-        proof = await self._prove(ledger, ledger.epoch, seed_hash)
-        seconds = self._clock.monotonic() - started
+        proof, seconds = await self._prove(ledger, ledger.epoch, seed_hash)
         place = ledger.epoch.place
         key = f"prove_epoch:{place.root.hex()}:{self._open.seed_block}:{seed_hash[:8].hex()}"
-        result = await self._chain.prove_epoch(key, ledger.terms, _nodes(place.siblings), proof)
+        result = await self._chain.prove_epoch(key, ledger.terms, siblings_of(place.siblings), proof)
         metrics.prove_seconds.observe(seconds)
         before = {other.job: max((p.tokens for p in other.proofs), default=0) for other in self._book.ledgers()}
         for other in self._book.ledgers():
@@ -127,27 +123,19 @@ class Epochs:
                 share = result.gas_used // place.width
                 await self._book.record(other, ProofAccepted(tokens, seconds / place.width, share))
             metrics.proven_tokens.inc(max(0, tokens - before[other.job]))
+            self._proving.accepted(proof, other.job, metrics)
         log.info("epoch_proven", sessions=place.width, tokens=place.total, gas_used=result.gas_used)
 
-    async def _prove(self, ledger: HostLedger, joined: EpochJoined, seed_hash: Hash32) -> ProofArgs:
+    async def _prove(self, ledger: HostLedger, joined: EpochJoined, seed_hash: Hash32) -> tuple[ProofArgs, float]:
         info, place = self._chain.info, joined.place
-        session, circuit = place.session, self._prover.circuit_id
         seed = epoch_seed(info.chain_id, info.epochs, self._chain.account, place.root, seed_hash)
         position = challenged_position(seed, place.total) - place.before
         path = open_path(tuple(ledger.checkpoints[: joined.checkpoints]), position)
-        statement = epoch_statement(info.chain_id, info.epochs, ledger.terms, place, path, circuit)
-        records = ledger.records_between(path.tokens_before, path.checkpoint.tokens)
-        bundle = await self._prover.prove(ProofStatement(statement, seed, path.checkpoint.commitment), records)
-        return ProofArgs(
-            circuit_id=bundle.circuit_id,
-            tree_root=session.tree_root,
-            head=session.head,
-            tokens=session.tokens,
-            checkpoint_tokens=path.checkpoint.tokens,
-            commitment=path.checkpoint.commitment,
-            path=_nodes(path.siblings),
-            proof=bundle.proof,
-        )
+
+        def statement_of(circuit: Hash32) -> Hash32:
+            return epoch_statement(info.chain_id, info.epochs, ledger.terms, place, path, circuit)
+
+        return await self._proving.prove(ledger, place.session, path, seed, statement_of)
 
     async def commit(self, joining: list[Joining]) -> None:
         """Write every session's place into its log, then commit. What is beyond the bound waits. Raises FabstirError."""
@@ -196,10 +184,6 @@ class Epochs:
             covering_path(places),
         )
         log.info("epoch_redeemed", sessions=len(batch))
-
-
-def _nodes(siblings: tuple[SumNode, ...]) -> tuple[SumNodeArgs, ...]:
-    return tuple(SumNodeArgs(node.hash, node.tokens, node.left) for node in siblings)
 
 
 class Together(msgspec.Struct):

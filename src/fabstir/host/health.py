@@ -64,6 +64,8 @@ class ProverPart(Part, frozen=True, kw_only=True):
     """Back end and circuit: `ezkl/bind`, `merkle/bind`, `merkle/sample`."""
     circuit_id: str = ""
     """Under which ProofSystem knows the verifier."""
+    weaker: int = 0
+    """Jobs that this process proved by a weaker circuit, `merkle/bind`, since what their records were hashed from was gone."""
 
 
 class SendingPart(Part, frozen=True, kw_only=True):
@@ -161,9 +163,7 @@ def overall(draining: bool, needed: tuple[Part, ...], wanted: tuple[Part, ...]) 
 class Probe:
     """Asks engine, chain and prover. Memory: the last answers."""
 
-    def __init__(self, engine: Engine, chain: MarketChain, prover: Prover, clock: Clock, circuit: str = "") -> None:
-        """`circuit`: what is told of the prover beside its id."""
-        self._circuit = circuit
+    def __init__(self, engine: Engine, chain: MarketChain, prover: Prover, clock: Clock) -> None:
         self._engine = engine
         self._chain = chain
         self._prover = prover
@@ -190,7 +190,7 @@ class Probe:
         said = await self._prover.health()
         status, reason = ("ok", "") if said == "ok" else ("down", said)
         circuit_id = to_hex(self._prover.circuit_id)
-        return ProverPart(status=status, reason=reason, circuit=self._circuit, circuit_id=circuit_id)
+        return ProverPart(status=status, reason=reason, circuit=self._prover.circuit, circuit_id=circuit_id)
 
     async def _ask_chain(self) -> ChainPart:
         chain_id = self._chain.info.chain_id

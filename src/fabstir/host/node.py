@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
 import structlog
 
 import fabstir
@@ -74,12 +75,14 @@ class HostNode:
         """How the desk of prompt jobs is; the desk puts itself here."""
         self.claims: Callable[[], ClaimsPart] = _unsettled
         """What is still to be collected; the settler puts itself here."""
+        self.proven_weaker: Callable[[], int] = lambda: 0
+        """Jobs that were proven by the weaker circuit; the settler puts itself here."""
         self._engine = engine
         self._chain = chain
         self._prover = prover
         self._clock = clock
         self._key = key
-        self._probe = Probe(engine, chain, prover, clock, settings.circuit)
+        self._probe = Probe(engine, chain, prover, clock)
         self._started_at = clock.monotonic()
         self.started_on: Final = int(clock.now())
         """Unix seconds."""
@@ -97,8 +100,8 @@ class HostNode:
         await self.book.restore()
         await self._start_parts()
         settings, info = self.settings, self._engine.info
-        circuit_id = self._prover.circuit_id
-        offer = settings.offer(self._key.address, self._chain.info, info.name, info.context_size, circuit_id)
+        circuit = (self._prover.circuit, self._prover.circuit_id)
+        offer = settings.offer(self._key.address, self._chain.info, info.name, info.context_size, circuit)
         services = Services(self._engine, self._chain, self.book, self._clock, self.metrics)
         admission = Admission(self._chain, offer, self._clock)
         reception = Reception(admission, services, settings, self._core, self._request_settlement)
@@ -153,6 +156,7 @@ class HostNode:
         """The truth about each part."""
         reception = self._require_running().reception
         engine, chain, prover = await self._probe.parts()
+        prover = msgspec.structs.replace(prover, weaker=self.proven_weaker())
         fault = self.book.fault
         journal = Part(status="down", reason=str(fault)) if fault else Part(status="ok")
         registration, prompts, claims = self._registration_part(), self.prompts(), self.claims()

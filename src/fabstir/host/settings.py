@@ -48,8 +48,6 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     min_seconds_left: int = 300
     """A session begins only under a job that runs so long: time to redeem before the renter can finalize."""
     policies: tuple[ProofPolicy, ...] = (ProofPolicy.REQUIRED, ProofPolicy.FALLBACK)
-    circuit: str = ""
-    """Back end and circuit of the proofs, as offer and health tell it."""
     max_message_bytes: int = 1 << 20
     max_answer_tokens: int = 4096
     max_sessions: int = 64
@@ -86,7 +84,6 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
             exposure_max=Tokens(host.exposure_max),
             challenge_min=host.challenge_min_s,
             policies=tuple(ProofPolicy[name.upper()] for name in config.proofs.accepted),
-            circuit=f"{config.proofs.backend}/{config.proofs.circuit}",
             max_message_bytes=config.api.max_message_bytes,
             max_sessions=host.max_sessions,
             ack_timeout=float(host.ack_timeout_s),
@@ -94,9 +91,14 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def offer(
-        self, host: Address, chain: ChainInfo, model: str, context_size: int, circuit_id: Hash32 = NO_CIRCUIT
+        self,
+        host: Address,
+        chain: ChainInfo,
+        model: str,
+        context_size: int,
+        circuit: tuple[str, Hash32] = ("", NO_CIRCUIT),
     ) -> Offer:
-        """What is published and checked against."""
+        """What is published and checked against. `circuit`: name and id of that of the proofs."""
         prices = self.prices(chain.usdc)
         return Offer(
             host=host,
@@ -113,8 +115,8 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
             challenge_max=self.challenge_max,
             min_seconds_left=self.min_seconds_left,
             policies=self.policies,
-            circuit=self.circuit,
-            circuit_id=circuit_id,
+            circuit=circuit[0],
+            circuit_id=circuit[1],
             max_message_bytes=self.max_message_bytes,
             max_answer_tokens=self.max_answer_tokens,
         )

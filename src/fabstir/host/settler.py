@@ -15,16 +15,17 @@ from typing import Final
 import structlog
 
 from fabstir.domain.errors import FabstirError, error
-from fabstir.domain.ids import JobId
+from fabstir.domain.ids import Hash32, JobId
 from fabstir.domain.money import BaseUnits, Tokens, affordable, fee_of
 from fabstir.host.epochs import Epochs, Together, claim_of
 from fabstir.host.health import ClaimsPart
 from fabstir.host.jobs import JobBook
 from fabstir.host.outlook import Outlook
+from fabstir.host.proving import Proving
 from fabstir.ops.metrics import Metrics
-from fabstir.ports.chain import ClaimArgs, MarketChain, ProofArgs, SumNodeArgs
+from fabstir.ports.chain import ClaimArgs, MarketChain
 from fabstir.ports.clock import Clock
-from fabstir.ports.prover import ProofStatement, Prover
+from fabstir.ports.prover import Prover
 from fabstir.protocol.commitments import (
     challenge_seed,
     challenged_position,
@@ -98,7 +99,8 @@ class Settler:
         self._idle_for = idle_for
         self._on_closing = on_closing
         self._watch = watch_seconds
-        self._epochs = Epochs(book, chain, prover, clock)
+        self._proving = Proving(prover, clock)
+        self._epochs = Epochs(book, chain, self._proving)
         self.count_in(Metrics(chain.info.usdc))
         self._due = asyncio.Event()
         self.problems: dict[JobId, str] = {}
@@ -121,6 +123,10 @@ class Settler:
     def claims(self) -> ClaimsPart:
         """For `/health`."""
         return self.outlook.part(len(self.problems))
+
+    def proven_weaker(self) -> int:
+        """Jobs that were proven by the weaker circuit; for `/health`."""
+        return self._proving.weaker
 
     def wake(self) -> None:
         """Something can be settled: look now."""
@@ -183,7 +189,9 @@ class Settler:
             taken = await self._redeem(together.vouchers + together.travelling)
             delay = 0.0 if taken else min(delay, RETRY_SECONDS)
         delay = min(delay, await self._settle_together(together))
-        self.outlook.keep({ledger.job for ledger in self._book.ledgers()})
+        jobs = {ledger.job for ledger in self._book.ledgers()}
+        self.outlook.keep(jobs)
+        self._proving.keep(jobs)
         return delay
 
     async def _settle_together(self, together: Together) -> float:
@@ -320,28 +328,18 @@ class Settler:
         root = commitment_root(made.tree_root, made.head)
         seed = challenge_seed(seed_hash, ledger.job, root)
         path = open_path(tuple(ledger.checkpoints[: made.checkpoints]), challenged_position(seed, made.tokens))
-        circuit = self._prover.circuit_id
-        statement = statement_hash(ledger.market, ledger.terms, ledger.job, root, made.tokens, path, circuit)
-        records = ledger.records_between(path.tokens_before, path.checkpoint.tokens)
-        started = self._clock.monotonic()
-        bundle = await self._prover.prove(ProofStatement(statement, seed, path.checkpoint.commitment), records)
-        seconds = self._clock.monotonic() - started
-        proof = ProofArgs(
-            circuit_id=bundle.circuit_id,
-            tree_root=made.tree_root,
-            head=made.head,
-            tokens=made.tokens,
-            checkpoint_tokens=path.checkpoint.tokens,
-            commitment=path.checkpoint.commitment,
-            path=tuple(SumNodeArgs(node.hash, node.tokens, node.left) for node in path.siblings),
-            proof=bundle.proof,
-        )
+
+        def statement_of(circuit: Hash32) -> Hash32:
+            return statement_hash(ledger.market, ledger.terms, ledger.job, root, made.tokens, path, circuit)
+
+        proof, seconds = await self._proving.prove(ledger, made, path, seed, statement_of)
         # another hash at the same height, after a reorganisation, is another challenge
         key = f"prove:{ledger.job.hex()}:{made.tokens}:{action.seed_block}:{seed_hash[:8].hex()}"
         result = await self._chain.submit_proof(key, ledger.terms, proof)
-        before = max((proof.tokens for proof in ledger.proofs), default=0)
+        before = max((known.tokens for known in ledger.proofs), default=0)
         async with self._book.exclusive(ledger):
             await self._book.record(ledger, ProofAccepted(made.tokens, seconds, result.gas_used))
+        self._proving.accepted(proof, ledger.job, self._metrics)
         self._metrics.prove_seconds.observe(seconds)
         self._metrics.proven_tokens.inc(max(0, made.tokens - before))
 

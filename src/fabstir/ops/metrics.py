@@ -180,6 +180,9 @@ class Metrics:
         earned = self._counter("earned_base_units", "Credited by the contract after its fee, in base units", "token")
         self.earned = MoneyCounter(earned, self._usdc)
         self.prove_seconds = self._histogram("prove_seconds", "Making one proof", _PROOF)
+        self.weaker_proofs = self._counter(
+            "weaker_proofs", "Jobs proven by a weaker circuit, since what their records were hashed from was gone"
+        )
         self.proof_failures = self._counter("proof_failures", "Proofs that could not be made or were not accepted")
 
     def _prompts(self) -> None:

@@ -54,6 +54,17 @@ class Prover(Protocol):
         there is no key."""
         ...
 
+    @property
+    def circuit(self) -> str:
+        """Back end and circuit, as offer and health tell it: `ezkl/bind`, `merkle/sample`."""
+        ...
+
+    @property
+    def weaker(self) -> Prover | None:
+        """Another circuit over the same commitments, which needs nothing but the records and shows less: for where `prove` says
+        `preimages_missing`. None: there is none. It needs no start of its own."""
+        ...
+
     async def start(self) -> None:
         """Build or load the keys (once, under a lock) and start the process, where there are any. Raises LocalFault."""
         ...

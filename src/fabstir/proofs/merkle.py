@@ -3,7 +3,8 @@
 In this process: a commitment or a proof is a few milliseconds of hashing, against a socket and a supervisor that would cost as much and
 could fail; nothing here panics, holds the interpreter for long or reads a disk. The mathematics is `fabstir.protocol.openings`. `sample`
 opens what records were hashed from, which only the process that served them knows (`HeldRecords`): after a restart it refuses with
-`preimages_missing`, and `bind` can prove the same commitments. What the circuits show and what they give away: docs/explanation/proofs.md.
+`preimages_missing`, and `bind`, its weaker circuit, proves the same commitments. What the circuits show and what they give away:
+docs/explanation/proofs.md.
 """
 
 from __future__ import annotations
@@ -40,6 +41,14 @@ class MerkleProver:
     @property
     def circuit_id(self) -> Hash32:
         return CIRCUIT_IDS[self._circuit]
+
+    @property
+    def circuit(self) -> str:
+        return f"merkle/{self._circuit}"
+
+    @property
+    def weaker(self) -> MerkleProver | None:
+        return MerkleProver("bind") if self._circuit == "sample" else None
 
     async def start(self) -> None:
         """Nothing to build and nothing to start."""

@@ -112,6 +112,14 @@ class EzklProver:
         return self._circuit.circuit_id
 
     @property
+    def circuit(self) -> str:
+        return "ezkl/bind"
+
+    @property
+    def weaker(self) -> None:
+        """This circuit needs nothing but the records itself."""
+
+    @property
     def pid(self) -> int | None:
         """Process id of the worker, while there is one."""
         return self._child.pid if self._child else None

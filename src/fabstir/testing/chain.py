@@ -19,7 +19,7 @@ from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, JobId, ModelId
 from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.ports.chain import ChainInfo, HostEntry, TxResult
 from fabstir.ports.clock import Clock
-from fabstir.ports.prover import Prover
+from fabstir.ports.prover import ProofBundle, ProofStatement, Prover
 from fabstir.protocol.settlement import Call, MarketState, Reverted, apply
 from fabstir.protocol.settlement_state import add
 from fabstir.protocol.signing import keccak
@@ -114,7 +114,7 @@ class MemoryChain:
         prover: Prover | None = None,
         treasury: Address = Address(b"\xfe" * 20),  # noqa: B008 - bytes
     ) -> None:
-        """`prover` stands for the registered verifier: its circuit is the one that `submit_proof` accepts."""
+        """`prover` stands for the registered verifiers: its circuit and its weaker one are those that `submit_proof` accepts."""
         self.clock: Final[Clock] = clock or ManualClock()
         self.prover: Final = prover
         self.info: Final = INFO
@@ -133,6 +133,13 @@ class MemoryChain:
         self._held = False
         self._waiting: dict[tuple[Address, str], _Waiting] = {}
         self._ended: dict[tuple[Address, str], TxResult | str] = {}
+
+    async def verifies(self, public: ProofStatement, bundle: ProofBundle) -> bool:
+        """What the circuit's registered verifier says; nothing holds by a circuit that is not registered."""
+        known = self.prover
+        while known is not None and known.circuit_id != bundle.circuit_id:
+            known = known.weaker
+        return known is not None and await known.verify(public, bundle)
 
     def __repr__(self) -> str:
         jobs, waiting = len(self.ledger.market.jobs), len(self._waiting)

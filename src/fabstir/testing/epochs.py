@@ -97,7 +97,7 @@ class MemoryEpochs(MemoryPrompts):
         seed_hash = self._chain.block_hash(made_at + SEED_DELAY) if made_at else None
         if seed_hash is None:
             return "SeedNotReady"
-        info, prover = self._chain.info, self._chain.prover
+        info = self._chain.info
         seed = epoch_seed(info.chain_id, info.epochs, terms.host, place.root, seed_hash)
         position = challenged_position(seed, place.total) - place.before
         if not 0 <= position < proof.tokens:
@@ -112,9 +112,8 @@ class MemoryEpochs(MemoryPrompts):
         path = msgspec.structs.replace(path, tokens_before=before)
         statement = epoch_statement(info.chain_id, info.epochs, terms, place, path, proof.circuit_id)
         public = ProofStatement(statement, seed, proof.commitment)
-        if prover is None or prover.circuit_id != proof.circuit_id:
-            return "ProofInvalid"
-        return "" if await prover.verify(public, ProofBundle(proof.circuit_id, proof.proof)) else "ProofInvalid"
+        bundle = ProofBundle(proof.circuit_id, proof.proof)
+        return "" if await self._chain.verifies(public, bundle) else "ProofInvalid"
 
 
 def _placed(terms: Terms, path: tuple[SumNodeArgs, ...], proof: ProofArgs) -> EpochPlace:

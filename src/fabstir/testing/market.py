@@ -216,7 +216,7 @@ class MemoryMarket(MemoryEpochs):
 
     async def _refusal(self, terms: Terms, proof: ProofArgs, root: Hash32) -> str:
         """The contract's word against path, sums or proof for the challenge of the pending commitment; empty where all holds."""
-        prover, job = self._chain.prover, job_id(terms)
+        job = job_id(terms)
         account = self._read().market.jobs.get(job)
         seed_hash = self._chain.block_hash(account.pending.block + SEED_DELAY) if account and account.pending else None
         if seed_hash is None:
@@ -228,12 +228,11 @@ class MemoryMarket(MemoryEpochs):
             return "PathMismatch"
         if not before <= challenged_position(seed, proof.tokens) < before + proof.checkpoint_tokens:
             return "WrongCheckpoint"
-        if prover is None or prover.circuit_id != proof.circuit_id:
-            return "ProofInvalid"
         path = msgspec.structs.replace(path, tokens_before=before)
         statement = statement_hash(self._contract, terms, job, root, proof.tokens, path, proof.circuit_id)
         public = ProofStatement(statement, seed, proof.commitment)
-        return "" if await prover.verify(public, ProofBundle(proof.circuit_id, proof.proof)) else "ProofInvalid"
+        bundle = ProofBundle(proof.circuit_id, proof.proof)
+        return "" if await self._chain.verifies(public, bundle) else "ProofInvalid"
 
     def _check_authorization(
         self, terms: Terms, amount: BaseUnits, valid_before: int, nonce: bytes, signature: bytes, now: int

@@ -18,16 +18,21 @@ from fabstir.domain.ids import Hash32
 from fabstir.ports.prover import CHECKPOINT_TOKENS, Commitment, ProofBundle, ProofStatement
 
 CIRCUIT_ID: Final = Hash32(b"TEST DOUBLE HashProver no proof!")
+WEAKER_CIRCUIT_ID: Final = Hash32(b"TEST DOUBLE weaker HashProver!!!")
 
 
 class HashProver:
     """Hashes where a real prover proves. Holds no records, so its memory is constant.
 
-    Set `unavailable` to see what a caller does while the prover process is down.
+    Set `unavailable` to see what a caller does while the prover process is down, `forgetful` to see what it does where nothing can be
+    opened any more.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, circuit_id: Hash32 = CIRCUIT_ID, weaker: HashProver | None = None) -> None:
         self.unavailable = False
+        self.forgetful = False
+        self._circuit_id = circuit_id
+        self._weaker = weaker
         self._running = False
 
     def __repr__(self) -> str:
@@ -35,13 +40,25 @@ class HashProver:
 
     @property
     def circuit_id(self) -> Hash32:
-        return CIRCUIT_ID
+        return self._circuit_id
+
+    @property
+    def circuit(self) -> str:
+        return "test/hash"
+
+    @property
+    def weaker(self) -> HashProver | None:
+        return self._weaker
 
     async def start(self) -> None:
         self._running = True
+        if self._weaker is not None:
+            self._weaker._running = True
 
     async def stop(self) -> None:
         self._running = False
+        if self._weaker is not None:
+            self._weaker._running = False
 
     async def commit(self, records: tuple[bytes, ...]) -> Commitment:
         self._check_available()
@@ -51,11 +68,13 @@ class HashProver:
         self._check_available()
         if _commit(records).digest != statement.commitment:
             raise error("proof_failed", detail="the records do not match the commitment")
-        return ProofBundle(CIRCUIT_ID, _tag(statement))
+        if self.forgetful:
+            raise error("preimages_missing", detail="forgotten by the test")
+        return ProofBundle(self.circuit_id, _tag(statement))
 
     async def verify(self, statement: ProofStatement, bundle: ProofBundle) -> bool:
         self._check_available()
-        return bundle.circuit_id == CIRCUIT_ID and hmac.compare_digest(bundle.proof, _tag(statement))
+        return bundle.circuit_id == self.circuit_id and hmac.compare_digest(bundle.proof, _tag(statement))
 
     async def health(self) -> str:
         if self.unavailable:
