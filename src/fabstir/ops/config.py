@@ -1,52 +1,36 @@
 """The one frozen tree of settings. Decides what a setting is called, what it may be and what it is when nobody says.
 
 Never reads anything: `fabstir.ops.settings` does, and `docs/reference/configuration.md` is generated from the
-descriptions here. Amounts of money are base units (1e-6 USDC, 1 wei where the name says `native`), durations are seconds.
+descriptions here and in `config_renter`. Amounts of money are base units (1e-6 USDC, 1 wei where the name says `native`),
+durations are seconds.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from fabstir.domain.money import BaseUnits
-from fabstir.domain.terms import DEFAULT_BOND, DEFAULT_BOND_NATIVE, MAX_CHALLENGE_SECONDS
+from fabstir.domain.terms import DEFAULT_BOND, DEFAULT_BOND_NATIVE
 from fabstir.ops import paths
-
-Count = Annotated[int, Meta(ge=1)]
-Port = Annotated[int, Meta(ge=0, le=65535)]
-Url = Annotated[str, Meta(title="URL", pattern="^https?://")]
-Role = Literal["renter", "host", "arbiter"]
-"""Whose key a command uses."""
-ContractAddress = Annotated[str, Meta(title="address", pattern=r"^0x[0-9a-fA-F]{40}\Z")]
-
-LARGEST_NUMBER: Final = 2**63 - 1
-"""TOML's integers have 64 bits; a larger amount is written as text."""
-Amount = (
-    Annotated[int, Meta(ge=0, le=LARGEST_NUMBER, title="amount")]
-    | Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,28})\Z")]
+from fabstir.ops.config_renter import RenterSection
+from fabstir.ops.config_types import (
+    ETH,
+    USDC,
+    Amount,
+    ContractAddress,
+    Count,
+    Port,
+    Role,
+    Section,
+    Url,
+    about,
+    units,
 )
-"""Base units as an integer, or as decimal text where they exceed 64 bits."""
-USDC: Final = "usdc"
-ETH: Final = "eth"
-Currency = Annotated[str, Meta(title="`usdc`, `eth` or an address", pattern=r"^(usdc|eth|0x[0-9a-fA-F]{40})\Z")]
 
-
-def units(amount: int | str) -> BaseUnits:
-    """The amount that an `Amount` stands for."""
-    return BaseUnits(int(amount))
-
-
-def about(description: str, *, secret: bool = False) -> Meta:
-    """What a setting is for; of a `secret` one only that it is set is ever shown, of a secret URL its origin."""
-    return Meta(description=description, extra={"secret": secret})
-
-
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One table of the file. A key that is not listed is refused, so that a misspelt setting is never ignored."""
+__all__ = ["ETH", "USDC", "Config", "Role", "units"]
 
 
 class ChainSection(Section, frozen=True, kw_only=True):
@@ -246,103 +230,6 @@ class ApiSection(Section, frozen=True, kw_only=True):
         int, Meta(ge=1024, le=67_108_864), about("Largest message that is read; larger ones are refused unread.")
     ] = 1_048_576
     max_connections: Annotated[Count, about("Open WebSockets; more are answered with 503.")] = 1024
-
-
-class RenterSection(Section, frozen=True, kw_only=True):
-    """What a renter spends and where its gateway listens."""
-
-    data_dir: Annotated[Path, about("Where the renter's journal lives. One renter per directory.")] = msgspec.field(
-        default_factory=lambda: paths.data_dir() / "renter"
-    )
-    key_file: Annotated[Path, about("The renter's key: pays deposits and gets refunds. Mode 0600.")] = msgspec.field(
-        default_factory=lambda: paths.config_dir() / "renter.key"
-    )
-    token: Annotated[
-        Currency,
-        about("What is paid with: `usdc`, `eth`, or the address of another token with prices in the registry."),
-    ] = USDC
-    budget: Annotated[
-        Count, about("What one session may cost, in base units of USDC or another token. What is not used comes back.")
-    ] = 1_000_000
-    budget_native: Annotated[Amount, about("The same in wei, where `renter.token` is `eth`.")] = 400_000_000_000_000
-    max_price_per_mtok: Annotated[
-        Amount,
-        about("Hosts that ask more for 1,000,000 tokens are not taken; in base units of `renter.token`. 0: any price."),
-    ] = 0
-    policy: Annotated[
-        Literal["required", "fallback"],
-        about("`required`: nothing is redeemed without a proof. `fallback`: your signature is enough."),
-    ] = "required"
-    exposure: Annotated[
-        int, Meta(ge=1, le=4096), about("W: tokens that a host may send before you have signed for them.")
-    ] = 64
-    challenge_s: Annotated[
-        int,
-        Meta(ge=900, le=MAX_CHALLENGE_SECONDS),
-        about("Shortest challenge window of a job; a host may ask for more."),
-    ] = 900
-    lifetime_s: Annotated[int, Meta(ge=3_600), about("From opening a job to its expiry.")] = 86_400
-    top_up: Annotated[
-        bool,
-        about("Add to a job's deposit where it runs out in an answer, as far as the budget goes; else open another."),
-    ] = True
-    arbiter: Annotated[
-        ContractAddress | None,
-        about("Who is to rule in a dispute; hosts that do not accept it are not taken. Unset: nobody."),
-    ] = None
-    bond: Annotated[
-        Count, about("What a dispute costs you where you were wrong, in base units; a host may ask for more.")
-    ] = DEFAULT_BOND
-    bond_native: Annotated[Amount, about("The same in wei, where `renter.token` is `eth`. At least 1.")] = (
-        DEFAULT_BOND_NATIVE
-    )
-    bond_max: Annotated[Count, about("Hosts that ask for a larger bond are not taken.")] = 10 * DEFAULT_BOND
-    bond_max_native: Annotated[Amount, about("The same in wei, where `renter.token` is `eth`.")] = (
-        10 * DEFAULT_BOND_NATIVE
-    )
-    dispute_above: Annotated[
-        Count, about("Dispute a claim of tokens that never arrived where they are worth so many base units.")
-    ] = 100_000
-    dispute_above_native: Annotated[Amount, about("The same in wei, where `renter.token` is `eth`.")] = (
-        DEFAULT_BOND_NATIVE
-    )
-    authorize: Annotated[
-        bool, about("Pay by a signed transfer (EIP-3009): one transaction instead of two. Not with `eth`.")
-    ] = False
-    relay: Annotated[
-        bool,
-        about("Let the host send that transfer to the contract: needs no ETH. Only hosts that do so are taken."),
-    ] = False
-    principal: Annotated[
-        ContractAddress | None,
-        about("Whose money is spent, within the budget that it set with `fabstir wallet delegate`. Unset: your own."),
-    ] = None
-    blob_quota_mb: Annotated[Count, about("Most MiB of sealed prompts and results that are kept.")] = 1024
-    blob_days: Annotated[Count, about("Days that they are kept. An order is read again with them.")] = 365
-    audit_per_1000: Annotated[
-        int,
-        Meta(ge=0, le=1_000),
-        about(
-            "Of 1,000 answers, so many are checked by other hosts, chosen by chance; you pay for it like for answers."
-        ),
-    ] = 0
-    audit_budget: Annotated[Count, about("What one check may cost, in base units of `renter.token`.")] = 100_000
-    tolerance_dir: Annotated[
-        Path | None,
-        about("Folder with files of `fabstir verify calibrate`, for models that do not ship with the package."),
-    ] = None
-    keep_words: Annotated[
-        bool,
-        about("Keep what is said on this machine, unencrypted, to have answers checked (`fabstir verify session`)."),
-    ] = False
-    gateway_host: Annotated[str, about("Address of the OpenAI gateway. It spends your money: this machine only.")] = (
-        "127.0.0.1"
-    )
-    gateway_port: Annotated[Port, about("Port of the OpenAI gateway; 0 takes a free one.")] = 8090
-    gateway_parallel: Annotated[Count, about("Requests that the gateway answers at the same time; more wait.")] = 16
-    gateway_key: Annotated[
-        str | None, about("What clients of the gateway must send as their API key. Unset: anything.", secret=True)
-    ] = None
 
 
 class ArbiterSection(Section, frozen=True, kw_only=True):
