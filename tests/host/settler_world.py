@@ -36,9 +36,12 @@ PRICE = 2_000_000_000
 class World:
     """A host's book, a chain, a settler, and what the settler told the sessions."""
 
-    def __init__(self, journal: Journal | None = None, *, staked: bool = True, **rules: object) -> None:
+    def __init__(
+        self, journal: Journal | None = None, *, staked: bool = True, own: bytes = b"", **rules: object
+    ) -> None:
+        """`own`: the prover's commitments are its own (`HashProver`)."""
         self.clock = ManualClock()
-        self.prover = HashProver(weaker=HashProver(WEAKER_CIRCUIT_ID))
+        self.prover = HashProver(weaker=HashProver(WEAKER_CIRCUIT_ID), own=own)
         self.chain = MemoryChain(self.clock, prover=self.prover)
         self.host: MemoryMarket = self.chain.connect(HOST_KEY.address)
         self.renter: MemoryMarket = self.chain.connect(RENTER.address)

@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 
-from fabstir.bootstrap.parts import make_held, make_prover
+from fabstir.bootstrap.parts import circuit_to_prove, deployed_circuit, deployed_spot, make_held, make_prover
 from fabstir.domain.errors import LocalFault
+from fabstir.domain.ids import Hash32
 from fabstir.ops.config import Config
 from fabstir.ops.settings import from_tree
 from fabstir.proofs.merkle import CIRCUIT_IDS, MerkleProver
 from fabstir.proofs.process import EzklProver
+
+OPENAI: Any = {"kind": "openai", "base_url": "http://127.0.0.1:8000", "model": "/m.gguf", "repository": "org/m"}
 
 
 def _config(chain_id: int = 31337, top_logprobs: int = 5, **proofs: Any) -> Config:
@@ -37,6 +40,17 @@ def test_merkle_works_on_every_chain(circuit: Any) -> None:
         make_prover(_config(8453))
 
 
+def test_spot_holds_the_words_too() -> None:
+    """Its circuit is its own, and what it has no traces of is proven by `bind`, in the same process."""
+    config = _config(circuit="spot")
+    held = make_held(config)
+    assert held is not None and held.begin((), "", Hash32(bytes(32))) is not None
+    assert isinstance(make_prover(config, held), EzklProver)
+    assert circuit_to_prove(config) == deployed_spot() != circuit_to_prove(Config()) == deployed_circuit(config)
+    with pytest.raises(LocalFault, match="srs_development_only"):
+        make_prover(_config(8453, circuit="spot"))
+
+
 def test_noir_names_the_tools_that_are_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Those that are not on PATH; with all of them there is still no prover, and that is said."""
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -52,6 +66,9 @@ def test_noir_names_the_tools_that_are_missing(monkeypatch: pytest.MonkeyPatch, 
     ("config", "words"),
     [
         (_config(circuit="sample"), "only `merkle` has"),
+        (_config(backend="merkle", circuit="spot"), "only `ezkl` has"),
+        (_config(circuit="spot", top_logprobs=3), "top_logprobs must be at least 4"),
+        (from_tree({"engine": OPENAI, "proofs": {"circuit": "spot"}}), "engine.kind must be `llama`"),
         (_config(backend="merkle", circuit_folder="/somewhere"), "has no files"),
         (_config(backend="merkle", circuit="sample", top_logprobs=0), "top_logprobs"),
     ],

@@ -14,6 +14,7 @@ from fabstir.protocol.commitments import Checkpoint
 from fabstir.protocol.epochs import EpochSession, place_all
 from fabstir.protocol.host_log import (
     CheckpointClosed,
+    CheckpointRenewed,
     CommitmentMade,
     Credited,
     DepositRaised,
@@ -56,6 +57,7 @@ HOST_EVENTS: list[Any] = [
     Resynced(Tokens(3), TWO),
     SessionFinished("over"),
     CheckpointClosed(ONE, b"opening", Tokens(2)),
+    CheckpointRenewed(0, TWO, b"opening"),
     CommitmentMade(Tokens(2), ONE, TWO, 1),
     EpochJoined(place_all([EpochSession(JobId(ONE), ONE, TWO, Tokens(n)) for n in (2, 3)])[0], 1),
     ProofAccepted(Tokens(2), 0.25, 300_000),
@@ -239,3 +241,17 @@ def test_the_renters_side() -> None:
     assert (new.signed, new.signed_head, new.voucher) == (2, TWO, RENTER_EVENTS[2])
     assert (new.released, new.settled, new.deposit) == (RENTER_EVENTS[-2], RENTER_EVENTS[-1], 9)
     assert repr(new) == f"<RenterLedger {new.job.hex()[:8]} settled: signed 2 tokens>"
+
+
+def test_what_was_committed_stays_what_it_was() -> None:
+    """A checkpoint that is made again counts for later commitments and epochs; those that were made before keep what they had."""
+    place = place_all([EpochSession(JobId(ONE), ONE, TWO, Tokens(2))])[0]
+    made = CommitmentMade(Tokens(2), ONE, TWO, 1)
+    closed = CheckpointClosed(ONE, b"", Tokens(2))
+    ledger = HostLedger.replay([ADMITTED, TokensServed(b"".join(DIGESTS[:2])), closed, made, EpochJoined(place, 1)])
+    ledger.apply(CheckpointRenewed(0, TWO, b""))
+    first, second = Checkpoint(ONE, Tokens(2)), Checkpoint(TWO, Tokens(2))
+    assert (ledger.committed, ledger.joined, ledger.checkpoints) == ((first,), (first,), [second])
+    ledger.apply(made)
+    ledger.apply(EpochJoined(place, 1))
+    assert (ledger.committed, ledger.joined, ledger.checkpointed) == ((second,), (second,), 2)

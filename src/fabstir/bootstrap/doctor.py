@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from fabstir.bootstrap.keys import key_file, read_key
-from fabstir.bootstrap.parts import chain_info, make_prover, served_model
+from fabstir.bootstrap.parts import chain_info, circuit_to_prove, served_model
 from fabstir.chain.checks import Check
 from fabstir.chain.doctor_account import examine_account, examine_host
 from fabstir.chain.doctor_contracts import examine_circuit, examine_contracts
@@ -76,7 +76,7 @@ async def _host(config: Config, rpc: JsonRpc, info: ChainInfo, account: Address)
 
 async def _proofs(config: Config, rpc: JsonRpc, info: ChainInfo) -> list[Check]:
     name = f"{config.proofs.backend}/{config.proofs.circuit}"
-    return await examine_circuit(rpc, info, name, make_prover(config).circuit_id)
+    return await examine_circuit(rpc, info, name, circuit_to_prove(config))
 
 
 async def _guarded(name: str, examination: Coroutine[Any, Any, list[Check]]) -> list[Check]:

@@ -11,8 +11,9 @@ from fabstir.api.app import host_app
 from fabstir.api.server import listen, serve, settle_garbage_collector, url_of
 from fabstir.bootstrap.attestation import make_attester
 from fabstir.bootstrap.keys import key_file, read_key
-from fabstir.bootstrap.parts import connect_chain, make_engine, make_held, make_prover, open_journal, served_model
+from fabstir.bootstrap.parts import connect_chain, make_engine, make_held, open_journal, served_model
 from fabstir.bootstrap.prompts import make_desk, sealing_key
+from fabstir.bootstrap.spot import make_host_prover
 from fabstir.chain.job_events import JobEvents
 from fabstir.chain.keys import held
 from fabstir.chain.market import MarketClient
@@ -64,7 +65,8 @@ async def _serve_host(
     stop: asyncio.Event,
     on_ready: Callable[[HostNode, str], None],
 ) -> None:
-    identity = (await served_model(config)).model_id
+    model = await served_model(config)
+    identity = model.model_id
     if not await chain.model_approved(identity):
         raise error(
             "model_invalid", f"model 0x{identity.hex()} is not approved in ModelRegistry", "See docs/how-to/host.md."
@@ -72,9 +74,9 @@ async def _serve_host(
     sealing = await asyncio.to_thread(sealing_key, config, "host") if config.host.prompt_slots else None
     encryption_key = Hash32(sealing.public) if sealing is not None else NO_KEY
     attester = await make_attester(config, key.address, encryption_key, identity)
+    records, engine = make_held(config), make_engine(config)
+    prover = await make_host_prover(config, model, engine, chain, records, clock)
     listener = listen(config.api.host, config.api.port)
-    held = make_held(config)
-    prover, engine = make_prover(config, held), make_engine(config)
     node = HostNode(
         engine=engine,
         chain=chain,
@@ -85,7 +87,7 @@ async def _serve_host(
         settings=HostSettings.of(config, identity, url_of(listener), encryption_key),
         metrics=Metrics(chain.info.usdc),
     )
-    node.book.held = held
+    node.book.held = records
     chain.count_ends(node.metrics.transaction)
     settler = Settler(
         node.book,

@@ -14,12 +14,14 @@ from typing import Final
 
 import msgspec
 
+from fabstir.bootstrap.parts import deployed_spot
 from fabstir.bootstrap.staking import host_chain
 from fabstir.chain import bindings
 from fabstir.chain.conversion import approve_model
 from fabstir.chain.market import MarketClient
 from fabstir.domain.errors import error
-from fabstir.models.head import CommittedHead, HeadRows, commit_head, points_file
+from fabstir.domain.ids import Hash32
+from fabstir.models.head import PACKAGED, CommittedHead, HeadRows, commit_head, points_file, stored_head
 from fabstir.models.identity import identify
 from fabstir.ops import paths
 from fabstir.ops.config import Config
@@ -69,8 +71,26 @@ async def committed_head(
 ) -> CommittedHead:
     """The head of a file with its tree, as far as it was not committed yet. Raises LocalFault."""
     rows = await asyncio.to_thread(HeadRows, file)
-    points = points_file(paths.cache_dir() / "heads", identity.sha256, prover.circuit_id)
+    known = await asyncio.to_thread(stored_head, rows, _points_files(identity, prover.circuit_id))
+    if known is not None:
+        progress(rows.count, rows.count)
+        return known
+    _, points = _points_files(identity, prover.circuit_id)
     return await commit_head(rows, points, prover.points, lambda done: progress(done, rows.count))
+
+
+async def known_head(file: Path, identity: ModelIdentity) -> CommittedHead | None:
+    """The head of a file whose rows were all committed before, by the package or by `fabstir model commit` here; else None. Raises
+    LocalFault (`model_invalid`) where its head is none for `spot`."""
+    rows = await asyncio.to_thread(HeadRows, file)
+    return await asyncio.to_thread(stored_head, rows, _points_files(identity, deployed_spot()))
+
+
+def _points_files(identity: ModelIdentity, circuit: Hash32) -> tuple[Path, Path]:
+    """Where the points may be: in the package, in the cache."""
+    folders = (PACKAGED, paths.cache_dir() / "heads")
+    packaged, cached = (points_file(folder, identity.sha256, circuit) for folder in folders)
+    return packaged, cached
 
 
 async def register_model(config: Config, model: ModelCommitment, *, approve: bool) -> Registration:
@@ -82,10 +102,10 @@ async def register_model(config: Config, model: ModelCommitment, *, approve: boo
 async def _register(chain: MarketClient, model: ModelCommitment, *, approve: bool) -> Registration:
     model_id = model.identity.model_id
     known = await chain.registered_model(model_id)
-    if known is None or (known.status == PROPOSED and not _same(known.head, model.head)):
+    if known is None or (known.status == PROPOSED and not same_head(known.head, model.head)):
         intent = f"propose-model:{model_id.hex()}:{model.head.root.hex()[:16]}"
         await chain.propose_model(intent, model.identity, model.head)
-    elif known.status != PROPOSED and not _same(known.head, model.head):
+    elif known.status != PROPOSED and not same_head(known.head, model.head):
         raise error("model_invalid", f"0x{model_id.hex()} is registered with another head than this file has")
     if approve and (known is None or known.status == PROPOSED):
         await chain.approve_model(f"approve-model:{model_id.hex()}", model_id, model.head)
@@ -95,7 +115,8 @@ async def _register(chain: MarketClient, model: ModelCommitment, *, approve: boo
     return Registration(model=model, status=status, registry=bytes(chain.info.models), owner_call=call)
 
 
-def _same(known: bindings.Head, head: HeadCommitment) -> bool:
+def same_head(known: bindings.Head, head: HeadCommitment) -> bool:
+    """Whether the registry's is this one."""
     return (known.root, known.rows, known.width, known.scale) == (head.root, head.rows, head.width, head.scale)
 
 

@@ -34,6 +34,7 @@ from fabstir.proofs.merkle import MerkleProver
 from fabstir.proofs.process import EzklProver
 from fabstir.protocol.held_records import HeldRecords
 from fabstir.protocol.model_identity import ModelIdentity
+from fabstir.protocol.spot import ROWS
 from fabstir.storage.journal import JOURNAL_FILE, SqliteJournal, WritePhase
 
 log = structlog.get_logger()
@@ -154,13 +155,15 @@ def make_engine(config: Config) -> Engine:
 
 
 def make_held(config: Config) -> HeldRecords | None:
-    """Where records are kept for a circuit that opens them; None where none does."""
-    return HeldRecords() if config.proofs.circuit == "sample" else None
+    """Where records are kept for a circuit that opens them, for `spot` with the words; None where none does."""
+    circuit = config.proofs.circuit
+    return None if circuit == "bind" else HeldRecords(words=circuit == "spot")
 
 
 def make_prover(config: Config, held: HeldRecords | None = None) -> Prover:
-    """The configured back end and circuit, not started. Raises LocalFault (`srs_development_only` for `ezkl` off the devnet,
-    `circuit_mismatch`, `tool_missing`, `config_invalid`)."""
+    """The configured back end, not started; with its circuit, but for `spot`, which needs more (`bootstrap.spot`) and proves by `bind` what
+    it has no traces of. Raises LocalFault (`srs_development_only` for `ezkl` off the devnet, `circuit_mismatch`, `tool_missing`,
+    `config_invalid`)."""
     proofs = config.proofs
     if proofs.backend == "noir":
         raise _no_noir()
@@ -169,10 +172,30 @@ def make_prover(config: Config, held: HeldRecords | None = None) -> Prover:
             raise error("config_invalid", "proofs.circuit_folder is for `ezkl`; `merkle` has no files")
         if proofs.circuit == "sample" and config.engine.top_logprobs == 0:
             raise error("config_invalid", "proofs.circuit is 'sample': engine.top_logprobs must be at least 1")
+        if proofs.circuit == "spot":
+            raise error("config_invalid", "proofs.circuit is 'spot', which only `ezkl` has")
         return MerkleProver(proofs.circuit, held)
-    if proofs.circuit != "bind":
-        raise error("config_invalid", f"proofs.circuit is '{proofs.circuit}', which only `merkle` has")
+    if proofs.circuit == "sample":
+        raise error("config_invalid", "proofs.circuit is 'sample', which only `merkle` has")
+    if proofs.circuit == "spot":
+        _require_spot(config)
     return EzklProver(chain_id=config.chain.chain_id, cache=paths.cache_dir(), circuit=_circuit(config))
+
+
+def _require_spot(config: Config) -> None:
+    engine = config.engine
+    if engine.kind != "llama":
+        raise error(
+            "config_invalid", "proofs.circuit is 'spot': engine.kind must be `llama`, whose answers can be traced"
+        )
+    if engine.top_logprobs < ROWS:
+        raise error("config_invalid", f"proofs.circuit is 'spot': engine.top_logprobs must be at least {ROWS}")
+
+
+def circuit_to_prove(config: Config) -> Hash32:
+    """Id of the configured circuit. Raises as `make_prover`."""
+    prover = make_prover(config)
+    return deployed_spot() if config.proofs.circuit == "spot" else prover.circuit_id
 
 
 def deployed_circuit(config: Config) -> Hash32:

@@ -20,7 +20,7 @@ from fabstir.ops.metrics import Metrics
 from fabstir.ports.chain import ClaimArgs, EpochState, MarketChain, ProofArgs
 from fabstir.protocol.commitments import challenged_position, open_path
 from fabstir.protocol.epoch_plan import LARGEST, REDEEMED_AT_ONCE, EpochView, OpenEpoch
-from fabstir.protocol.epochs import covering_path, drawn, epoch_seed, epoch_statement, place_all
+from fabstir.protocol.epochs import covering_path, drawn, epoch_seed, epoch_words, place_all
 from fabstir.protocol.host_log import EpochJoined, HostLedger, ProofAccepted, VoucherAccepted
 from fabstir.protocol.settlement_plan import Action, JoinEpoch, JoinRedemption, RedeemByEpoch, RedeemVoucher
 from fabstir.protocol.signing import keccak
@@ -130,12 +130,12 @@ class Epochs:
         info, place = self._chain.info, joined.place
         seed = epoch_seed(info.chain_id, info.epochs, self._chain.account, place.root, seed_hash)
         position = challenged_position(seed, place.total) - place.before
-        path = open_path(tuple(ledger.checkpoints[: joined.checkpoints]), position)
+        path = open_path(ledger.joined, position)
 
-        def statement_of(circuit: Hash32) -> Hash32:
-            return epoch_statement(info.chain_id, info.epochs, ledger.terms, place, path, circuit)
+        def words_of(circuit: Hash32) -> bytes:
+            return epoch_words(info.chain_id, info.epochs, ledger.terms, place, path, circuit)
 
-        return await self._proving.prove(ledger, place.session, path, seed, statement_of)
+        return await self._proving.prove(ledger, place.session, path, seed, words_of)
 
     async def commit(self, joining: list[Joining]) -> None:
         """Write every session's place into its log, then commit. What is beyond the bound waits. Raises FabstirError."""

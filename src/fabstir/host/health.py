@@ -61,11 +61,11 @@ class ProverPart(Part, frozen=True, kw_only=True):
     """Commitments and proofs."""
 
     circuit: str = ""
-    """Back end and circuit: `ezkl/bind`, `merkle/bind`, `merkle/sample`."""
+    """Back end and circuit: `ezkl/bind`, `ezkl/spot`, `merkle/bind`, `merkle/sample`."""
     circuit_id: str = ""
     """Under which ProofSystem knows the verifier."""
     weaker: int = 0
-    """Jobs that this process proved by a weaker circuit, `merkle/bind`, since what their records were hashed from was gone."""
+    """Jobs that this process proved by a weaker circuit, `bind`, or committed for it, at least in part, since there was nothing to open."""
 
 
 class SendingPart(Part, frozen=True, kw_only=True):

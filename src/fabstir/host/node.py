@@ -76,7 +76,7 @@ class HostNode:
         self.claims: Callable[[], ClaimsPart] = _unsettled
         """What is still to be collected; the settler puts itself here."""
         self.proven_weaker: Callable[[], int] = lambda: 0
-        """Jobs that were proven by the weaker circuit; the settler puts itself here."""
+        """Jobs that were proven by the weaker circuit or committed for it; the settler puts itself here."""
         self._engine = engine
         self._chain = chain
         self._prover = prover

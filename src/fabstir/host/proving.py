@@ -1,8 +1,8 @@
 """Makes the proofs of one host: by its circuit, or by the weaker one where what the circuit opens is gone.
 
 A statement names the circuit that it is proven by, so it is made here, for the circuit at hand. The circuit is changed for one reason only,
-`preimages_missing`, and never in silence: whoever submits a proof by the weaker one says so, and it is logged and counted for each
-job. Submits nothing. What the circuits show: docs/explanation/proofs.md.
+`preimages_missing`, and never in silence: whoever commits for the weaker one, or submits a proof by it, says so, and it is logged and
+counted for each job. Submits nothing. What the circuits show: docs/explanation/proofs.md.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ from fabstir.ports.prover import ProofBundle, ProofStatement, Prover
 from fabstir.protocol.commitments import SumNode, SumPath
 from fabstir.protocol.epochs import EpochSession
 from fabstir.protocol.host_log import CommitmentMade, HostLedger
+from fabstir.protocol.signing import keccak
 
 log = structlog.get_logger("fabstir.settler")
 
-StatementOf = Callable[[Hash32], Hash32]
-"""The statement for the circuit with this id."""
+WordsOf = Callable[[Hash32], bytes]
+"""What the statement for the circuit with this id is the hash of."""
 
 
 class Proving:
-    """Of one host. Memory: the ids of open jobs that were proven by the weaker circuit."""
+    """Of one host. Memory: the ids of open jobs that were committed for, or proven by, the weaker circuit."""
 
     def __init__(self, prover: Prover, clock: Clock) -> None:
         self._prover: Final = prover
         self._clock = clock
         self._weaker: set[JobId] = set()
         self.weaker = 0
-        """Jobs that were proven by the weaker circuit."""
+        """Jobs that were committed for the weaker circuit, at least in part, or proven by it."""
 
     def __repr__(self) -> str:
         return f"<Proving by {self._prover.circuit}, {self.weaker} jobs by a weaker circuit>"
@@ -47,14 +48,15 @@ class Proving:
         committed: CommitmentMade | EpochSession,
         path: SumPath,
         seed: Hash32,
-        statement_of: StatementOf,
+        words_of: WordsOf,
     ) -> tuple[ProofArgs, float]:
         """The challenged checkpoint at the end of `path`, proven, and the seconds that it took. Raises as `Prover.prove`."""
         records = ledger.records_between(path.tokens_before, path.checkpoint.tokens)
         began = self._clock.monotonic()
 
         def by(prover: Prover) -> ProofStatement:
-            return ProofStatement(statement_of(prover.circuit_id), seed, path.checkpoint.commitment)
+            words = words_of(prover.circuit_id)
+            return ProofStatement(keccak(words), seed, path.checkpoint.commitment, words)
 
         bundle = await prove_by(self._prover, by, records)
         seconds = self._clock.monotonic() - began
@@ -73,12 +75,21 @@ class Proving:
     def accepted(self, proof: ProofArgs, job: JobId, metrics: Metrics) -> None:
         """The contract took `proof` for `job`; a job that is proven twice counts once."""
         weaker = self._prover.weaker
-        if weaker is None or proof.circuit_id != weaker.circuit_id or job in self._weaker:
+        if weaker is not None and proof.circuit_id == weaker.circuit_id:
+            self._count(weaker, job, "the challenged checkpoint cannot be opened", metrics)
+
+    def committed_weaker(self, job: JobId, reason: str, metrics: Metrics) -> None:
+        """A checkpoint of `job` was committed for the weaker circuit."""
+        if self._prover.weaker is not None:
+            self._count(self._prover.weaker, job, reason, metrics)
+
+    def _count(self, weaker: Prover, job: JobId, reason: str, metrics: Metrics) -> None:
+        if job in self._weaker:
             return
         self._weaker.add(job)
         self.weaker += 1
         metrics.weaker_proofs.inc()
-        log.warning("proof_weaker", job_id=job, circuit=weaker.circuit)
+        log.warning("proof_weaker", job_id=job, circuit=weaker.circuit, reason=reason)
 
     def keep(self, jobs: set[JobId]) -> None:
         """Forget every job that is not in `jobs`."""

@@ -17,6 +17,7 @@ import structlog
 from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import Hash32, JobId
 from fabstir.domain.money import BaseUnits, Tokens, affordable, fee_of
+from fabstir.host.checkpoints import Checkpoints
 from fabstir.host.epochs import Epochs, Together, claim_of
 from fabstir.host.health import ClaimsPart
 from fabstir.host.jobs import JobBook
@@ -31,11 +32,10 @@ from fabstir.protocol.commitments import (
     challenged_position,
     commitment_root,
     open_path,
-    statement_hash,
+    statement_words,
 )
 from fabstir.protocol.epoch_plan import SMALLEST
 from fabstir.protocol.host_log import (
-    CheckpointClosed,
     CommitmentMade,
     Credited,
     HostLedger,
@@ -56,6 +56,7 @@ from fabstir.protocol.settlement_plan import (
     CloseCheckpoint,
     CloseJob,
     CommitTree,
+    JoinEpoch,
     NoteClosed,
     Rest,
     SettleClaim,
@@ -100,6 +101,7 @@ class Settler:
         self._on_closing = on_closing
         self._watch = watch_seconds
         self._proving = Proving(prover, clock)
+        self._checkpoints = Checkpoints(book, prover, self._proving)
         self._epochs = Epochs(book, chain, self._proving)
         self.count_in(Metrics(chain.info.usdc))
         self._due = asyncio.Event()
@@ -125,7 +127,7 @@ class Settler:
         return self.outlook.part(len(self.problems))
 
     def proven_weaker(self) -> int:
-        """Jobs that were proven by the weaker circuit; for `/health`."""
+        """Jobs that were committed for the weaker circuit, or proven by it; for `/health`."""
         return self._proving.weaker
 
     def wake(self) -> None:
@@ -238,6 +240,8 @@ class Settler:
         """Carry out steps until there is nothing to do, a block to wait for, or a voucher to redeem with others."""
         for _ in range(STEPS_PER_PASS):
             situation = await self._situation(ledger)  # outside: a slow chain must not hold up a running answer
+            if isinstance(plan(ledger, situation, self._rules), CommitTree | JoinEpoch):
+                await self._checkpoints.renew(ledger, self._metrics)  # outside as well
             async with self._book.exclusive(ledger):
                 await self._note_credit(ledger, situation)
                 self.outlook.note(ledger, situation.job, situation.chain_time, staked=self._staked)
@@ -284,7 +288,7 @@ class Settler:
         """True where the plan is to be asked again at once."""
         match action:
             case CloseCheckpoint():
-                await self._close_checkpoint(ledger, action)
+                await self._checkpoints.close(ledger, action, self._metrics)
             case CommitTree(commitment=commitment):
                 await self._commit(ledger, commitment)
             case AnswerChallenge():
@@ -305,13 +309,6 @@ class Settler:
                 return False
         return True
 
-    async def _close_checkpoint(self, ledger: HostLedger, action: CloseCheckpoint) -> None:
-        commitment = await self._prover.commit(ledger.records_between(action.first, action.tokens))
-        async with self._book.exclusive(ledger):
-            if ledger.checkpointed == action.first:
-                event = CheckpointClosed(commitment.digest, commitment.opening, action.tokens)
-                await self._book.record(ledger, event)
-
     async def _commit(self, ledger: HostLedger, commitment: CommitmentMade) -> None:
         root = commitment_root(commitment.tree_root, commitment.head)
         block = await self._chain.block_number()
@@ -327,12 +324,12 @@ class Settler:
             return
         root = commitment_root(made.tree_root, made.head)
         seed = challenge_seed(seed_hash, ledger.job, root)
-        path = open_path(tuple(ledger.checkpoints[: made.checkpoints]), challenged_position(seed, made.tokens))
+        path = open_path(ledger.committed, challenged_position(seed, made.tokens))
 
-        def statement_of(circuit: Hash32) -> Hash32:
-            return statement_hash(ledger.market, ledger.terms, ledger.job, root, made.tokens, path, circuit)
+        def words_of(circuit: Hash32) -> bytes:
+            return statement_words(ledger.market, ledger.terms, ledger.job, root, made.tokens, path, circuit)
 
-        proof, seconds = await self._proving.prove(ledger, made, path, seed, statement_of)
+        proof, seconds = await self._proving.prove(ledger, made, path, seed, words_of)
         # another hash at the same height, after a reorganisation, is another challenge
         key = f"prove:{ledger.job.hex()}:{made.tokens}:{action.seed_block}:{seed_hash[:8].hex()}"
         result = await self._chain.submit_proof(key, ledger.terms, proof)

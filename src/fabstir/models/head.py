@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -90,9 +90,21 @@ class CommittedHead:
         return self._tree.path(token)
 
 
+PACKAGED: Final = Path(__file__).parent / "heads"
+"""The points of the packaged model's head, made and checked by tools/commit_heads.py."""
+
+
 def points_file(folder: Path, sha256: Hash32, circuit: Hash32) -> Path:
     """Where the points of a file of weights are kept. They follow from the weights and from the reference string of the circuit."""
     return folder / f"{sha256.hex()}-{circuit.hex()[:16]}.points"
+
+
+def stored_head(rows: HeadRows, files: Iterable[Path]) -> CommittedHead | None:
+    """The head from the first of these files that holds all of its points; None where none does. Computes no point. Raises OSError."""
+    for file in files:
+        if file.exists() and file.stat().st_size == rows.count * POINT:
+            return CommittedHead(rows, file.read_bytes())
+    return None
 
 
 async def commit_head(

@@ -196,10 +196,13 @@ class ProofsSection(Section, frozen=True, kw_only=True):
         ),
     ] = "ezkl"
     circuit: Annotated[
-        Literal["bind", "sample"],
+        Literal["bind", "sample", "spot"],
         about(
             "`bind`: records were committed before the challenge. `sample` (of `merkle`): and 16 of them agree with their sampler;"
             " their tokens become public, and what was served before a restart is proven by `bind`, since nothing of it can be opened."
+            " `spot` (of `ezkl`, for `llama` and a model whose head is registered): what one record lists is what the model makes of a"
+            " hidden state; each answer goes through the weights once more, its words stay in memory until its job is closed, and what"
+            " has no traces is proven by `bind`."
         ),
     ] = "bind"
     circuit_folder: Annotated[

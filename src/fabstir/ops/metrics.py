@@ -181,7 +181,7 @@ class Metrics:
         self.earned = MoneyCounter(earned, self._usdc)
         self.prove_seconds = self._histogram("prove_seconds", "Making one proof", _PROOF)
         self.weaker_proofs = self._counter(
-            "weaker_proofs", "Jobs proven by a weaker circuit, since what their records were hashed from was gone"
+            "weaker_proofs", "Jobs proven by a weaker circuit, or committed for it, since there was nothing to open"
         )
         self.proof_failures = self._counter("proof_failures", "Proofs that could not be made or were not accepted")
 

@@ -23,6 +23,8 @@ class Commitment(msgspec.Struct, frozen=True):
     digest: Hash32
     opening: bytes
     """What the back end needs to recognise it again (for ezkl: point and sum, 96 bytes; for merkle: the digest). Not secret."""
+    weaker: str = ""
+    """Why it was made for `Prover.weaker` alone; empty where `Prover` itself proves it."""
 
 
 class ProofStatement(msgspec.Struct, frozen=True):
@@ -34,6 +36,8 @@ class ProofStatement(msgspec.Struct, frozen=True):
     """The challenge: keccak-256 of a block hash that nobody knew at commitment, and of the statement's commitment."""
     commitment: Hash32
     """Digest of the challenged checkpoint."""
+    words: bytes = b""
+    """`fabstir.protocol.commitments.statement_words`, which `statement` is the hash of: for circuits that speak of the model."""
 
 
 class ProofBundle(msgspec.Struct, frozen=True):
@@ -75,6 +79,11 @@ class Prover(Protocol):
 
     async def commit(self, records: tuple[bytes, ...]) -> Commitment:
         """Commit 1 to CHECKPOINT_TOKENS record digests (32 bytes each; deterministic). Raises LocalFault (`prover_unavailable`)."""
+        ...
+
+    async def provable(self, commitment: Hash32, records: tuple[bytes, ...]) -> bool:
+        """Whether this prover or its weaker one can still prove the checkpoint of `records` that was committed so. Raises LocalFault
+        (`prover_unavailable`)."""
         ...
 
     async def prove(self, statement: ProofStatement, records: tuple[bytes, ...]) -> ProofBundle:

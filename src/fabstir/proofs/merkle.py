@@ -61,6 +61,10 @@ class MerkleProver:
         digest = openings.commit(records)
         return Commitment(digest, opening=digest)
 
+    async def provable(self, commitment: Hash32, records: tuple[bytes, ...]) -> bool:
+        """As `Prover.provable`: `bind` needs nothing but the records."""
+        return openings.commit(records) == commitment
+
     async def prove(self, statement: ProofStatement, records: tuple[bytes, ...]) -> ProofBundle:
         """As `Prover.prove`; deterministic, and verified before it is returned. Raises LocalFault (`proof_failed`, and for `sample`
         `preimages_missing`), ValueError as `commit`."""

@@ -149,6 +149,10 @@ class EzklProver:
         opening = (await self.ask(CommitJob(records), Committed)).opening
         return Commitment(bind.digest(opening), opening)
 
+    async def provable(self, commitment: Hash32, records: tuple[bytes, ...]) -> bool:
+        """As `Prover.provable`: whether it is a commitment of this circuit."""
+        return (await self.commit(records)).digest == commitment
+
     async def prove(self, statement: ProofStatement, records: tuple[bytes, ...]) -> ProofBundle:
         """As `Prover.prove`; the proof was verified before it is returned. Raises ValueError as `commit`."""
         bind.record_values(records)

@@ -95,8 +95,15 @@ def drawn(places: Sequence[EpochPlace], position: int) -> EpochPlace | None:
 def epoch_statement(
     chain_id: int, contract: Address, terms: Terms, place: EpochPlace, path: SumPath, circuit_id: Hash32
 ) -> Hash32:
-    """What the proof is bound to: ten words, at the places where `commitments.statement_words` has those of a single job."""
-    return keccak(
+    """What the proof is bound to."""
+    return keccak(epoch_words(chain_id, contract, terms, place, path, circuit_id))
+
+
+def epoch_words(
+    chain_id: int, contract: Address, terms: Terms, place: EpochPlace, path: SumPath, circuit_id: Hash32
+) -> bytes:
+    """What the statement is the hash of: ten words, at the places where `commitments.statement_words` has those of a single job."""
+    return (
         _word(chain_id)
         + bytes(12)
         + contract

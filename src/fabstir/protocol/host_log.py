@@ -97,6 +97,14 @@ class CheckpointClosed(msgspec.Struct, frozen=True, tag="checkpoint_closed"):
     tokens: Tokens
 
 
+class CheckpointRenewed(msgspec.Struct, frozen=True, tag="checkpoint_renewed"):
+    """The records of closed checkpoint `index` are committed otherwise from now on: what the first commitment needs was lost."""
+
+    index: int
+    commitment: Hash32
+    opening: bytes
+
+
 class CommitmentMade(msgspec.Struct, frozen=True, tag="commitment_made"):
     """Intent: this tree is about to be committed on chain."""
 
@@ -155,6 +163,7 @@ HostEvent = (
     | Resynced
     | SessionFinished
     | CheckpointClosed
+    | CheckpointRenewed
     | CommitmentMade
     | EpochJoined
     | ProofAccepted
@@ -210,8 +219,12 @@ class HostLedger:
         self.checkpoints: list[Checkpoint] = []
         self.checkpointed = Tokens(0)
         self.commitment: CommitmentMade | None = None
+        self.committed: tuple[Checkpoint, ...] = ()
+        """The checkpoints of `commitment`, as they were when it was made."""
         self.epoch: EpochJoined | None = None
         """The last epoch that this session was put into."""
+        self.joined: tuple[Checkpoint, ...] = ()
+        """The checkpoints of `epoch`, as they were when it was joined."""
         self._beyond: dict[int, VoucherAccepted] = {}
         """Tokens -> voucher, from the end of the closed checkpoints on."""
         self.proofs: list[ProofAccepted] = []
@@ -304,10 +317,8 @@ class HostLedger:
                 self.heads = {n: h for n, h in self.heads.items() if n < event.tokens} | {event.tokens: event.head}
             case SessionFinished():
                 self.finished, self.released = event.reason, event.released
-            case CheckpointClosed():
-                self.checkpoints.append(Checkpoint(event.commitment, event.tokens))
-                self.checkpointed = Tokens(self.checkpointed + event.tokens)
-                self._beyond = {n: v for n, v in self._beyond.items() if n >= self.checkpointed}
+            case CheckpointClosed() | CheckpointRenewed():
+                self._commit(event)
             case CommitmentMade() | EpochJoined():
                 self._intend(event)
             case ProofAccepted():
@@ -319,11 +330,20 @@ class HostLedger:
             case JobAdmitted() | DepositRaised():
                 self.deposit = event.deposit
 
+    def _commit(self, event: CheckpointClosed | CheckpointRenewed) -> None:
+        if isinstance(event, CheckpointRenewed):
+            self.checkpoints[event.index] = Checkpoint(event.commitment, self.checkpoints[event.index].tokens)
+            return
+        self.checkpoints.append(Checkpoint(event.commitment, event.tokens))
+        self.checkpointed = Tokens(self.checkpointed + event.tokens)
+        self._beyond = {n: v for n, v in self._beyond.items() if n >= self.checkpointed}
+
     def _intend(self, event: CommitmentMade | EpochJoined) -> None:
+        checkpoints = tuple(self.checkpoints[: event.checkpoints])
         if isinstance(event, EpochJoined):
-            self.epoch = event
+            self.epoch, self.joined = event, checkpoints
         else:
-            self.commitment = event
+            self.commitment, self.committed = event, checkpoints
 
     def _serve(self, records: bytes) -> None:
         for at in range(0, len(records), DIGEST):

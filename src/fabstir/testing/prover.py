@@ -25,14 +25,15 @@ class HashProver:
     """Hashes where a real prover proves. Holds no records, so its memory is constant.
 
     Set `unavailable` to see what a caller does while the prover process is down, `forgetful` to see what it does where nothing can be
-    opened any more.
+    opened any more. With `own` its commitments are its own, as those of `spot`: what it forgot it commits for the weaker one.
     """
 
-    def __init__(self, circuit_id: Hash32 = CIRCUIT_ID, weaker: HashProver | None = None) -> None:
+    def __init__(self, circuit_id: Hash32 = CIRCUIT_ID, weaker: HashProver | None = None, *, own: bytes = b"") -> None:
         self.unavailable = False
         self.forgetful = False
         self._circuit_id = circuit_id
         self._weaker = weaker
+        self._own = own
         self._running = False
 
     def __repr__(self) -> str:
@@ -62,11 +63,22 @@ class HashProver:
 
     async def commit(self, records: tuple[bytes, ...]) -> Commitment:
         self._check_available()
-        return _commit(records)
+        if self._own and self.forgetful and self._weaker is not None:
+            made = await self._weaker.commit(records)
+            return Commitment(made.digest, made.opening, weaker="forgotten by the test")
+        return _commit(records, self._own)
+
+    async def provable(self, commitment: Hash32, records: tuple[bytes, ...]) -> bool:
+        self._check_available()
+        if self._own and self._weaker is not None and await self._weaker.provable(commitment, records):
+            return True
+        return not (self._own and self.forgetful) and _commit(records, self._own).digest == commitment
 
     async def prove(self, statement: ProofStatement, records: tuple[bytes, ...]) -> ProofBundle:
         self._check_available()
-        if _commit(records).digest != statement.commitment:
+        if self._own and (self.forgetful or _commit(records, self._own).digest != statement.commitment):
+            raise error("preimages_missing", detail="forgotten by the test, or committed for the weaker circuit")
+        if _commit(records, self._own).digest != statement.commitment:
             raise error("proof_failed", detail="the records do not match the commitment")
         if self.forgetful:
             raise error("preimages_missing", detail="forgotten by the test")
@@ -86,10 +98,10 @@ class HashProver:
             raise error("prover_unavailable", detail="test double made unavailable" if self._running else "not started")
 
 
-def _commit(records: tuple[bytes, ...]) -> Commitment:
+def _commit(records: tuple[bytes, ...], own: bytes = b"") -> Commitment:
     if not 1 <= len(records) <= CHECKPOINT_TOKENS or any(len(record) != 32 for record in records):
         raise ValueError(f"a checkpoint is 1 to {CHECKPOINT_TOKENS} digests of 32 bytes")
-    digest = keccak(b"".join(records))
+    digest = keccak(own + b"".join(records))
     return Commitment(Hash32(digest), opening=digest)
 
 
