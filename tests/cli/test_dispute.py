@@ -16,7 +16,7 @@ from tests.chain.test_memory_claims import BOND, MANY, SIGNED, Claims
 from tests.cli.conftest import Fabstir
 
 from fabstir.bootstrap.parts import address_book, open_journal
-from fabstir.chain import addresses
+from fabstir.chain import addresses, bindings
 from fabstir.chain.anvil import find_anvil
 from fabstir.chain.devnet import DEV_KEYS, Devnet, DevnetControl
 from fabstir.chain.market import MarketClient
@@ -61,6 +61,7 @@ async def play(chain: Chain) -> AsyncIterator[Claims]:
         rpc = rpc_to(chain.url)
         stack.push_async_callback(rpc.close)
         control, clients = DevnetControl(rpc), []
+        await control.automine()  # ends the block every second: the newest block is that of the last move
         for index in (1, 2, 0, 3):
             client = await MarketClient.connect(
                 [chain.url], DEV_KEYS[index], chain.info, MemoryJournal(), SystemClock()
@@ -247,7 +248,7 @@ async def test_two_of_three_members_decide(fabstir: Fabstir, play: Claims, chain
     voted = await first.told("rule", job, "renter", "--evidence", str(found))
     evidence = to_hex(hashlib.sha256(found.read_bytes()).digest())
     assert (voted["votes"], voted["missing"], voted["decided"], voted["evidence"]) == (1, 1, False, evidence)
-    await _vote_could_have_ruled(chain, voted["transaction"])
+    await _vote_is_recorded(chain, voted["transaction"], evidence)
     assert await first.refused("rule", job, "host") == "dispute_voted"
     seen = [(await one.told("show", job, "--role", "arbiter"))["claims"][0]["votes"] for one in (first, second)]
     assert seen == [{"host": 0, "renter": 1, "voted": True}, {"host": 0, "renter": 1, "voted": False}]
@@ -265,11 +266,13 @@ async def test_two_of_three_members_decide(fabstir: Fabstir, play: Claims, chain
     assert await third.claims("arbiter") == []
 
 
-async def _vote_could_have_ruled(chain: Chain, transaction: str) -> None:
-    """Had another vote been mined first, this one would have needed the gas of a ruling."""
+async def _vote_is_recorded(chain: Chain, transaction: str, evidence: str) -> None:
+    """With its evidence; and had another vote been mined first, this one would have needed the gas of a ruling."""
     rpc = rpc_to(chain.url)
     try:
         assert int((await rpc.request("eth_getTransactionByHash", transaction))["gas"], 16) >= VOTE_GAS
+        (log,) = (await rpc.request("eth_getTransactionReceipt", transaction))["logs"]
+        assert to_hex(bindings.Voted.TOPIC) == log["topics"][0] and evidence[2:] in log["data"]
     finally:
         await rpc.close()
 

@@ -114,21 +114,30 @@ async def act(
     """
     async with sender(config, role) as chain:
         _, told = await _history(config, chain, since)
-        panel = await _panel(config, role, chain)
+        panel = await _panel(config, role, chain) if what is Act.RULE else None
         row = await _row(chain, told.terms[find(told, job)], panel)
         refused = refusal(what, row, chain.account, await chain.timestamp(), panel)
         if refused is not None or row is None:
             raise refused or error("dispute_stage")
-        key, terms = intent(f"dispute:{what}"), row.terms
-        if what is Act.RULE and panel is not None and terms.arbiter == panel.address:
-            sent, vote = await chain.vote(key, panel.address, terms, for_host, evidence or ZERO_HASH)
-            return Done(row=row, sent=sent, vote=vote)
-        if evidence is not None:
-            raise error(
-                "request_invalid", "evidence goes with a vote, and the terms name the account itself", "Leave it out."
-            )
-        calls = {Act.RULE: lambda: chain.rule(key, terms, for_host), Act.SETTLE: lambda: chain.settle_claim(key, terms)}
-        return Done(row=row, sent=await calls.get(what, lambda: _raise(chain, key, terms))())
+        key = intent(f"dispute:{what}")
+        if what is Act.RULE:
+            return await _rule(chain, key, row, panel, for_host, evidence)
+        if what is Act.SETTLE:
+            return Done(row=row, sent=await chain.settle_claim(key, row.terms))
+        return Done(row=row, sent=await _raise(chain, key, row.terms))
+
+
+async def _rule(
+    chain: MarketClient, key: str, row: Row, panel: Panel | None, for_host: bool, evidence: Hash32 | None
+) -> Done:
+    """By a vote where the terms name the panel, else as the arbiter itself."""
+    if panel is not None and row.terms.arbiter == panel.address:
+        sent, vote = await chain.vote(key, panel.address, row.terms, for_host, evidence or ZERO_HASH)
+        return Done(row=row, sent=sent, vote=vote)
+    if evidence is not None:
+        detail = "evidence goes with a vote, and the terms name the account itself"
+        raise error("request_invalid", detail, "Leave it out.")
+    return Done(row=row, sent=await chain.rule(key, row.terms, for_host))
 
 
 def intent(what: str) -> str:
