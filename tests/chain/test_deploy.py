@@ -9,7 +9,7 @@ from web3.exceptions import ContractLogicError
 from web3.types import Wei
 
 from fabstir.chain import bindings
-from fabstir.chain.conversion import propose_model
+from fabstir.chain.conversion import abi_head, propose_model
 from fabstir.chain.deploy import MINIMUM_STAKE, Operator
 from fabstir.chain.deployer import is_done
 from fabstir.chain.deployment import Parameters, plan, salt_of
@@ -19,7 +19,7 @@ from fabstir.chain.web3_provider import connect_web3
 from fabstir.domain.errors import ChainFault, LocalFault
 from fabstir.domain.ids import Address, Hash32, to_hex
 from fabstir.ops.clock import SystemClock
-from fabstir.protocol.model_identity import NO_HEAD, ModelIdentity
+from fabstir.protocol.model_identity import NO_HEAD, HeadCommitment, ModelIdentity
 from fabstir.testing.chain import COMPENSATION, MIN_STAKE, SLASH
 
 pytestmark = pytest.mark.real
@@ -112,6 +112,18 @@ async def test_approving_a_model_again_changes_nothing(chain: Chain, rpc: JsonRp
         chain.info, ModelIdentity(repository="theirs", file="model.gguf", sha256=Hash32(bytes([3]) * 32))
     )
     assert registry.decode_is_approved(await _read(rpc, chain.info.models, registry.encode_is_approved(theirs)))
+
+
+async def test_an_approved_model_gets_its_head_once(chain: Chain, rpc: JsonRpc) -> None:
+    """Approved without one, it gets the one that is named; another one afterwards changes nothing."""
+    operator, registry = Operator(rpc, DEV_KEYS[0]), bindings.ModelRegistry
+    model = ModelIdentity(repository="headless", file="model.gguf", sha256=Hash32(bytes([5]) * 32))
+    await operator.approve_model(chain.info, model)
+    for root in (1, 2):
+        head = HeadCommitment(root=Hash32(bytes([root]) * 32), rows=768, width=128, scale=15)
+        await operator.approve_model(chain.info, model, head)
+        known = registry.decode_model(await _read(rpc, chain.info.models, registry.encode_model(model.model_id)))
+        assert known.head == abi_head(HeadCommitment(root=Hash32(bytes([1]) * 32), rows=768, width=128, scale=15))
 
 
 async def test_a_stranger_may_not_approve(chain: Chain, rpc: JsonRpc) -> None:

@@ -331,9 +331,9 @@ class World:
         return node
 
 
-async def eventually(condition: Callable[[], bool | Awaitable[bool]]) -> None:
-    """Return once `condition` holds; a test that fails does so after half a minute."""
-    async with asyncio.timeout(30):
+async def eventually(condition: Callable[[], bool | Awaitable[bool]], within: float = 30) -> None:
+    """Return once `condition` holds; a test that fails does so after so many seconds."""
+    async with asyncio.timeout(within):
         while True:
             held = condition()
             if held if isinstance(held, bool) else await held:

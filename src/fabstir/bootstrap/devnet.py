@@ -8,21 +8,27 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from fabstir.bootstrap.parts import address_book, deployed_circuit, deployed_spot, served_model
+import structlog
+
+from fabstir.bootstrap.model_heads import known_head
+from fabstir.bootstrap.parts import address_book, deployed_circuit, deployed_spot, model_file, served_model
 from fabstir.chain import addresses, bindings
 from fabstir.chain.anvil import find_anvil
 from fabstir.chain.deploy import Operator
 from fabstir.chain.deployer import read
 from fabstir.chain.devnet import DEV_KEYS, Devnet, DevnetControl, dev_key
 from fabstir.chain.rpc import JsonRpc
-from fabstir.domain.errors import error
+from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import Address, JobId
 from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.ops import paths
 from fabstir.ops.clock import SystemClock
 from fabstir.ops.config import Config
 from fabstir.ports.chain import ChainInfo
+from fabstir.protocol.model_identity import NO_HEAD, HeadCommitment, ModelIdentity
 from fabstir.protocol.signing import SigningKey
+
+log = structlog.get_logger()
 
 DEPLOYER: Final = 0
 """Index of the development key that deploys, owns the registries and mints."""
@@ -57,8 +63,10 @@ class RunningDevnet:
         await DevnetControl(self._rpc).advance(seconds)
 
     async def approve_model(self, config: Config) -> None:
-        """Let hosts offer the model that `config` serves."""
-        await self._operator.approve_model(self.info, await served_model(config))
+        """Let hosts offer the model that `config` serves; with its output head, where its rows were committed before, so that they can
+        prove with `spot`."""
+        model = await served_model(config)
+        await self._operator.approve_model(self.info, model, await _head_of(config, model))
 
     async def mine(self) -> None:
         """One block now."""
@@ -79,6 +87,16 @@ class RunningDevnet:
     async def wait(self) -> int:
         """Return when the chain's process ends."""
         return await self._net.wait()
+
+
+async def _head_of(config: Config, model: ModelIdentity) -> HeadCommitment:
+    """Computes none: for the model of the package it is there, for another after `fabstir model commit`."""
+    try:
+        head = await known_head(model_file(config), model)
+    except FabstirError as unfit:
+        log.info("model_without_head", model=model.file, code=unfit.code, detail=unfit.detail)
+        return NO_HEAD
+    return NO_HEAD if head is None else head.commitment
 
 
 @asynccontextmanager

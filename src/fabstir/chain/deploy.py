@@ -74,11 +74,14 @@ class Operator:
         return made.info
 
     async def approve_model(self, info: ChainInfo, model: ModelIdentity, head: HeadCommitment = NO_HEAD) -> ModelId:
-        """Propose where unknown, approve where not approved; doing it again costs nothing. An approved model keeps its head."""
+        """Propose where unknown, approve where not approved; doing it again costs nothing. An approved model keeps its head, and gets one
+        where it has none."""
         registry, model_id = bindings.ModelRegistry, model.model_id
-        if registry.decode_is_approved(await self._read(info.models, registry.encode_is_approved(model_id))):
-            return model_id
         known = registry.decode_model(await self._read(info.models, registry.encode_model(model_id)))
+        if registry.decode_is_approved(await self._read(info.models, registry.encode_is_approved(model_id))):
+            if head.rows and not known.head.rows:
+                await self._send(info.models, registry.encode_add_head(model_id, abi_head(head)))
+            return model_id
         if not known.repository or known.head != abi_head(head):
             await self._send(info.models, propose_model(model, head))
         await self._send(info.models, approve_model(model_id, head))
