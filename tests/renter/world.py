@@ -326,6 +326,8 @@ class World:
         self.hosts: list[Host] = []
         self.journal = MemoryJournal()
         self._numbers = itertools.count(1)
+        self.channel: tuple[int, ...] = ()
+        """What offers say of the encrypted channel; without one the wire can be tampered with message by message."""
 
     async def host(self, price: int = 200_000, engine: ScriptedEngine | None = None, **settings: Any) -> Host:
         """One more host, running and registered."""
@@ -362,7 +364,7 @@ class World:
             raise error("host_unreachable", "GET /v1/offer: ClientConnectorError")
         if host.latency:
             self.clock._elapsed += host.latency
-        return host.node.offer
+        return msgspec.structs.replace(host.node.offer, channel=self.channel)
 
     def _at(self, url: str) -> Host:
         return next(host for host in self.hosts if host.url == url)

@@ -20,11 +20,11 @@ from typing import Any, Final
 
 import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 from websockets.http11 import Request
 
 from fabstir.api.websocket import ABORT_EXTENSION
 from fabstir.domain.errors import error
+from fabstir.ops.compression import ServerTextDeflate
 
 WINDOW_BITS: Final = 11
 MEMORY_LEVEL: Final = 4
@@ -47,7 +47,7 @@ class TunedWebSocket(WebSocketsSansIOProtocol):
         super().__init__(*arguments, **options)
         self.conn.debug = False  # at that level the library writes frames, and with them what is said, to the log
         self.conn.available_extensions = [
-            ServerPerMessageDeflateFactory(
+            ServerTextDeflate(
                 server_max_window_bits=WINDOW_BITS,
                 client_max_window_bits=WINDOW_BITS,
                 compress_settings={"memLevel": MEMORY_LEVEL, "level": COMPRESSION_LEVEL},

@@ -1,9 +1,9 @@
 """The WebSocket `/v1/ws`: raw ASGI, one transport for each connection, refused with 503 before the handshake where there
 is no room.
 
-Carries messages as text frames and knows nothing of what they say. A binary frame is answered with `message_malformed`;
-a frame above the bound is closed with 1009 and one that is not UTF-8 with 1007 by the server below
-(`fabstir.api.server`): to the host, a client that left.
+Carries messages as text frames, those of an encrypted channel as binary ones, and knows nothing of what they say. Any other
+binary frame is answered with `message_malformed`; a frame above the bound is closed with 1009 and one that is not UTF-8 with
+1007 by the server below (`fabstir.api.server`): to the host, a client that left.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from litestar.types import Receive, Scope, Send
 
 from fabstir.domain.errors import FabstirError, error
 from fabstir.host.node import HostNode
+from fabstir.protocol.channel import is_frame
 from fabstir.protocol.messages import Error, encode
 
 PATH: Final = "/v1/ws"
@@ -47,11 +48,12 @@ class WebSocketTransport:
 
     async def send(self, message: bytes) -> None:
         try:
-            await self._send({"type": "websocket.send", "text": message.decode()})
+            content = {"bytes": message} if is_frame(message) else {"text": message.decode()}
+            await self._send({"type": "websocket.send", **content})
         except (OSError, RuntimeError) as gone:  # RuntimeError: the server has sent a close frame of its own before
             raise error("host_unreachable", "the connection is closed") from gone
 
-    async def receive(self) -> str:
+    async def receive(self) -> bytes | str:
         if self._gone is not None:
             raise self._gone
         event = await self._receive()
@@ -59,9 +61,11 @@ class WebSocketTransport:
             self._gone = error("host_unreachable", f"closed with {event.get('code', 1005)}")
             raise self._gone
         text: str | None = event.get("text")
-        if text is None:
+        if text is not None:
+            return text
+        if not is_frame(frame := cast(bytes, event["bytes"])):
             raise error("message_malformed", "a binary frame; messages are text")
-        return text
+        return frame
 
     async def close(self, code: str) -> None:
         event = {"type": "websocket.close", "code": CLOSE_CODES.get(code, POLICY_VIOLATION), "reason": code}

@@ -97,6 +97,14 @@ def _rows() -> tuple[ErrorSpec, ...]:
         ErrorSpec("client_too_slow", Interrupted, True, 408, "The client did not read for too long", "Reconnect and resume."),
         ErrorSpec("rate_limited", Refused, True, 429, "Too many messages", "Wait and try again."),
         ErrorSpec("cancelled", Interrupted, False, 499, "The answer was cancelled by the renter", ""),
+        # -- the encrypted channel -----------------------------------------------------------------------------------
+        ErrorSpec("channel_required", Refused, False, 426, "This host holds sessions in an encrypted channel only", "Open one first: `channel_open`, see docs/reference/channel.md."),
+        ErrorSpec("channel_refused", Refused, False, 502, "The host does not open an encrypted channel", "Nothing was said to it; use another host. Something in between may have answered in its place."),
+        ErrorSpec("channel_untrusted", PeerFault, False, 502, "Whoever answered is not the host: the channel is not signed by its account", "Nothing was said; somebody in between answers in the host's place. Use another network or another host."),
+        ErrorSpec("channel_tampered", Interrupted, True, 502, "A frame of the encrypted channel was changed or does not belong to this connection", "The connection is closed; connect again. If it repeats, something in between changes the traffic."),
+        ErrorSpec("channel_replayed", Interrupted, True, 502, "A frame of the encrypted channel came a second time", "The connection is closed; connect again. If it repeats, something in between changes the traffic."),
+        ErrorSpec("channel_gap", Interrupted, True, 502, "A frame of the encrypted channel is missing or came out of order", "The connection is closed; connect again. If it repeats, something in between changes the traffic."),
+        ErrorSpec("channel_truncated", Interrupted, True, 502, "The encrypted connection ended without its last frame", "The peer or the network failed, or somebody cut it; connect again."),
         # -- prompt jobs -------------------------------------------------------------------------------------------------
         ErrorSpec("seal_invalid", PeerFault, False, 400, "The sealed content cannot be opened", "It was changed, or it belongs to another job; the detail says what was checked."),
         ErrorSpec("seal_not_for_us", Refused, False, 403, "The content is sealed, and not for this key", "Ask the sender to seal it for this host, too."),

@@ -18,6 +18,7 @@ import fabstir
 from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import JobId
 from fabstir.host.admission import Admission
+from fabstir.host.entrance import Entrance
 from fabstir.host.health import ClaimsPart, HostHealth, Part, Probe, PromptsPart, SessionsPart, overall
 from fabstir.host.jobs import JobBook
 from fabstir.host.reception import Reception
@@ -150,7 +151,9 @@ class HostNode:
 
     async def connect(self, transport: Transport) -> None:
         """Serve one connection until it ends."""
-        await self._require_running().reception.connect(transport)
+        running, required, report = self._require_running(), self.settings.require_encryption, self.metrics.failure
+        entrance = Entrance(transport, running.offer.market, self._key, required=required, report=report)
+        await running.reception.connect(entrance)
 
     async def health(self) -> HostHealth:
         """The truth about each part."""

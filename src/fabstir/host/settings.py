@@ -12,6 +12,7 @@ from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
 from fabstir.domain.terms import DEFAULT_BOND, DEFAULT_BOND_NATIVE, MAX_CHALLENGE_SECONDS, ProofPolicy
 from fabstir.ops.config import Config, units
 from fabstir.ports.chain import NO_KEY, ChainInfo, RegisteredOffer
+from fabstir.protocol.channel import CHANNEL_VERSION
 from fabstir.protocol.host_session import HostOffer
 from fabstir.protocol.offer import NO_CIRCUIT, ModelOffer, Offer, Payment, TokenPrice
 from fabstir.protocol.settlement_plan import Bounds, SettlementRules
@@ -53,6 +54,8 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_sessions: int = 64
     scores: bool = False
     """Answers of others are scored."""
+    require_encryption: bool = False
+    """Sessions in plain text are refused."""
     ack_timeout: float = 30.0
     write_timeout: float = 30.0
     """A client that takes nothing for so long is dropped with `client_too_slow`."""
@@ -88,6 +91,7 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
             max_sessions=host.max_sessions,
             ack_timeout=float(host.ack_timeout_s),
             scores=config.engine.scoring,
+            require_encryption=host.require_encryption,
         )
 
     def offer(
@@ -119,6 +123,8 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
             circuit_id=circuit[1],
             max_message_bytes=self.max_message_bytes,
             max_answer_tokens=self.max_answer_tokens,
+            channel=(CHANNEL_VERSION,),
+            channel_required=self.require_encryption,
         )
 
     def prices(self, usdc: Address) -> tuple[TokenPrice, ...]:

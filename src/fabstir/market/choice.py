@@ -16,6 +16,7 @@ from fabstir.domain.ids import ZERO_ADDRESS, Address, ModelId, to_hex
 from fabstir.domain.money import BaseUnits, PricePerMTok
 from fabstir.domain.terms import MIN_CHALLENGE_SECONDS, ProofPolicy
 from fabstir.ports.chain import HostEntry
+from fabstir.protocol.channel import CHANNEL_VERSION
 from fabstir.protocol.offer import Offer, Payment
 from fabstir.protocol.signing import Market as Contract
 
@@ -56,6 +57,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     challenge: int = MIN_CHALLENGE_SECONDS
     scoring: bool = False
     """Only hosts that score answers of others."""
+    encrypted: bool = False
+    """Only hosts that hold sessions in an encrypted channel."""
     relayed: bool = False
     """Only hosts that send a signed deposit to the contract themselves."""
 
@@ -142,6 +145,8 @@ def _objection(candidate: Candidate, order: Order, excluded: Container[Address])
         return "does not offer the model"
     if order.scoring and not offer.scores(order.model_id):
         return "does not score answers of others"
+    if order.encrypted and CHANNEL_VERSION not in offer.channel:
+        return "offers no encrypted channel"
     price, payment = offer.price_of(order.model_id, order.token), offer.payment_in(order.token)
     if price is None or payment is None:
         return "does not take this token for the model"

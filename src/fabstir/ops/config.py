@@ -96,6 +96,7 @@ class HostSection(Section, frozen=True, kw_only=True):
     ] = 100_000
     relay_per_hour: Annotated[Count, about("Transactions sent for renters in an hour; more are `rate_limited`.")] = 60
     max_sessions: Annotated[Count, about("Sessions at the same time; more are refused with `capacity`.")] = 64
+    require_encryption: Annotated[bool, about("Refuse sessions in plain text (`channel_required`).")] = False
     ack_timeout_s: Annotated[Count, about("How long an answer waits at the exposure bound for a receipt_ack.")] = 30
     exposure_max: Annotated[
         int, Meta(ge=1, le=4096), about("Largest W that is accepted: tokens served but not yet acknowledged.")

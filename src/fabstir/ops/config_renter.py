@@ -71,6 +71,9 @@ class RenterSection(Section, frozen=True, kw_only=True):
     dispute_above_native: Annotated[Amount, about("The same in wei, where `renter.token` is `eth`.")] = (
         DEFAULT_BOND_NATIVE
     )
+    require_encryption: Annotated[
+        bool, about("Take only hosts with an encrypted channel. `false`: it is used wherever a host offers it.")
+    ] = False
     authorize: Annotated[
         bool, about("Pay by a signed transfer (EIP-3009): one transaction instead of two. Not with `eth`.")
     ] = False

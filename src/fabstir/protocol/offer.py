@@ -77,6 +77,10 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     circuit_id: Hash32 = NO_CIRCUIT
     max_message_bytes: int
     max_answer_tokens: int
+    channel: tuple[int, ...] = ()
+    """Versions of the encrypted channel that sessions can be held in (`fabstir.protocol.channel`); empty: none."""
+    channel_required: bool = False
+    """Sessions in plain text are refused."""
 
     def serves(self, model: ModelId) -> bool:
         """In any currency."""
@@ -172,6 +176,10 @@ class WireOffer(msgspec.Struct, frozen=True, kw_only=True):
     """Larger frames are closed with 1009."""
     max_answer_tokens: int
     """Longer answers end with `length`."""
+    channel: Annotated[tuple[int, ...], Meta(max_length=MAX_LIST)] = ()
+    """Versions of the encrypted channel that `/v1/ws` speaks; empty: none."""
+    channel_required: bool = False
+    """Sessions in plain text are refused with `channel_required`."""
 
     @classmethod
     def of(cls, offer: Offer) -> WireOffer:
@@ -192,6 +200,8 @@ class WireOffer(msgspec.Struct, frozen=True, kw_only=True):
             circuit_id=to_hex(offer.circuit_id),
             max_message_bytes=offer.max_message_bytes,
             max_answer_tokens=offer.max_answer_tokens,
+            channel=offer.channel,
+            channel_required=offer.channel_required,
         )
 
     def offer(self) -> Offer:
@@ -211,6 +221,8 @@ class WireOffer(msgspec.Struct, frozen=True, kw_only=True):
             circuit_id=Hash32(from_hex(self.circuit_id, 32)),
             max_message_bytes=self.max_message_bytes,
             max_answer_tokens=self.max_answer_tokens,
+            channel=self.channel,
+            channel_required=self.channel_required,
         )
 
 

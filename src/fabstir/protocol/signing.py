@@ -39,6 +39,7 @@ VOUCHER: Final = _type("Voucher(bytes32 jobId,uint96 amount,uint32 tokens,bytes3
 RECEIPT: Final = _type("Receipt(bytes32 jobId,uint96 amount,uint32 tokens,uint32 tokensIn,bytes32 transcript)")
 CLOSE: Final = _type("Close(bytes32 jobId,uint96 amount,uint32 tokens)")
 SESSION_AUTH: Final = _type("SessionAuth(bytes32 jobId,string sessionId,uint64 issuedAt,bytes32 nonce)")
+CHANNEL: Final = _type("Channel(uint32 protocol,bytes32 renterKey,bytes32 hostKey)")
 
 
 def _word(value: int) -> bytes:
@@ -101,6 +102,10 @@ class Market(msgspec.Struct, frozen=True):
     def session_auth_digest(self, job: JobId, session: SessionId, issued_at: int, nonce: Hash32) -> Hash32:
         """What the session key signs to open a connection."""
         return self._digest(SESSION_AUTH + job + _keccak(session.encode()) + _word(issued_at) + nonce)
+
+    def channel_digest(self, protocol: int, renter_key: Hash32, host_key: Hash32) -> Hash32:
+        """What the host's account signs: *these two keys, one of them mine, make the channel of this connection*."""
+        return self._digest(CHANNEL + _word(protocol) + renter_key + host_key)
 
 
 @lru_cache(maxsize=16)

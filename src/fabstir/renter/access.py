@@ -23,6 +23,7 @@ from fabstir.ports.transport import Transport
 from fabstir.protocol.messages import ChatMessage
 from fabstir.protocol.renter_log import RenterLedger
 from fabstir.protocol.transcript_file import SpokenTurn
+from fabstir.renter.calling import Caller, way_to
 from fabstir.renter.jobs import Jobs, RenterJob
 from fabstir.renter.link import Link, require_size
 from fabstir.renter.purse import Purse
@@ -94,6 +95,7 @@ class Access:
         self._model = model
         self._purse = purse
         self._session = session
+        self._caller = Caller(parts.dial, parts.jobs.contract, parts.clock, parts.settings)
         self._paying: asyncio.Task[bool] | None = None
         """Tops up the job at hand."""
         self._again: RenterJob | None = None
@@ -189,7 +191,8 @@ class Access:
     async def _next(self, context: Context, setbacks: Setbacks) -> Link | None:
         """The best host that has not failed in this answer. It is asked and called before anything is paid."""
         ranked = await self._choose(setbacks)
-        if not _fits(context, ranked.offer.host, ranked.offer.max_message_bytes, setbacks):
+        encrypted, limit = way_to(ranked.offer)
+        if not _fits(context, ranked.offer.host, limit, setbacks):
             return None
         if not await self._parts.directory.confirm(ranked.candidate):
             if ranked.offer.host in setbacks.changed:
@@ -197,13 +200,13 @@ class Access:
             setbacks.changed.add(ranked.offer.host)
             return None
         try:
-            transport = await self._parts.dial(ranked.candidate.entry.url)
+            transport = await self._caller.call(ranked.candidate.entry.url, ranked.offer.host, encrypted=encrypted)
         except _HOST_FAILED as fault:
             self._give_up(ranked.offer.host, fault, setbacks)
             return None
         try:
             job = await self._job_with(ranked)
-            job.max_message_bytes = ranked.offer.max_message_bytes
+            job.max_message_bytes, job.encrypted = limit, job.encrypted or encrypted
         except BaseException as fault:
             transport.abort()
             if not isinstance(fault, _HOST_FAILED) or fault.code == "budget_exceeded":
@@ -228,6 +231,7 @@ class Access:
             challenge=settings.challenge,
             relayed=settings.relay,
             scoring=self._wish.scoring,
+            encrypted=self._caller.only_encrypted,
         )
         excluded = {*setbacks.given_up, *self._wish.avoid}
         choice = await directory.choose(order, excluded)
@@ -265,7 +269,7 @@ class Access:
         parts, delays = self._parts, list(RETRY_SECONDS)
         while True:
             try:
-                transport = transport or await parts.dial(job.url)
+                transport = transport or await self._caller.call(job.url, job.host, encrypted=job.encrypted)
             except _HOST_FAILED as fault:
                 self._give_up(job.host, fault, setbacks)
                 return None
@@ -340,7 +344,7 @@ class Access:
     async def _release_by_call(self, job: RenterJob) -> None:
         """A host that was left in the middle of something may be well again."""
         try:
-            transport = await self._parts.dial(job.url)
+            transport = await self._caller.call(job.url, job.host, encrypted=job.encrypted)
         except _HOST_FAILED as fault:
             log.info("host_not_told", host_address=job.host, job_id=job.id, code=fault.code)
             return

@@ -63,6 +63,8 @@ class RenterJob:
         self.url: Final = ledger.planned.host_url
         self.max_message_bytes = DEFAULT_MESSAGE_BYTES
         """What the host reads, by its offer."""
+        self.encrypted = False
+        """Its host is talked to in an encrypted channel; once so, always."""
         self.relayed_from = BaseUnits(0)
         """Smallest top-up that its host sends, where hosts send our payments."""
         self.in_use = False

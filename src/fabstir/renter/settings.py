@@ -40,6 +40,8 @@ class RenterSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Pay by a signed transfer (EIP-3009) instead of approve and open: one transaction instead of two. Needs the
     wallet's key.
     """
+    require_encryption: bool = False
+    """Take only hosts that hold sessions in an encrypted channel. Else it is used wherever a host offers it."""
     relay: bool = False
     """Let the host send that transfer to the contract, so that this account needs no ETH. Only hosts that do so are taken."""
     principal: Address | None = None
@@ -70,6 +72,7 @@ class RenterSettings(msgspec.Struct, frozen=True, kw_only=True):
             top_up=renter.top_up,
             dispute_above=units(renter.dispute_above_native if native else renter.dispute_above),
             authorize=renter.authorize,
+            require_encryption=renter.require_encryption,
             relay=renter.relay,
             principal=address(renter.principal.lower()) if renter.principal else None,
         )

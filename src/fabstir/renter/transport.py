@@ -1,6 +1,6 @@
 """A connection to a host's `/v1/ws`, as `fabstir.ports.transport.Transport`.
 
-Compressed with context takeover (permessage-deflate: 85 % of a token stream), bounded in message size, pinged by the
+Text is compressed with context takeover (permessage-deflate: 85 % of a token stream), bounded in message size, pinged by the
 library. What the network or the library says is translated here, once. Never reads a message's content.
 """
 
@@ -14,7 +14,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from fabstir.domain.errors import error
+from fabstir.ops.compression import ClientTextDeflate
 from fabstir.ports.transport import Transport
+from fabstir.protocol.channel import is_frame
 
 Dial = Callable[[str], Awaitable[Transport]]
 """Opens a connection to the host whose API has this base URL. Raises Interrupted (`host_unreachable`)."""
@@ -33,7 +35,8 @@ async def dial(url: str) -> Transport:
     try:
         connection = await _Connect(
             websocket_url(url),
-            compression="deflate",
+            compression=None,
+            extensions=[ClientTextDeflate(client_max_window_bits=True, compress_settings={"memLevel": 5})],
             max_size=MAX_MESSAGE_BYTES,
             max_queue=MAX_QUEUE,
             open_timeout=OPEN_SECONDS,
@@ -72,9 +75,9 @@ class WebSocketTransport:
         return f"<WebSocketTransport {self._connection.state.name.lower()}>"
 
     async def send(self, message: bytes) -> None:
-        """As a text frame."""
+        """As a text frame; a frame of an encrypted channel as a binary one, which is not compressed."""
         try:
-            await self._connection.send(message, text=True)
+            await self._connection.send(message, text=not is_frame(message))
         except ConnectionClosed as gone:
             raise error("host_unreachable", _told(gone)) from gone
 
