@@ -81,4 +81,4 @@ def seed_for(position: int, tokens: int, nonce: int = 0) -> Hash32:
 
 def statement_of(words: bytes, seed: Hash32, commitment: Hash32) -> ProofStatement:
     """The public words of a proof."""
-    return ProofStatement(keccak(words), seed, commitment)
+    return ProofStatement(keccak(words), seed, commitment, words)
