@@ -15,7 +15,7 @@ from fabstir.domain.money import BaseUnits, PricePerMTok
 from fabstir.domain.terms import JobState
 from fabstir.host.health import ClaimsPart, Part, overall
 from fabstir.host.settings import HostSettings, settlement_rules
-from fabstir.ops.config import Config, HostSection
+from fabstir.ops.config import AttestationSection, Config, EngineSection, HostSection
 from fabstir.protocol.host_log import SessionFinished, decode_event
 from fabstir.protocol.messages import Error, Ping, Pong, SessionEnd
 from fabstir.protocol.settlement_plan import Bounds, SettlementRules
@@ -40,6 +40,20 @@ def test_the_whole_is_as_good_as_its_parts(
 ) -> None:
     """Without a needed part nothing is served; a wanted one that is down is shown; a part that is off on purpose is no fault."""
     assert overall(draining, needed, wanted) == status
+
+
+def test_the_ladder_comes_from_the_configuration() -> None:
+    """Surcharges, alternatives in the records, and attestation only where a provider is named."""
+    plain = HostSettings.of(Config(), MODEL, "http://127.0.0.1:8080")
+    assert (plain.proof_surcharge, plain.attestation_surcharge, plain.alternatives) == (0, None, True)
+    config = Config(
+        host=HostSection(proof_surcharge_percent=5),
+        engine=EngineSection(top_logprobs=0),
+        attestation=AttestationSection(provider="tdx-configfs", surcharge_percent=10),
+    )
+    other = HostSettings.of(config, MODEL, "http://127.0.0.1:8080")
+    assert (other.proof_surcharge, other.attestation_surcharge, other.alternatives) == (5, 10, False)
+    assert [row.price for row in other.registered(USDC)] == [230_000]
 
 
 def test_the_rules_of_settlement_come_from_the_configuration() -> None:

@@ -198,6 +198,22 @@ def test_money_that_means_nothing_is_refused(name: str, value: str) -> None:
     assert refused(**{f"FABSTIR_{name}": value}).code == "config_invalid"
 
 
+def test_a_rung_needs_what_it_is_verified_with() -> None:
+    """Rung 4 names the two files that are missing; rung 2 is offered by nobody; 5 is none. The others stand by themselves."""
+    for rung in ("0", "1", "3"):
+        assert settings.load(environ={"FABSTIR_RENTER_RUNG": rung}).renter.rung == int(rung)
+    assert settings.load(environ={}).renter.rung is None
+    files = {"FABSTIR_RENTER_ATTESTATION_POLICY": "p.json", "FABSTIR_RENTER_ATTESTATION_COLLATERAL": "c.json"}
+    assert settings.load(environ={"FABSTIR_RENTER_RUNG": "4"} | files).renter.rung == 4
+    for missing, value in files.items():
+        one = {name: text for name, text in files.items() if name != missing}
+        with pytest.raises(FabstirError, match=missing.removeprefix("FABSTIR_RENTER_").lower()):
+            settings.load(environ={"FABSTIR_RENTER_RUNG": "4"} | one)
+        assert value
+    for rung in ("2", "5", "-1"):
+        assert refused(FABSTIR_RENTER_RUNG=rung).code == "config_invalid"
+
+
 @pytest.mark.parametrize("other", ["RENTER_AUTHORIZE", "RENTER_RELAY", "RENTER_PRINCIPAL"])
 def test_eth_is_paid_by_its_owner(other: str) -> None:
     """It knows no signed transfers, and nobody can pull it."""

@@ -139,11 +139,12 @@ CHAT: Final = [
 FROM_RENTER: Final[list[dict[str, Any]]] = [
     {
         "type": "session_init", "session_id": "talk", "job_id": hexed(JOB), "terms": TERMS, "auth": AUTH, "protocol": [1],
-        "conversation_context": CHAT,
+        "conversation_context": CHAT, "rung": 3,
     },
     {
         "type": "session_resume", "session_id": "talk", "job_id": hexed(JOB), "terms": TERMS, "auth": AUTH, "protocol": [1],
         "conversation_context": CHAT, "last_message_index": 3, "tokens_received": 96, "transcript": HASH,
+        "rung": None,
     },
     {**PROMPT, "content": "Tell me a story.", "temperature": 0.8, "seed": 7, "prefix": "Once "},
     {"type": "receipt_ack", "session_id": "talk", "tokens": 96, "amount": "19", "transcript": HASH, "signature": SIGNATURE},
@@ -189,9 +190,10 @@ FROM_HOST: Final[list[dict[str, Any]]] = [
 ]  # fmt: skip
 
 DEFAULTS: Final[dict[str, dict[str, Any]]] = {
-    "session_init": {"protocol": [1], "conversation_context": []},
+    "session_init": {"protocol": [1], "conversation_context": [], "rung": None},
     "session_resume": {
         "protocol": [1], "conversation_context": [], "last_message_index": 0, "tokens_received": 0, "transcript": None,
+        "rung": None,
     },
     "prompt": {"max_tokens": 512, "temperature": 0.8, "top_p": 0.95, "seed": None, "stop": [], "prefix": "", "score": []},
     "session_end": {"reason": "", "tokens_served": 0, "tokens_acknowledged": 0, "close_signature": None},

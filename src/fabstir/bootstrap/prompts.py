@@ -15,7 +15,7 @@ from typing import Final
 from fabstir.bootstrap.keys import key_file, make_key_file, read_key_file
 from fabstir.chain.market import MarketClient
 from fabstir.domain.ids import ZERO_ADDRESS, ModelId
-from fabstir.domain.money import BaseUnits, PricePerMTok
+from fabstir.domain.money import BaseUnits
 from fabstir.domain.terms import ProofPolicy
 from fabstir.host.node import HostNode
 from fabstir.host.prompt_settings import DeskSettings, DeskStores
@@ -68,9 +68,10 @@ async def make_desk(
     uploads, results = [
         await asyncio.to_thread(blobs, host.data_dir, name, host.blob_quota_mb, host.blob_days) for name in names
     ]
+    (registered, *_) = node.settings.registered(chain.info.usdc)  # what the board pays by
     settings = DeskSettings(
         model_id=model_id,
-        price=PricePerMTok(host.price_per_mtok),
+        price=registered.price,
         slots=host.prompt_slots,
         policies=frozenset(ProofPolicy[name.upper()] for name in config.proofs.accepted),
         arbiters=frozenset((ZERO_ADDRESS, *node.settings.arbiters)),

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from fabstir.bootstrap.attestation import renter_attestations
 from fabstir.bootstrap.keys import key_file, read_key
 from fabstir.bootstrap.parts import connect_chain, open_journal
 from fabstir.bootstrap.prompts import order_services
@@ -38,13 +39,10 @@ async def renter_market(config: Config, *, prompts: bool = False) -> AsyncIterat
                 await chain.reconcile()
                 settings = RenterSettings.of(config)
                 wallet = SigningKey(key)
-                market = Market(chain, journal, SystemClock(), settings=settings, wallet=wallet)
-                market.keeping(keeper_of(config))
-                tolerances = Tolerances(chain, config.renter.tolerance_dir)
-                market.auditing(
-                    tolerances.of, config.renter.audit_per_1000 / 1_000, BaseUnits(config.renter.audit_budget)
-                )
                 async with AsyncExitStack() as stack:
+                    judge = await stack.enter_async_context(renter_attestations(config))
+                    market = Market(chain, journal, SystemClock(), settings=settings, wallet=wallet).attesting(judge)
+                    _prepare(market, chain, config)
                     if prompts:
                         services = order_services(config, chain, journal, settings, wallet)
                         market.with_prompts(await stack.enter_async_context(services))
@@ -53,6 +51,14 @@ async def renter_market(config: Config, *, prompts: bool = False) -> AsyncIterat
                 await chain.close()
     finally:
         await journal.close()
+
+
+def _prepare(market: Market, chain: MarketClient, config: Config) -> None:
+    """What is kept of its sessions, and who checks them."""
+    renter = config.renter
+    market.keeping(keeper_of(config))
+    tolerances = Tolerances(chain, renter.tolerance_dir)
+    market.auditing(tolerances.of, renter.audit_per_1000 / 1_000, BaseUnits(renter.audit_budget))
 
 
 class Tolerances:

@@ -80,6 +80,6 @@ class Admission:
             raise error("capacity", "this host cannot collect what it would earn")
         state = await self._chain.job(job)
         now = self._clock.now()
-        check(terms, job, state, self._offer, now, known.acknowledged if known else None)
+        check(terms, job, state, self._offer, now, known.acknowledged if known else None, hello.rung)
         self.use_nonce(hello)  # only now: nonces of jobs that do not exist must not fill the cache
         return JobAdmitted(terms, state.deposit, self._offer.market, now, self._offer.name_of(terms.model_id))

@@ -15,6 +15,7 @@ from fabstir.ports.chain import NO_KEY, ChainInfo, RegisteredOffer
 from fabstir.protocol.channel import CHANNEL_VERSION
 from fabstir.protocol.host_session import HostOffer
 from fabstir.protocol.offer import NO_CIRCUIT, ModelOffer, Offer, Payment, TokenPrice
+from fabstir.protocol.rungs import Rung, RungOffer, dearer, highest_surcharge
 from fabstir.protocol.settlement_plan import Bounds, SettlementRules
 from fabstir.protocol.signing import Market
 
@@ -54,6 +55,12 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_sessions: int = 64
     scores: bool = False
     """Answers of others are scored."""
+    alternatives: bool = True
+    """Records list alternatives, so that other hosts can score the answers."""
+    proof_surcharge: int = 0
+    """Percent that policy `required` costs more."""
+    attestation_surcharge: int | None = None
+    """Percent that an attested session costs more; None: no attestation is offered."""
     require_encryption: bool = False
     """Sessions in plain text are refused."""
     ack_timeout: float = 30.0
@@ -92,6 +99,9 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
             ack_timeout=float(host.ack_timeout_s),
             scores=config.engine.scoring,
             require_encryption=host.require_encryption,
+            alternatives=config.engine.top_logprobs > 0,
+            proof_surcharge=host.proof_surcharge_percent,
+            attestation_surcharge=config.attestation.surcharge_percent if config.attestation.provider else None,
         )
 
     def offer(
@@ -119,6 +129,7 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
             challenge_max=self.challenge_max,
             min_seconds_left=self.min_seconds_left,
             policies=self.policies,
+            rungs=self.rungs(),
             circuit=circuit[0],
             circuit_id=circuit[1],
             max_message_bytes=self.max_message_bytes,
@@ -132,9 +143,22 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
         native = (TokenPrice(ZERO_ADDRESS, self.price_native),) if self.price_native else ()
         return (TokenPrice(usdc, self.price), *native)
 
+    def rungs(self) -> tuple[RungOffer, ...]:
+        """Those on which a job would be admitted: nothing is offered that terms cannot have."""
+        listed = []
+        if ProofPolicy.FALLBACK in self.policies:
+            listed += [RungOffer(Rung.RECEIPT), *([RungOffer(Rung.SCORES)] if self.alternatives else [])]
+        if ProofPolicy.REQUIRED in self.policies:
+            listed.append(RungOffer(Rung.PROOF, self.proof_surcharge))
+        if self.attestation_surcharge is not None:
+            listed.append(RungOffer(Rung.ATTESTATION, self.attestation_surcharge))
+        return tuple(listed)
+
     def registered(self, usdc: Address) -> tuple[RegisteredOffer, ...]:
-        """What stands in the registry: the model in each currency that is taken."""
-        return tuple(RegisteredOffer(self.model_id, listed.token, listed.price) for listed in self.prices(usdc))
+        """What stands in the registry: the model in each currency that is taken, at the price of the dearest rung. Renters pay no more
+        than that, and prompt jobs cost just that."""
+        percent = highest_surcharge(self.rungs())
+        return tuple(RegisteredOffer(self.model_id, row.token, dearer(row.price, percent)) for row in self.prices(usdc))
 
     def _payment(self, token: Address) -> Payment:
         if token == ZERO_ADDRESS:
@@ -152,6 +176,7 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
             max_answer_tokens=self.max_answer_tokens,
             ack_timeout=self.ack_timeout,
             scores=self.scores,
+            rungs=tuple(row.rung.value for row in self.rungs()),
         )
 
 

@@ -18,6 +18,7 @@ from fabstir.domain.terms import MIN_CHALLENGE_SECONDS, ProofPolicy
 from fabstir.ports.chain import HostEntry
 from fabstir.protocol.channel import CHANNEL_VERSION
 from fabstir.protocol.offer import Offer, Payment
+from fabstir.protocol.rungs import Rung
 from fabstir.protocol.signing import Market as Contract
 
 FIRST_REST_SECONDS: Final = 2.0
@@ -55,6 +56,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     bond_max: BaseUnits | None = None
     """More is not put at stake for a dispute, whatever the host asks."""
     challenge: int = MIN_CHALLENGE_SECONDS
+    rung: Rung | None = None
+    """Only hosts that serve it by name; None: whatever the policy implies."""
     scoring: bool = False
     """Only hosts that score answers of others."""
     encrypted: bool = False
@@ -69,8 +72,10 @@ class Ranked(msgspec.Struct, frozen=True):
     candidate: Candidate
     offer: Offer
     price: PricePerMTok
+    """Of the order's policy and rung."""
     payment: Payment
     """What it asks in the currency of the order."""
+    order: Order
     why: str
 
 
@@ -119,7 +124,7 @@ def choose(
     discarded = []
     for candidate in candidates:
         offer, why = candidate.offer, _objection(candidate, order, excluded)
-        price = offer.price_of(order.model_id, order.token) if offer else None
+        price = _price(offer, order) if offer else None
         payment = offer.payment_in(order.token) if offer else None
         if why or offer is None or price is None or payment is None:
             discarded.append(Discarded(candidate, why))
@@ -128,7 +133,7 @@ def choose(
         resting = rest is not None and now < rest.until
         key = (resting, price, candidate.latency, candidate.address)
         praise = _praise(price, candidate.latency, rest if resting else None)
-        ranked.append((key, Ranked(candidate, offer, price, payment, praise)))
+        ranked.append((key, Ranked(candidate, offer, price, payment, order, praise)))
     return Choice(tuple(row for _, row in sorted(ranked, key=lambda pair: pair[0])), tuple(discarded))
 
 
@@ -147,7 +152,7 @@ def _objection(candidate: Candidate, order: Order, excluded: Container[Address])
         return "does not score answers of others"
     if order.encrypted and CHANNEL_VERSION not in offer.channel:
         return "offers no encrypted channel"
-    price, payment = offer.price_of(order.model_id, order.token), offer.payment_in(order.token)
+    price, payment = _price(offer, order), offer.payment_in(order.token)
     if price is None or payment is None:
         return "does not take this token for the model"
     return (
@@ -155,6 +160,10 @@ def _objection(candidate: Candidate, order: Order, excluded: Container[Address])
         or _objection_to_payment(payment, order)
         or _objection_to_terms(offer, order)
     )
+
+
+def _price(offer: Offer, order: Order) -> PricePerMTok | None:
+    return offer.price_for(order.model_id, order.token, order.policy, order.rung)
 
 
 def _objection_to_price(candidate: Candidate, price: PricePerMTok, order: Order) -> str:
@@ -187,6 +196,8 @@ def _objection_to_payment(payment: Payment, order: Order) -> str:
 def _objection_to_terms(offer: Offer, order: Order) -> str:
     if order.policy not in offer.policies:
         return f"does not accept the proof policy {order.policy.name.lower()}"
+    if order.rung is not None and not offer.serves_rung(order.rung):
+        return f"does not serve rung {order.rung.value} of the ladder"
     if not offer.accepts_arbiter(order.arbiter):
         return f"does not accept the arbiter {to_hex(order.arbiter)}"
     if order.challenge > offer.challenge_max:

@@ -38,7 +38,7 @@ class HttpOffers:
             async with self._session.get(url.rstrip("/") + "/v1/offer", allow_redirects=False) as answer:
                 if answer.status != 200:
                     raise error("host_unreachable", f"GET /v1/offer answered {answer.status}")
-                body = await _read(answer)
+                body = await read_bounded(answer, MAX_OFFER_BYTES, "/v1/offer")
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as broken:
             raise error("host_unreachable", f"GET /v1/offer: {type(broken).__name__}") from broken
         try:
@@ -53,10 +53,11 @@ class HttpOffers:
             await session.close()
 
 
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
+async def read_bounded(answer: aiohttp.ClientResponse, limit: int, path: str) -> bytes:
+    """The whole answer to GET `path`. Raises PeerFault (`message_malformed`) where it is longer than `limit`."""
     body = bytearray()
     async for piece in answer.content.iter_chunked(1 << 14):
         body += piece
-        if len(body) > MAX_OFFER_BYTES:
-            raise error("message_malformed", f"GET /v1/offer: more than {MAX_OFFER_BYTES} bytes")
+        if len(body) > limit:
+            raise error("message_malformed", f"GET {path}: more than {limit} bytes")
     return bytes(body)

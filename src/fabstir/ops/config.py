@@ -67,6 +67,11 @@ class HostSection(Section, frozen=True, kw_only=True):
     price_native_per_mtok: Annotated[
         Amount, about("The same in wei, for renters who pay in ETH. 0: ETH is not taken.")
     ] = 0
+    proof_surcharge_percent: Annotated[
+        int,
+        Meta(ge=0, le=1_000),
+        about("Percent that a job with the proof policy `required` costs more: you pay the gas of its proofs."),
+    ] = 0
     stake: Annotated[
         int,
         Meta(ge=0),
@@ -220,6 +225,11 @@ class AttestationSection(Section, frozen=True, kw_only=True):
             "`tdx-configfs`: quotes of a TDX virtual machine, from its Linux kernel. Unset: no attestation is offered."
         ),
     ] = None
+    surcharge_percent: Annotated[
+        int,
+        Meta(ge=0, le=1_000),
+        about("Percent that a session on rung 4 of the ladder costs more, where a provider is set."),
+    ] = 0
 
 
 class ApiSection(Section, frozen=True, kw_only=True):

@@ -12,6 +12,8 @@ from fabstir.domain.terms import DEFAULT_BOND, DEFAULT_BOND_NATIVE, MAX_CHALLENG
 from fabstir.ops import paths
 from fabstir.ops.config_types import USDC, Amount, ContractAddress, Count, Currency, Port, Section, about
 
+LadderRung = Annotated[int, Meta(ge=0, le=4)]
+
 
 class RenterSection(Section, frozen=True, kw_only=True):
     """What a renter spends and where its gateway listens."""
@@ -38,6 +40,19 @@ class RenterSection(Section, frozen=True, kw_only=True):
         Literal["required", "fallback"],
         about("`required`: nothing is redeemed without a proof. `fallback`: your signature is enough."),
     ] = "required"
+    rung: Annotated[
+        LadderRung | None,
+        about(
+            "Rung of the ladder of verification for sessions: 0 receipt, 1 scores of other hosts (both with policy `fallback`), 3 proof"
+            " on chain (`required`), 4 attestation, verified before you pay. Unset: what `renter.policy` implies, 3 or 0."
+        ),
+    ] = None
+    attestation_policy: Annotated[
+        Path | None, about("For rung 4: what you demand of a host's machine, as of `fabstir verify attestation`.")
+    ] = None
+    attestation_collateral: Annotated[
+        Path | None, about("For rung 4: Intel's TCB info, QE identity, revocation lists and their chains, as JSON.")
+    ] = None
     exposure: Annotated[
         int, Meta(ge=1, le=4096), about("W: tokens that a host may send before you have signed for them.")
     ] = 64

@@ -22,6 +22,9 @@ from fabstir.ops import paths
 from fabstir.ops.config import ETH, Config, units
 
 PREFIX: Final = "FABSTIR_"
+NOT_OFFERED: Final = 2
+ATTESTED: Final = 4
+"""Rungs of the ladder: fingerprints, which no host emits yet, and attestation."""
 CONFIG_VARIABLE: Final = "FABSTIR_CONFIG"
 """Names the file where --config does not."""
 
@@ -187,6 +190,7 @@ def _check(config: Config) -> None:
     refuse_remote_bind("api.host", config.api.host, allowed=config.api.allow_remote)
     refuse_remote_bind("renter.gateway_host", config.renter.gateway_host, allowed=False)
     _check_currencies(config)
+    _check_rung(config)
     if config.engine.kind == "openai" and config.engine.base_url is None:
         raise error(
             "config_invalid", detail="engine.kind is 'openai' and engine.base_url is not set - at `$.engine.base_url`"
@@ -212,6 +216,19 @@ def _check_currencies(config: Config) -> None:
         raise error(
             "config_invalid", detail="only its owner's key signs a transfer of its money - at `$.renter.principal`"
         )
+
+
+def _check_rung(config: Config) -> None:
+    renter = config.renter
+    if renter.rung == NOT_OFFERED:
+        raise error(
+            "config_invalid", detail="nobody offers rung 2 of the ladder: one of 0, 1, 3, 4 - at `$.renter.rung`"
+        )
+    for name in ("attestation_policy", "attestation_collateral"):
+        if renter.rung == ATTESTED and getattr(renter, name) is None:
+            raise error(
+                "config_invalid", detail=f"renter.rung is 4 and renter.{name} is not set - at `$.renter.{name}`"
+            )
 
 
 def _describe(annotation: Any) -> str:

@@ -1,9 +1,11 @@
-"""Where quotes of this machine come from, and the kernel's interface below that."""
+"""Where quotes of this machine come from, the kernel's interface below that, and who judges those of other machines."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
+from fabstir.domain.ids import ModelId
+from fabstir.ports.chain import HostEntry
 from fabstir.protocol.attestation import Format
 
 
@@ -17,6 +19,16 @@ class QuoteProvider(Protocol):
 
     async def quote(self, report_data: bytes) -> bytes:
         """A quote with these 64 bytes in it. Raises LocalFault (`attestation_unavailable`)."""
+        ...
+
+
+class HostAttestations(Protocol):
+    """Asks hosts what they run in, and judges the answer by what the renter demands."""
+
+    async def require(self, entry: HostEntry, model: ModelId) -> None:
+        """Have the host attest itself, with a fresh nonce, for its account, its registered key and `model`. Raises PeerFault
+        (`attestation_refused`, `request_invalid`), Refused (`attestation_unsupported`), Interrupted (`host_unreachable`), LocalFault
+        (`config_invalid`)."""
         ...
 
 

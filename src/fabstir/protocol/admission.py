@@ -16,6 +16,7 @@ from fabstir.domain.money import BaseUnits, Tokens, affordable
 from fabstir.domain.terms import JobState, Terms
 from fabstir.protocol.messages import SessionAuth
 from fabstir.protocol.offer import Offer
+from fabstir.protocol.rungs import Rung, policy_at
 from fabstir.protocol.signing import Market, job_id, recover
 
 AUTH_WINDOW_SECONDS: Final = 120
@@ -23,17 +24,24 @@ AUTH_WINDOW_SECONDS: Final = 120
 
 
 def check(
-    terms: Terms, job: JobId, state: JobState, offer: Offer, now: float, acknowledged: Tokens | None = None
+    terms: Terms,
+    job: JobId,
+    state: JobState,
+    offer: Offer,
+    now: float,
+    acknowledged: Tokens | None = None,
+    rung: int | None = None,
 ) -> None:
-    """Whether a session under `job` may begin at Unix time `now`.
+    """Whether a session under `job` may begin at Unix time `now`, on `rung` where the renter named one.
 
     `acknowledged` is given where this host admitted the job before: what its renter signed for. Then price and bounds are agreed, whatever
-    the offer says today. Raises Refused (`job_terms_mismatch`, `job_foreign`, `job_terms_unacceptable`, `job_unknown`, `job_closed`,
-    `job_expired`, `deposit_exhausted`).
+    the offer says today, and so is the rung. Raises Refused (`job_terms_mismatch`, `job_foreign`, `job_terms_unacceptable`, `job_unknown`,
+    `job_closed`, `job_expired`, `deposit_exhausted`).
     """
     known = acknowledged is not None
     check_terms(terms, job)
-    _check_parties(terms, offer, known)
+    wanted = None if known else _rung(rung, terms, offer)
+    _check_parties(terms, offer, known, wanted)
     if not known:
         _check_bounds(terms, offer)
     _check_state(terms, state, offer, now)
@@ -51,14 +59,27 @@ def check_terms(terms: Terms, job: JobId) -> None:
         raise error("job_terms_mismatch", f"they hash to {to_hex(job_id(terms))}")
 
 
-def _check_parties(terms: Terms, offer: Offer, known: bool) -> None:
+def _rung(number: int | None, terms: Terms, offer: Offer) -> Rung | None:
+    """The rung that the renter named, if this host serves it and the terms are for it."""
+    if number is None:
+        return None
+    served = {listed.rung.value: listed.rung for listed in offer.rungs}
+    if number not in served:
+        listing = ", ".join(map(str, sorted(served))) or "none"
+        raise error("job_terms_unacceptable", f"rung {number} of the ladder, served: {listing}")
+    if policy_at(served[number], terms.policy) is not terms.policy:
+        raise error("job_terms_unacceptable", f"proof policy {terms.policy.name.lower()} is not that of rung {number}")
+    return served[number]
+
+
+def _check_parties(terms: Terms, offer: Offer, known: bool, rung: Rung | None) -> None:
     if terms.host != offer.host:
         raise error("job_foreign", f"host {to_hex(terms.host)}, this is {to_hex(offer.host)}")
     if not offer.serves(terms.model_id):
         raise error("job_foreign", f"model {to_hex(terms.model_id)} is not served here")
     if known:
         return
-    price = offer.price_of(terms.model_id, terms.token)
+    price = offer.price_for(terms.model_id, terms.token, terms.policy, rung)
     if price is None or offer.payment_in(terms.token) is None:
         raise error("job_foreign", f"token {to_hex(terms.token)} is not taken here for this model")
     if terms.price < price:

@@ -37,6 +37,8 @@ class HostOffer(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds the tokens that one session may hold back while it waits for an acknowledgement."""
     scores: bool = False
     """Answers that are there can be scored."""
+    rungs: tuple[int, ...] = ()
+    """Of the ladder of verification, as in the offer."""
     ack_timeout: float = 30.0
     """Seconds for which a stream waits at the exposure bound."""
 

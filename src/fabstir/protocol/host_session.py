@@ -189,7 +189,7 @@ class HostSession:
             model=self._offer.model,
             model_id=to_hex(terms.model_id),
             protocol=PROTOCOL_VERSION,
-            capabilities=(*CAPABILITIES, "score") if self._offer.scores else CAPABILITIES,
+            capabilities=(*CAPABILITIES, *(["score"] if self._offer.scores else []), *self._rungs()),
             price_per_mtok=str(terms.price),
             exposure=terms.exposure,
             context_size=self._offer.context_size,
@@ -201,6 +201,9 @@ class HostSession:
             salt=to_hex(self._salt),
             message_index=ledger.message_index,
         )
+
+    def _rungs(self) -> tuple[str, ...]:
+        return tuple(f"rung_{rung}" for rung in self._offer.rungs)
 
     # -- an answer -------------------------------------------------------------------------------------------------------
 

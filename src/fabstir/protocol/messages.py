@@ -118,6 +118,9 @@ class SessionInit(msgspec.Struct, frozen=True, kw_only=True, tag="session_init")
     """Versions that the sender speaks."""
     conversation_context: tuple[ChatMessage, ...] = ()
     """What was said before; kept in memory only."""
+    rung: Annotated[int, Meta(ge=0, le=9)] | None = None
+    """Of the ladder of verification, as the offer lists it: the price of the terms must be that of this rung. None: what their policy
+    implies."""
 
 
 class SessionResume(msgspec.Struct, frozen=True, kw_only=True, tag="session_resume"):
@@ -136,6 +139,8 @@ class SessionResume(msgspec.Struct, frozen=True, kw_only=True, tag="session_resu
     """Tokens of this job that the renter has."""
     transcript: Hex32 | None = None
     """The renter's transcript head at `tokens_received`; None before the first token."""
+    rung: Annotated[int, Meta(ge=0, le=9)] | None = None
+    """As in `session_init`."""
 
 
 class Prompt(msgspec.Struct, frozen=True, kw_only=True, tag="prompt"):

@@ -15,10 +15,12 @@ from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, ModelId, address, 
 from fabstir.domain.money import MAX_AMOUNT, BaseUnits, PricePerMTok, Tokens
 from fabstir.domain.terms import ProofPolicy
 from fabstir.protocol.messages import Decimal, Hex20, Hex32
+from fabstir.protocol.rungs import MAX_SURCHARGE, Rung, RungOffer, dearer, surcharge
 from fabstir.protocol.signing import Market
 
 NO_CIRCUIT = Hash32(bytes(32))
 """Of an offer that does not say how it proves."""
+_RUNGS = frozenset(Rung)
 MAX_LIST = 64
 """Models, currencies or arbiters of one offer; NodeRegistry has the same bound for (model, currency)."""
 
@@ -71,6 +73,8 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     min_seconds_left: int
     """A job must still run so long when a session begins: the host needs time to settle."""
     policies: tuple[ProofPolicy, ...]
+    rungs: tuple[RungOffer, ...] = ()
+    """The ladder of verification, as far as this host serves it by name."""
     circuit: str = ""
     """Back end and circuit of this host's proofs: `ezkl/bind`, `merkle/bind`, `merkle/sample`. The contract takes any that its
     ProofSystem knows, so this is what the host says, not what it is held to."""
@@ -91,8 +95,20 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
         return any(offer.scores for offer in self.models if offer.model_id == model)
 
     def price_of(self, model: ModelId, token: Address) -> PricePerMTok | None:
-        """What `model` costs here in `token`; None where it is not sold for it."""
+        """What `model` costs here in `token` on the cheapest rung; None where it is not sold for it."""
         return next((offer.price_in(token) for offer in self.models if offer.model_id == model), None)
+
+    def price_for(
+        self, model: ModelId, token: Address, policy: ProofPolicy, rung: Rung | None = None
+    ) -> PricePerMTok | None:
+        """The least that terms with `policy` must pay on `rung` (None: what the policy alone implies). None where the model is not
+        sold for `token`. Renters rank by it and hosts admit by it."""
+        price = self.price_of(model, token)
+        return None if price is None else dearer(price, surcharge(self.rungs, policy, rung))
+
+    def serves_rung(self, rung: Rung) -> bool:
+        """By name."""
+        return any(listed.rung is rung for listed in self.rungs)
 
     def payment_in(self, token: Address) -> Payment | None:
         """None where `token` is not taken."""
@@ -113,7 +129,7 @@ class WireTokenPrice(msgspec.Struct, frozen=True, kw_only=True):
     token: Hex20
     """ERC-20 contract, or the zero address for the chain's coin."""
     price_per_mtok: Decimal
-    """The least that the terms must pay: base units of `token` for 1,000,000 generated tokens."""
+    """The least that the terms must pay: base units of `token` for 1,000,000 generated tokens, on a rung without a surcharge."""
 
 
 class WireModelOffer(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,6 +160,16 @@ class WirePayment(msgspec.Struct, frozen=True, kw_only=True):
     """Smallest deposit that `POST /v1/jobs` sends to the contract; 0: this host relays none in this currency."""
 
 
+class WireRung(msgspec.Struct, frozen=True, kw_only=True):
+    """One rung of the ladder of verification that is served."""
+
+    rung: int
+    """0 receipt, 1 scores of other hosts, 3 proof on chain (policy `required`), 4 attestation."""
+    surcharge_percent: Annotated[int, Meta(ge=0, le=MAX_SURCHARGE)] = 0
+    """So much more than `price_per_mtok` the terms must pay, rounded up: of 3 with policy `required`, of 4 where `session_init` names it;
+    with both, the sum."""
+
+
 class WireOffer(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that a renter must know to write terms that this host accepts, as text."""
 
@@ -167,6 +193,8 @@ class WireOffer(msgspec.Struct, frozen=True, kw_only=True):
     """The job must still run so long when a session begins."""
     policies: tuple[str, ...]
     """Proof policies: `required`, `fallback`."""
+    rungs: Annotated[tuple[WireRung, ...], Meta(max_length=MAX_LIST)] = ()
+    """Rungs that `session_init` may name."""
     circuit: str = ""
     """Back end and circuit of this host's proofs: `ezkl/bind`, `merkle/bind`, `merkle/sample`; empty where it does not say. The contract
     takes a proof of any circuit that ProofSystem knows."""
@@ -196,6 +224,7 @@ class WireOffer(msgspec.Struct, frozen=True, kw_only=True):
             challenge_max_s=offer.challenge_max,
             min_seconds_left=offer.min_seconds_left,
             policies=tuple(policy.name.lower() for policy in offer.policies),
+            rungs=tuple(WireRung(rung=row.rung, surcharge_percent=row.surcharge) for row in offer.rungs),
             circuit=offer.circuit,
             circuit_id=to_hex(offer.circuit_id),
             max_message_bytes=offer.max_message_bytes,
@@ -205,7 +234,7 @@ class WireOffer(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def offer(self) -> Offer:
-        """The offer that this text stands for; policies that this version does not know are left out. Raises ValueError."""
+        """The offer that this text stands for; policies and rungs that this version does not know are left out. Raises ValueError."""
         return Offer(
             host=address(self.host),
             market=Market(self.chain_id, address(self.market)),
@@ -217,6 +246,7 @@ class WireOffer(msgspec.Struct, frozen=True, kw_only=True):
             challenge_max=self.challenge_max_s,
             min_seconds_left=self.min_seconds_left,
             policies=tuple(policy for policy in ProofPolicy if policy.name.lower() in self.policies),
+            rungs=tuple(RungOffer(Rung(row.rung), row.surcharge_percent) for row in self.rungs if row.rung in _RUNGS),
             circuit=self.circuit,
             circuit_id=Hash32(from_hex(self.circuit_id, 32)),
             max_message_bytes=self.max_message_bytes,

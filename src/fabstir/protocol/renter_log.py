@@ -28,6 +28,8 @@ class JobPlanned(msgspec.Struct, frozen=True, tag="job_planned"):
     at: float
     payable_until: int = 0
     """Unix seconds until which the signed transfer can pay the deposit, whoever sends it; 0: this account sends the deposit."""
+    rung: int | None = None
+    """Of the ladder of verification that the price is of, where one was asked for by name."""
 
 
 class JobOpened(msgspec.Struct, frozen=True, tag="job_opened"):

@@ -281,7 +281,9 @@ class RenterSession:
         auth = SessionAuth(issued_at=item.issued_at, nonce=to_hex(item.nonce), signature=to_hex(self._key.sign(digest)))
         job, terms = to_hex(ledger.job), WireTerms.of(ledger.terms)
         if self.received == 0 and not item.context:
-            message: FromRenter = SessionInit(session_id=item.session_id, job_id=job, terms=terms, auth=auth)
+            message: FromRenter = SessionInit(
+                session_id=item.session_id, job_id=job, terms=terms, auth=auth, rung=ledger.planned.rung
+            )
         else:
             message = SessionResume(
                 session_id=item.session_id,
@@ -292,6 +294,7 @@ class RenterSession:
                 last_message_index=len(item.context),
                 tokens_received=self.received,
                 transcript=to_hex(self._heads[self.received]),
+                rung=ledger.planned.rung,
             )
         self.state = RenterState.OPENING
         self._out.append(SendHost(message))

@@ -18,10 +18,13 @@ from fabstir.domain.errors import FabstirError, Interrupted, LocalFault, PeerFau
 from fabstir.domain.ids import Address, ModelId, SessionId
 from fabstir.market.choice import Choice, Order, Ranked
 from fabstir.market.hosts import Directory
+from fabstir.ports.attestation import HostAttestations
+from fabstir.ports.chain import HostEntry
 from fabstir.ports.clock import Clock
 from fabstir.ports.transport import Transport
 from fabstir.protocol.messages import ChatMessage
 from fabstir.protocol.renter_log import RenterLedger
+from fabstir.protocol.rungs import Rung, policy_at
 from fabstir.protocol.transcript_file import SpokenTurn
 from fabstir.renter.calling import Caller, way_to
 from fabstir.renter.jobs import Jobs, RenterJob
@@ -56,6 +59,8 @@ class Parts(msgspec.Struct, frozen=True):
     dial: Dial
     clock: Clock
     settings: RenterSettings
+    attestations: HostAttestations | None = None
+    """Asks and verifies hosts for rung 4; None: nobody does."""
     answered: Callable[[RenterLedger, SpokenTurn], None] = lambda ledger, turn: None
     """Told of each answer that came to its end."""
 
@@ -65,6 +70,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
 
     scoring: bool = False
     """They score answers of others."""
+    rung: Rung | None = None
+    """Of the ladder of verification; None: that of the settings."""
     avoid: frozenset[Address] = frozenset()
     """Not these."""
 
@@ -200,6 +207,8 @@ class Access:
             setbacks.changed.add(ranked.offer.host)
             return None
         try:
+            if ranked.order.rung is Rung.ATTESTATION:
+                await self._require_attestation(ranked.candidate.entry)
             transport = await self._caller.call(ranked.candidate.entry.url, ranked.offer.host, encrypted=encrypted)
         except _HOST_FAILED as fault:
             self._give_up(ranked.offer.host, fault, setbacks)
@@ -215,15 +224,24 @@ class Access:
             return None
         return await self._greet(job, transport, context, setbacks)
 
+    async def _require_attestation(self, entry: HostEntry) -> None:
+        """Before anything is paid. Raises PeerFault (`attestation_refused`), Interrupted, LocalFault (`config_invalid`)."""
+        verifier = self._parts.attestations
+        if verifier is None:
+            raise error("config_invalid", "rung 4 needs renter.attestation_policy and renter.attestation_collateral")
+        await verifier.require(entry, self._model)
+
     # -- inside ------------------------------------------------------------------------------------------------------------
 
     async def _choose(self, setbacks: Setbacks) -> Ranked:
         directory, jobs, settings = self._parts.directory, self._parts.jobs, self._parts.settings
+        rung = settings.rung if self._wish.rung is None else self._wish.rung
         order = Order(
             contract=jobs.contract,
             model_id=self._model,
             token=jobs.token,
-            policy=settings.policy,
+            policy=policy_at(rung, settings.policy),
+            rung=rung,
             budget=self._purse.left,
             max_price=settings.max_price,
             arbiter=settings.arbiter,

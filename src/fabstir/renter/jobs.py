@@ -194,12 +194,13 @@ class Jobs:
             ranked.offer.host,
             model,
             self.token,
-            self._settings.policy,
+            ranked.order.policy,
             self._settings.arbiter,
+            ranked.order.rung,
         )
         for job in self.unsettled:
-            terms = job.ledger.terms
-            found = (terms.renter, terms.host, terms.model_id, terms.token, terms.policy, terms.arbiter)
+            terms, rung = job.ledger.terms, job.ledger.planned.rung
+            found = (terms.renter, terms.host, terms.model_id, terms.token, terms.policy, terms.arbiter, rung)
             fits = found == wanted and terms.price <= ranked.price
             if fits and not job.in_use and self.has_room(job) and purse.admits(job.id, job.ledger.deposit):
                 return job
@@ -226,7 +227,7 @@ class Jobs:
         secret = os.urandom(32)
         terms = await self._terms(ranked, model, SigningKey(secret).address)
         url, until = ranked.candidate.entry.url, await self._payer.payable_until()
-        planned = JobPlanned(terms, deposit, self.contract, secret, url, self._clock.now(), until)
+        planned = JobPlanned(terms, deposit, self.contract, secret, url, self._clock.now(), until, ranked.order.rung)
         job = RenterJob(RenterLedger(planned))
         job.fresh = job.in_use = True
         job.relayed_from = relayed_from
@@ -257,7 +258,7 @@ class Jobs:
             expires_at=int(now) + settings.lifetime,
             challenge=max(settings.challenge, offer.challenge_min),
             exposure=min(settings.exposure, offer.exposure_max),
-            policy=settings.policy,
+            policy=ranked.order.policy,
             model_id=model,
             salt=salt_for(self._chain.info.delegation, os.urandom(8)) if settings.principal else Hash32(os.urandom(32)),
         )

@@ -24,11 +24,13 @@ from fabstir.domain.prompts import PromptId
 from fabstir.market.choice import Candidate
 from fabstir.market.hosts import Directory, OfferSource
 from fabstir.market.offers import HttpOffers
+from fabstir.ports.attestation import HostAttestations
 from fabstir.ports.chain import MarketChain
 from fabstir.ports.clock import Clock
 from fabstir.ports.journal import Journal
 from fabstir.protocol.audit import Tolerance
 from fabstir.protocol.messages import ChatMessage
+from fabstir.protocol.rungs import policy_at, rung_of
 from fabstir.protocol.signing import SigningKey
 from fabstir.renter.access import ANY_HOST, Parts, Wish
 from fabstir.renter.auditing import AuditBook, Auditor, RandomAudits
@@ -50,7 +52,7 @@ class ModelListing(msgspec.Struct, frozen=True, kw_only=True):
     model_id: ModelId
     name: str
     cheapest: PricePerMTok
-    """In the currency that this renter pays with."""
+    """In the currency that this renter pays with, on its rung of the ladder of verification."""
     hosts: int
     context_size: int
     """The largest on offer."""
@@ -114,11 +116,13 @@ class Market:
         budget: BaseUnits | int | None = None,
         context: tuple[ChatMessage, ...] = (),
         purse: Purse | None = None,
+        rung: int | None = None,
     ) -> AsyncIterator[Session]:
         """A conversation about `model`, a name or an id. What its jobs cost together is at most `budget` (or what is
-        left in `purse`).
+        left in `purse`). `rung` of the ladder of verification (0, 1, 3, 4); unset: that of the settings.
         """
-        session = await self.start_session(model, budget=budget, context=context, purse=purse)
+        wish = Wish(rung=None if rung is None else rung_of(rung))
+        session = await self.start_session(model, budget=budget, context=context, purse=purse, wish=wish)
         try:
             yield session
         finally:
@@ -160,6 +164,12 @@ class Market:
     def keeping(self, keeper: Keeper) -> Market:
         """The same market, which writes down what is served. Before the first session."""
         self._jobs.keeper = keeper
+        return self
+
+    def attesting(self, attestations: HostAttestations | None) -> Market:
+        """The same market, which has hosts attest themselves before it pays for rung 4; None: it has no sessions there. Before the first
+        session."""
+        self._parts = msgspec.structs.replace(self._parts, attestations=attestations)
         return self
 
     def auditing(
@@ -241,9 +251,10 @@ class Market:
     async def models(self) -> tuple[ModelListing, ...]:
         """What is served now for the currency that this renter pays with, by name. Raises ChainFault."""
         found: dict[tuple[str, ModelId], ModelListing] = {}
+        rung, policy = self.settings.rung, policy_at(self.settings.rung, self.settings.policy)
         for offer in [candidate.offer for candidate in await self.hosts() if candidate.offer]:
             for model in offer.models:
-                if (price := model.price_in(self.token)) is None:
+                if (price := offer.price_for(model.model_id, self.token, policy, rung)) is None:
                     continue
                 known = found.get((model.name, model.model_id))
                 found[model.name, model.model_id] = ModelListing(

@@ -10,6 +10,7 @@ from fabstir.domain.ids import ZERO_ADDRESS, Address, address
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
 from fabstir.domain.terms import DEFAULT_BOND, DEFAULT_EXPOSURE, MIN_CHALLENGE_SECONDS, ProofPolicy
 from fabstir.ops.config import ETH, USDC, Config, units
+from fabstir.protocol.rungs import Rung, rung_of
 
 
 class RenterSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +28,8 @@ class RenterSettings(msgspec.Struct, frozen=True, kw_only=True):
     bond_max: BaseUnits | None = None
     """Hosts that ask for a larger bond are not taken."""
     policy: ProofPolicy = ProofPolicy.REQUIRED
+    rung: Rung | None = None
+    """Of the ladder of verification, where a session does not say another one; None: what `policy` implies."""
     exposure: Tokens = DEFAULT_EXPOSURE
     challenge: int = MIN_CHALLENGE_SECONDS
     """At least; a host may ask for more."""
@@ -66,6 +69,7 @@ class RenterSettings(msgspec.Struct, frozen=True, kw_only=True):
             bond=units(renter.bond_native if native else renter.bond),
             bond_max=units(renter.bond_max_native if native else renter.bond_max),
             policy=ProofPolicy[renter.policy.upper()],
+            rung=None if renter.rung is None else rung_of(renter.rung),
             exposure=Tokens(renter.exposure),
             challenge=renter.challenge_s,
             lifetime=renter.lifetime_s,

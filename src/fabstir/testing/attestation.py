@@ -1,4 +1,4 @@
-"""The kernel's directory of TSM reports, in memory: a machine that can attest itself, or cannot.
+"""The kernel's directory of TSM reports, in memory: a machine that can attest itself, or cannot; and a judge of such machines.
 
 Implements `fabstir.ports.attestation.ReportEntries` with the kernel's rules: files exist with their directory, each write counts, and the
 quote is made when it is read. The quotes come from whoever makes the fake. Memory: one request each, until it is removed.
@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+
+from fabstir.domain.errors import error
+from fabstir.domain.ids import Address, ModelId
+from fabstir.ports.chain import HostEntry
 
 
 class MemoryReports:
@@ -50,3 +54,20 @@ class MemoryReports:
     def remove(self, name: str) -> None:
         """With its files."""
         del self.entries[name]
+
+
+class MemoryJudge:
+    """`fabstir.ports.attestation.HostAttestations` without quotes: refuses whom the test names. Memory: who was asked."""
+
+    def __init__(self, *refused: Address) -> None:
+        self.refused = set(refused)
+        self.asked: list[tuple[Address, ModelId]] = []
+
+    def __repr__(self) -> str:
+        return f"<MemoryJudge [test double] asked={len(self.asked)}>"
+
+    async def require(self, entry: HostEntry, model: ModelId) -> None:
+        """As the port says."""
+        self.asked.append((entry.address, model))
+        if entry.address in self.refused:
+            raise error("attestation_refused", "refused by the test")
