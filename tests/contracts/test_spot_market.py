@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -16,6 +17,7 @@ from fabstir.chain.bindings import (
     ModelRegistry,
     Proof,
     ProofSystem,
+    SumNode,
     TestUSDC,
 )
 from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, ModelId
@@ -24,11 +26,13 @@ from fabstir.domain.terms import ProofPolicy, Terms
 from fabstir.ports.prover import ProofStatement
 from fabstir.proofs.process import EzklProver
 from fabstir.proofs.spot_prover import SpotProver
-from fabstir.protocol import commitments, spot
+from fabstir.protocol import commitments, epochs, spot
 from fabstir.protocol.commitments import Checkpoint
+from fabstir.protocol.epochs import EpochSession
 from fabstir.protocol.model_identity import ModelIdentity
 from fabstir.protocol.settlement import SEED_DELAY
 from fabstir.protocol.signing import Market, SigningKey, job_id, keccak
+from fabstir.protocol.spot import TokenTrace
 from tests.contracts.evm import DEPLOYER, CallReverted, Evm
 from tests.contracts.market import abi_terms
 from tests.proofs.spotting import TinyHead
@@ -37,6 +41,23 @@ RENTER, SIGNER, HOST = (SigningKey(bytes([n]) * 32) for n in (1, 5, 7))
 HEAD = keccak(b"head")
 TREASURY = Address(b"\x7e" * 20)
 SIZE = 12
+
+
+class Session(NamedTuple):
+    """A job that was served, with everything that its host committed."""
+
+    terms: Terms
+    head: TinyHead
+    traces: tuple[tuple[TokenTrace, ...], ...]
+    """Of each checkpoint."""
+    points: tuple[bytes, ...]
+    tree: tuple[Checkpoint, ...]
+
+    @property
+    def place(self) -> EpochSession:
+        """In an epoch."""
+        root = commitments.tree_root(self.tree)
+        return EpochSession(job_id(self.terms), root.hash, HEAD, root.tokens)
 
 
 class SpotMarket:
@@ -51,8 +72,8 @@ class SpotMarket:
         self.evm.call(DEPLOYER, proofs, ProofSystem.encode_register(prover.circuit_id, adapter))
         usdc = self.evm.deploy(TestUSDC.deploy_data())
         stakes = self.evm.deploy(HostStake.deploy_data(DEPLOYER, usdc, TREASURY, 100, 10, 5))
-        epochs = self.evm.deploy(EpochProofs.deploy_data(proofs))
-        self.address = self.evm.deploy(JobMarketplace.deploy_data(TREASURY, proofs, stakes, epochs))
+        self.epochs = self.evm.deploy(EpochProofs.deploy_data(proofs))
+        self.address = self.evm.deploy(JobMarketplace.deploy_data(TREASURY, proofs, stakes, self.epochs))
         self.evm.fund(RENTER.address, 10**18)
         self.models = [self._approve(models, place, head) for place, head in enumerate(heads)]
 
@@ -66,12 +87,7 @@ class SpotMarket:
 
     async def answered(self, model: ModelId, head: TinyHead, salt: int) -> tuple[Terms, Proof]:
         """A job of `model`, served with `head`, and the answer to its challenge."""
-        terms = Terms(
-            renter=RENTER.address, signer=SIGNER.address, host=HOST.address, token=ZERO_ADDRESS,
-            price=PricePerMTok(10**9), expires_at=self.evm.time + 86_400, challenge=3_600, exposure=Tokens(64),
-            policy=ProofPolicy.REQUIRED, model_id=model, salt=Hash32(bytes([salt]) * 32),
-        )  # fmt: skip
-        self.evm.call(RENTER.address, self.address, JobMarketplace.encode_open(abi_terms(terms), 10**6), 10**6)
+        terms = self.opened(model, salt)
         traces = tuple(head.trace(index) for index in range(SIZE))
         points = await self.prover.points([trace.vector for trace in traces])
         checkpoints = (Checkpoint(spot.commit(traces, points), Tokens(SIZE)),)
@@ -89,6 +105,52 @@ class SpotMarket:
         statement = ProofStatement(keccak(words), seed, path.checkpoint.commitment)
         bundle = await self.prover.prove(statement, words, traces, points, head)
         return terms, Proof(circuit, tree.hash, HEAD, SIZE, SIZE, path.checkpoint.commitment, [], bundle.proof)
+
+    def opened(self, model: ModelId, salt: int) -> Terms:
+        """A job in escrow."""
+        terms = Terms(
+            renter=RENTER.address, signer=SIGNER.address, host=HOST.address, token=ZERO_ADDRESS,
+            price=PricePerMTok(10**9), expires_at=self.evm.time + 86_400, challenge=3_600, exposure=Tokens(64),
+            policy=ProofPolicy.REQUIRED, model_id=model, salt=Hash32(bytes([salt]) * 32),
+        )  # fmt: skip
+        self.evm.call(RENTER.address, self.address, JobMarketplace.encode_open(abi_terms(terms), 10**6), 10**6)
+        return terms
+
+    async def serve(self, model: ModelId, head: TinyHead, salt: int) -> Session:
+        """A job of `model`, served with `head`, in two checkpoints."""
+        parts = tuple(tuple(head.trace(index) for index in part) for part in (range(SIZE), range(SIZE, SIZE + 3)))
+        points = tuple([await self.prover.points([trace.vector for trace in part]) for part in parts])
+        pairs = zip(parts, points, strict=True)
+        tree = tuple(Checkpoint(spot.commit(part, own), Tokens(len(part))) for part, own in pairs)
+        return Session(self.opened(model, salt), head, parts, points, tree)
+
+    async def answered_epoch(self, served: list[Session]) -> tuple[bytes, Hash32]:
+        """Committed together: the call that answers the challenge, and the epoch's root."""
+        places = epochs.place_all([session.place for session in served])
+        root, total = places[0].root, places[0].total
+        self.evm.call(HOST.address, self.epochs, EpochProofs.encode_commit_epoch(root, total))
+        made_at = self.evm.block
+        self.evm.mine(SEED_DELAY + 1, 6)
+        block_hash = self.evm.block_hash(made_at + SEED_DELAY)
+        assert block_hash is not None
+        seed = epochs.epoch_seed(31337, self.epochs, HOST.address, root, block_hash)
+        position = commitments.challenged_position(seed, total)
+        place = epochs.drawn(places, position)
+        assert place is not None
+        drawn, circuit = served[place.index], self.prover.circuit_id
+        path = commitments.open_path(drawn.tree, position - place.before)
+        words = epochs.epoch_words(31337, self.epochs, drawn.terms, place, path, circuit)
+        opened = path.checkpoint
+        statement = ProofStatement(keccak(words), seed, opened.commitment, words)
+        traces, points = drawn.traces[path.index], drawn.points[path.index]
+        made = (await self.prover.prove(statement, words, traces, points, drawn.head)).proof
+        tree, tokens = place.session.tree_root, place.session.tokens
+        proof = Proof(circuit, tree, HEAD, tokens, opened.tokens, opened.commitment, _abi(path.siblings), made)
+        return EpochProofs.encode_prove_epoch(abi_terms(drawn.terms), _abi(place.siblings), proof), root
+
+    def proven_epoch(self, root: Hash32) -> int:
+        known = self.evm.view(self.epochs, EpochProofs.encode_proven_tokens(HOST.address, root))
+        return EpochProofs.decode_proven_tokens(known)
 
     def submit(self, terms: Terms, proof: Proof) -> None:
         self.evm.call(DEPLOYER, self.address, JobMarketplace.encode_submit_proof(abi_terms(terms), proof))
@@ -122,3 +184,30 @@ async def test_the_model_of_the_terms_is_the_one_that_counts(tmp_path: Path) -> 
         assert market.proven(cheated) == 0
     finally:
         await bind.stop()
+
+
+@pytest.mark.real
+async def test_an_epoch_is_proven_by_one_token_of_all_its_sessions(tmp_path: Path) -> None:
+    """The statement of `EpochProofs` has the model where the market's has it, and the drawn token counts through all sessions: a proof of
+    an honest host's epoch is taken, that of one that served another model is not."""
+    bind = EzklProver(chain_id=31337, cache=tmp_path)
+    await bind.start()
+    try:
+        prover = SpotProver(bind, chain_id=31337)
+        good, cheap = await TinyHead(1).commit(prover), await TinyHead(2).commit(prover)
+        market = SpotMarket(prover, [good, cheap])
+        served = [await market.serve(market.models[0], good, salt) for salt in (11, 12, 13)]
+        call, root = await market.answered_epoch(served)
+        market.evm.call(DEPLOYER, market.epochs, call)
+        assert market.proven_epoch(root) == 3 * (SIZE + 3)
+        cheated = [await market.serve(market.models[0], cheap, salt) for salt in (21, 22)]
+        call, root = await market.answered_epoch(cheated)
+        with pytest.raises(CallReverted, match="ProofInvalid"):
+            market.evm.call(DEPLOYER, market.epochs, call)
+        assert market.proven_epoch(root) == 0
+    finally:
+        await bind.stop()
+
+
+def _abi(siblings: tuple[commitments.SumNode, ...]) -> list[SumNode]:
+    return [SumNode(node.hash, node.tokens, node.left) for node in siblings]
