@@ -127,7 +127,7 @@ async def test_a_spare_job_is_used_again_on_its_own_rung_alone() -> None:
     """A deposit at the price of one rung does not pay for another; after a restart of the renter it is still known which it was."""
     async with world_of(200_000, attestation_surcharge=20) as world:
         jobs = []
-        for rung in (4, None, 4):
+        for rung in (None, 4, None):
             market = world.market().attesting(MemoryJudge())
             async with market:
                 session = await _session(market, rung)
@@ -135,9 +135,9 @@ async def test_a_spare_job_is_used_again_on_its_own_rung_alone() -> None:
                 jobs.append(session.jobs[0].ledger)
                 session.jobs[0].in_use = False
                 await session._access.link.close()  # type: ignore[union-attr]
-        assert [ledger.terms.price for ledger in jobs] == [240_000, 200_000, 240_000]
+        assert [ledger.terms.price for ledger in jobs] == [200_000, 240_000, 200_000]
         assert jobs[0].job == jobs[2].job != jobs[1].job
-        assert [ledger.planned.rung for ledger in jobs] == [4, None, 4]
+        assert [ledger.planned.rung for ledger in jobs] == [None, 4, None]
 
 
 async def _session(market: Any, rung: int | None) -> Session:
