@@ -193,6 +193,14 @@ def _rows() -> tuple[ErrorSpec, ...]:
         ErrorSpec("weights_differ", Refused, False, 400, "These are not the weights that the session names", "Give the file that the job's model id stands for, under its registered name and with --repository."),
         ErrorSpec("tolerance_missing", LocalFault, False, 500, "No tolerance is known for these weights", "Make one with `fabstir verify calibrate --model GGUF`, then name it with --tolerance."),
         ErrorSpec("tolerance_invalid", LocalFault, False, 500, "The tolerance file cannot be used", "Make it again with `fabstir verify calibrate`."),
+        # -- peer to peer ----------------------------------------------------------------------------------------------
+        ErrorSpec("announcement_invalid", PeerFault, False, 400, "The announcement cannot be read or contradicts itself", "Nothing was stored; docs/explanation/p2p.md has the format."),
+        ErrorSpec("announcement_forged", PeerFault, False, 400, "The announcement is not signed by whom it names", "Nothing was stored."),
+        ErrorSpec("announcement_stale", Refused, False, 409, "The announcement has expired, or a later one is known", "Nothing was stored; check the host's clock."),
+        ErrorSpec("announcement_foreign", Refused, False, 403, "The announcement is of another market or of a host that is not registered", "Nothing was stored; register the host first."),
+        ErrorSpec("p2p_missing", LocalFault, False, 500, "libp2p is not installed, or not the pinned version", "Install the extra `p2p`, or set `p2p.enabled = false`."),
+        ErrorSpec("p2p_unavailable", LocalFault, True, 503, "The libp2p process does not run", "See the log; it is restarted by itself."),
+        ErrorSpec("identity_invalid", LocalFault, False, 500, "The node's identity file cannot be used", "Restore it from the backup, or move it away for a new identity."),
         # -- tools, configuration -----------------------------------------------------------------------------------------
         ErrorSpec("tool_missing", LocalFault, False, 500, "A program that this needs is not installed", "The detail says which and how to get it."),
         ErrorSpec("tool_corrupt", LocalFault, False, 500, "A downloaded program is not the pinned one", "Remove the cache entry named in the detail and try again."),

@@ -40,6 +40,7 @@ RECEIPT: Final = _type("Receipt(bytes32 jobId,uint96 amount,uint32 tokens,uint32
 CLOSE: Final = _type("Close(bytes32 jobId,uint96 amount,uint32 tokens)")
 SESSION_AUTH: Final = _type("SessionAuth(bytes32 jobId,string sessionId,uint64 issuedAt,bytes32 nonce)")
 CHANNEL: Final = _type("Channel(uint32 protocol,bytes32 renterKey,bytes32 hostKey)")
+NODE: Final = _type("Node(bytes32 nodeKey,uint64 validUntil)")
 
 
 def _word(value: int) -> bytes:
@@ -106,6 +107,10 @@ class Market(msgspec.Struct, frozen=True):
     def channel_digest(self, protocol: int, renter_key: Hash32, host_key: Hash32) -> Hash32:
         """What the host's account signs: *these two keys, one of them mine, make the channel of this connection*."""
         return self._digest(CHANNEL + _word(protocol) + renter_key + host_key)
+
+    def node_digest(self, node_key: Hash32, valid_until: int) -> Hash32:
+        """What the host's account signs: *until then this Ed25519 key announces for me*."""
+        return self._digest(NODE + node_key + _word(valid_until))
 
 
 @lru_cache(maxsize=16)
