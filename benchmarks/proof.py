@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import spot
 import structlog
-from proof_rows import Row, merkle_provers, merkle_row, submit_gas
+from proof_rows import Row, merkle_provers, merkle_row, spot_row, submit_gas
 
 from fabstir.domain.ids import Hash32
 from fabstir.ports.prover import CHECKPOINT_TOKENS, ProofStatement
@@ -33,6 +34,8 @@ from fabstir.proofs.circuit import BIND_V1, load_circuit
 from fabstir.proofs.process import EzklProver
 
 AIM_SECONDS = 1.0
+SPOT_SHARE = 6
+"""One round of `spot` for so many of the others: it takes ten times as long."""
 RECORDS = tuple(hashlib.sha256(b"record %d" % n).digest() for n in range(CHECKPOINT_TOKENS))
 
 PEER = """
@@ -181,7 +184,8 @@ async def every_row(prover: EzklProver, row: Row, rounds: int) -> dict[str, Row]
     merkle = merkle_provers()
     rows = {"ezkl/bind": row} | {name: await merkle_row(other, rounds) for name, other in merkle.items()}
     gas = await submit_gas({"ezkl/bind": prover, **merkle})
-    return {name: measured | {"submit_proof_gas": gas[name]} for name, measured in rows.items()}
+    rows = {name: measured | {"submit_proof_gas": gas[name]} for name, measured in rows.items()}
+    return rows | {"ezkl/spot": spot_row(await spot.measure(max(2, rounds // SPOT_SHARE)))}
 
 
 def main() -> None:

@@ -2,7 +2,8 @@
 
 Seconds are medians, CPU-seconds means, over the same rounds. Memory is what a proof needs beside what is there before it: the resident
 size of the prover process for ezkl, the peak of Python's own allocations for the Merkle circuits, which run in the host's process. Gas is
-that of a whole `submitProof` on anvil, with a path of one checkpoint, measured as in `settlement_gas.py`.
+that of a whole `submitProof` on anvil, with a path of one checkpoint, measured as in `settlement_gas.py`. `spot` is measured by
+`spot.py`, on a vocabulary that no test model has, so its gas is that of the adapter alone.
 """
 
 from __future__ import annotations
@@ -87,6 +88,21 @@ async def merkle_row(prover: Prover, rounds: int) -> Row:
         "memory_mb": round(peak / 1e6, 2),
         "key_bytes": 0,
         "proof_bytes": len(bundle.proof),
+    }
+
+
+def spot_row(found: Row) -> Row:
+    """Of what `benchmarks/spot.py` measured; gas is that of a transaction to the adapter, which is most of `submitProof`."""
+    return {
+        "prove_s": round(found["prove_wall_s"], 5),
+        "prove_cpu_s": round(found["prove_cpu_s"], 5),
+        "verify_s": round(found["verify_wall_s"], 5),
+        "commit_cpu_s": round(found["commit_cpu_s_per_vector"] * CHECKPOINT_TOKENS, 5),
+        "trace_cpu_s": round(found["trace_cpu_s_per_token"] * CHECKPOINT_TOKENS, 5),
+        "memory_mb": round(found["memory_mib"] * 1.048576, 1),
+        "key_bytes": found["proving_key_bytes"],
+        "proof_bytes": found["proof_bytes"],
+        "adapter_gas": found["gas"],
     }
 
 

@@ -1,7 +1,8 @@
 """What the circuit `spot` costs: four rows of 896 weights against a hidden state, proven in the process of the host, judged in an EVM.
 
-`measure` is what `benchmarks/proof.py` takes; alone: `python benchmarks/spot.py [--rounds N] [--json]`. CPU-seconds are those of the prover
-process. Gas is that of a transaction to the adapter alone, as an EVM counts it (pyrevm).
+`measure` is what `benchmarks/proof.py` takes, with tracing (`spot_trace.py`); alone: `python benchmarks/spot.py [--rounds N] [--json]`.
+CPU-seconds are those of the prover process, of tracing those of the process that traces. Gas is that of a transaction to the adapter
+alone, as an EVM counts it (pyrevm).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any, Final
 
 import psutil
 import pyrevm
+import spot_trace
 
 from fabstir.chain import artifacts
 from fabstir.chain.bindings import EzklSpotVerifier, Halo2SpotVerifier, Head, ModelRegistry
@@ -117,7 +119,7 @@ async def measure(rounds: int = ROUNDS) -> dict[str, Any]:
         engine = EzklProver(chain_id=31337, cache=Path(folder))
         await engine.start()
         try:
-            return await _measure(engine, Path(folder), rounds)
+            return await _measure(engine, Path(folder), rounds) | await spot_trace.measure(rounds)
         finally:
             await engine.stop()
 
