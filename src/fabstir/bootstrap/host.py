@@ -30,6 +30,7 @@ from fabstir.ops.clock import SystemClock
 from fabstir.ops.config import Config
 from fabstir.ops.metrics import Metrics
 from fabstir.ports.chain import NO_KEY
+from fabstir.proofs.stored import StoredProver
 from fabstir.protocol.signing import SigningKey
 from fabstir.storage.journal import SqliteJournal
 
@@ -75,7 +76,8 @@ async def _serve_host(
     encryption_key = Hash32(sealing.public) if sealing is not None else NO_KEY
     attester = await make_attester(config, key.address, encryption_key, identity)
     records, engine = make_held(config), make_engine(config)
-    prover = await make_host_prover(config, model, engine, chain, records, clock)
+    making = await make_host_prover(config, model, engine, chain, records, clock)
+    prover = StoredProver(making, config.host.data_dir / "proofs")
     listener = listen(config.api.host, config.api.port)
     node = HostNode(
         engine=engine,
