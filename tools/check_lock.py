@@ -20,9 +20,11 @@ PIN: Final = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)(?:\[.*\])?==(?P<version>[^ 
 
 
 def required(pyproject: str) -> dict[str, Requirement]:
-    """Direct requirements by canonical name: the package's own and those of the group `dev`."""
+    """Direct requirements by canonical name: the package's own, those of the extras `vectors` and `p2p`, and those of the group `dev`."""
     tree = tomllib.loads(pyproject)
-    lines = [*tree["project"]["dependencies"], *tree["dependency-groups"]["dev"]]
+    extras = tree["project"].get("optional-dependencies", {})
+    optional = (*extras.get("vectors", ()), *extras.get("p2p", ()))
+    lines = [*tree["project"]["dependencies"], *optional, *tree["dependency-groups"]["dev"]]
     return {canonicalize_name(requirement.name): requirement for requirement in map(Requirement, lines)}
 
 
