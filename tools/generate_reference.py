@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from reference import cli, configuration, errors, http, metrics, prompts, protocol, session, settlement
+from reference import channel, cli, configuration, errors, http, metrics, prompts, protocol, session, settlement
 
 TARGET: Final = Path(__file__).resolve().parent.parent / "docs" / "reference"
 HEADER: Final = (
@@ -19,6 +19,7 @@ HEADER: Final = (
 )
 
 PAGES: Final[dict[str, Callable[[], str]]] = {
+    "channel.md": channel.render,
     "cli.md": cli.render,
     "configuration.md": configuration.render,
     "errors.md": errors.render,

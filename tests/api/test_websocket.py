@@ -44,6 +44,15 @@ async def test_a_binary_frame_leaves_the_connection_as_it_is() -> None:
     assert await transport.receive() == "next"
 
 
+async def test_frames_of_a_channel_travel_as_binary() -> None:
+    """In both directions, as they are."""
+    frame = b"\x01" + bytes(40)
+    transport, sent = _transport({"type": "websocket.receive", "bytes": frame})
+    assert await transport.receive() == frame
+    await transport.send(frame)
+    assert sent == [{"type": "websocket.send", "bytes": frame}]
+
+
 async def test_a_connection_that_is_gone_stays_gone() -> None:
     """With the code of its end; the server is not asked again."""
     transport, _ = _transport({"type": "websocket.disconnect", "code": 1009})

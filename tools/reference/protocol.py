@@ -19,8 +19,9 @@ INTRODUCTION = f"""\
 # Session protocol, version {messages.PROTOCOL_VERSION}
 
 Every message is one JSON object with a `type`, in one text frame of the WebSocket `/v1/ws`. Unknown fields are ignored, an unknown type is
-answered with `error`, never dropped. Amounts are decimal strings in base units, since they exceed 2^53; hashes, keys and signatures are
-lower-case hexadecimal with 0x. Signed structures are EIP-712, with the market contract as the verifying contract.
+answered with `error`, never dropped. In an [encrypted channel](channel.md) the same messages travel in binary frames. Amounts are decimal
+strings in base units, since they exceed 2^53; hashes, keys and signatures are lower-case hexadecimal with 0x. Signed structures are
+EIP-712, with the market contract as the verifying contract.
 
 A session: the renter opens a job on chain, connects, sends `session_init` with the terms and proof that it holds the session key, and gets
 `session_ready`. Each `prompt` is answered by `stream_chunk`s and one `response`; in between the host sends `receipt`s, which the renter

@@ -13,7 +13,7 @@ from typing import Final
 from fabstir.domain.errors import Interrupted, error
 from fabstir.ports.sealed_transport import SealedTransport
 from fabstir.ports.transport import Transport
-from fabstir.protocol.channel import accept, opens_channel
+from fabstir.protocol.channel import INTEGRITY_FAULTS, accept, opens_channel
 from fabstir.protocol.signing import Market, SigningKey
 
 
@@ -29,7 +29,7 @@ class Entrance:
         required: bool,
         report: Callable[[str], None],
     ) -> None:
-        """`key` is the host's account's. `report` is told the code of each channel that breaks."""
+        """`key` is the host's account's. `report` is told of each of INTEGRITY_FAULTS."""
         self._plain: Final = transport
         self._inner: Transport = transport
         self._market = market
@@ -60,7 +60,7 @@ class Entrance:
         try:
             return await self._inner.receive()
         except Interrupted as fault:
-            if fault.code.startswith("channel_"):
+            if fault.code in INTEGRITY_FAULTS:
                 self._report(fault.code)
             raise
 

@@ -10,7 +10,7 @@ import contextlib
 
 from fabstir.domain.errors import FabstirError, Interrupted, PeerFault, error
 from fabstir.ports.transport import Transport
-from fabstir.protocol.channel import Channel, Ended
+from fabstir.protocol.channel import INTEGRITY_FAULTS, Channel, Ended
 
 
 class SealedTransport:
@@ -42,7 +42,7 @@ class SealedTransport:
             opened = self._channel.open(await self._frame())
         except Interrupted as fault:
             self._over = fault
-            if fault.code not in ("host_unreachable", "channel_truncated"):
+            if fault.code in INTEGRITY_FAULTS:
                 await self._transport.close(fault.code)
             raise
         if isinstance(opened, Ended):

@@ -38,6 +38,8 @@ UPDATE_EVERY: Final = 1024
 SMALLEST_BUCKET: Final = 512
 LARGEST_STEP: Final = 16_384
 """Above this size buckets no longer double: they are its multiples."""
+INTEGRITY_FAULTS: Final = frozenset(("channel_tampered", "channel_replayed", "channel_gap"))
+"""A frame is not the one that the peer sent next: no network does that by itself, somebody or something in between does."""
 _KEY: Final = 32
 _TAG: Final = 16
 _HEADER: Final = 9
