@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from reference import channel, cli, configuration, errors, http, metrics, prompts, protocol, session, settlement
+from reference import channel, cli, configuration, errors, gateway, http, metrics, prompts, protocol, session, settlement
 
 TARGET: Final = Path(__file__).resolve().parent.parent / "docs" / "reference"
 HEADER: Final = (
@@ -23,6 +23,7 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "cli.md": cli.render,
     "configuration.md": configuration.render,
     "errors.md": errors.render,
+    "gateway.md": gateway.render,
     "http.md": http.render,
     "metrics.md": metrics.render,
     "prompts.md": prompts.render,

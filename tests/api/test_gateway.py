@@ -3,81 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import io
-import json
-from collections.abc import AsyncIterator
 from typing import Any
 
-import aiohttp
 import openai
 import pytest
-from openai import AsyncOpenAI
-from tests.renter.world import MODEL, OTHER_MODEL, World, counting, eventually, world_of
+from tests.api.gateways import gateway_of
+from tests.renter.world import MODEL, OTHER_MODEL, counting, eventually
 
-from fabstir.api.gateway import MAX_BODY_BYTES, gateway_app
-from fabstir.api.server import listen, serve, url_of
 from fabstir.domain.ids import to_hex
-from fabstir.domain.money import BaseUnits
-from fabstir.renter.pool import Pool
-from fabstir.testing.engine import ScriptedEngine
-
-
-class Gateway:
-    """A running gateway and its surroundings."""
-
-    def __init__(self, world: World, pool: Pool, url: str) -> None:
-        self.world = world
-        self.pool = pool
-        self.url = url
-
-    def client(self, api_key: str = "unused") -> AsyncOpenAI:
-        return AsyncOpenAI(base_url=f"{self.url}/v1", api_key=api_key, max_retries=0)
-
-    async def ask(self, content: str, **options: Any) -> Any:
-        """One request of the stock client, not streamed."""
-        async with self.client() as client:
-            messages: Any = [{"role": "user", "content": content}]
-            return await client.chat.completions.create(model="scripted", messages=messages, **options)
-
-    async def post(self, body: Any, **headers: str) -> tuple[int, Any]:
-        """One request by hand."""
-        data = body if isinstance(body, bytes | io.BytesIO) else json.dumps(body).encode()
-        given = {
-            "content-type": "application/json",
-            **{name.replace("_", "-"): value for name, value in headers.items()},
-        }
-        url = f"{self.url}/v1/chat/completions"
-        async with aiohttp.ClientSession() as session, session.post(url, data=data, headers=given) as answer:
-            return answer.status, await answer.json()
-
-    async def get(self, path: str, **headers: str) -> tuple[int, Any]:
-        async with aiohttp.ClientSession() as session, session.get(self.url + path, headers=headers) as answer:
-            return answer.status, await answer.json()
-
-
-@contextlib.asynccontextmanager
-async def gateway_of(
-    *prices: int, budget: int = 1_000_000, limit: int = 4, api_key: str | None = None, **settings: Any
-) -> AsyncIterator[Gateway]:
-    """A gateway over hosts with these prices, until the test ends."""
-    async with world_of(*prices, **settings) as world, world.market() as market:
-        pool, listener, stop = Pool(market, BaseUnits(budget), limit), listen("127.0.0.1", 0), asyncio.Event()
-        app = gateway_app(market, pool, api_key)
-
-        async def no_drain() -> None: ...
-
-        serving = asyncio.create_task(serve(app, listener, max_message_bytes=MAX_BODY_BYTES, stop=stop, drain=no_drain))
-        try:
-            yield Gateway(world, pool, url_of(listener))
-        finally:
-            stop.set()
-            await serving
-            await pool.close()
-
-
-HELLO = [{"role": "user", "content": "hello"}]
-
+from fabstir.testing.engine import ScriptedEngine, token_id, token_record, words
 
 # -- answers ---------------------------------------------------------------------------------------------------------------
 
@@ -320,110 +254,6 @@ async def test_the_hosts_are_told_when_the_gateway_ends() -> None:
             await gateway.ask("hi")
 
 
-# -- what is refused ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("change", "param"),
-    [
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
-        ({"tool_choice": "required"}, "tool_choice"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"n": 2}, "n"),
-        ({"logprobs": True}, "logprobs"),
-        ({"logit_bias": {"1": 2}}, "logit_bias"),
-        ({"presence_penalty": 0.5}, "presence_penalty"),
-        ({"top_k": 40}, "top_k"),
-        ({"temperature": 3}, "temperature"),
-        ({"temperature": "hot"}, "temperature"),
-        ({"max_tokens": 0}, "max_tokens"),
-        ({"stop": [""]}, "stop[0]"),
-        ({"stream": "yes"}, "stream"),
-        ({"messages": []}, "messages"),
-        ({"messages": "hi"}, "messages"),
-        ({"messages": [{"role": "system", "content": "x"}]}, "messages"),
-        ({"messages": [{"role": "user", "content": ""}]}, "messages"),
-        ({"messages": [{"role": "tool", "content": "x"}, *HELLO]}, "messages[0].role"),
-        (
-            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
-            "messages[0].content[0].type",
-        ),
-    ],
-    ids=lambda value: value if isinstance(value, str) else None,
-)
-async def test_a_parameter_that_is_not_served_is_named(change: dict[str, Any], param: str) -> None:
-    """400 in OpenAI's shape; nothing is bought."""
-    async with gateway_of(200_000) as gateway:
-        status, body = await gateway.post({"model": "scripted", "messages": HELLO, **change})
-        assert (status, body["error"]["type"]) == (400, "invalid_request_error")
-        assert (body["error"]["code"], body["error"]["param"]) == ("request_invalid", param)
-        assert body["error"]["message"].startswith("request_invalid: ")
-        assert gateway.world.chain.state.jobs == {}
-
-
-async def test_neutral_values_are_taken() -> None:
-    """What clients send by default changes nothing and is not refused."""
-    neutral = {
-        "n": 1,
-        "tools": [],
-        "logprobs": False,
-        "presence_penalty": 0.0,
-        "response_format": {"type": "text"},
-        "stop": None,
-        "store": False,
-        "parallel_tool_calls": True,
-        "metadata": {"a": "b"},
-    }
-    async with gateway_of(200_000) as gateway:
-        status, body = await gateway.post({"model": "scripted", "messages": HELLO, **neutral})
-        assert (status, body["choices"][0]["message"]["content"]) == (200, "You said: hello")
-
-
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff\xfe", b"null", b"[" * 100_000])
-async def test_a_body_that_is_no_request_is_refused(body: bytes) -> None:
-    """With a sentence, not with a broken connection."""
-    async with gateway_of(200_000) as gateway:
-        status, answer = await gateway.post(body)
-        assert (status, answer["error"]["code"]) == (400, "request_invalid")
-
-
-async def test_a_body_that_is_too_large_is_refused() -> None:
-    """Before it is read."""
-    async with gateway_of(200_000) as gateway:
-        status, answer = await gateway.post(io.BytesIO(b"[" * (MAX_BODY_BYTES + 1)))
-        assert (status, answer["error"]["type"]) == (413, "invalid_request_error")
-
-
-async def test_what_a_web_page_could_send_is_refused() -> None:
-    """A page can make the owner's browser send plain text anywhere, or JSON to a name of its own that leads here; both would spend
-    the owner's money.
-    """
-    async with gateway_of(200_000) as gateway:
-        request = {"model": "scripted", "messages": HELLO}
-        assert (await gateway.post(request, content_type="text/plain"))[0] == 415
-        assert (await gateway.post(request, host="evil.example"))[0] == 403
-        assert (await gateway.post(request, host="127.0.0.1.evil.example"))[0] == 403
-        assert (await gateway.get("/v1/models", host="evil.example"))[0] == 403
-        assert (await gateway.post(request, host="localhost:1"))[0] == 200
-        assert (await gateway.post(request, host="[::1]:1"))[0] == 200
-        assert len(gateway.world.chain.state.jobs) == 1
-
-
-async def test_with_a_key_only_who_has_it_is_answered() -> None:
-    """As the stock client sends it."""
-    async with gateway_of(200_000, api_key="correct") as gateway:
-        messages: Any = HELLO
-        async with gateway.client("correct") as client:
-            answer = await client.chat.completions.create(model="scripted", messages=messages)
-            assert answer.choices[0].message.content == "You said: hello"
-        async with gateway.client("wrong") as client:
-            with pytest.raises(openai.AuthenticationError):
-                await client.chat.completions.create(model="scripted", messages=messages)
-            with pytest.raises(openai.AuthenticationError):
-                await client.models.list()
-        assert (await gateway.get("/health"))[0] == 200
-
-
 # -- what fails --------------------------------------------------------------------------------------------------------
 
 
@@ -512,3 +342,23 @@ async def test_a_path_that_does_not_exist_is_told_in_the_same_shape() -> None:
     async with gateway_of() as gateway:
         status, body = await gateway.get("/v1/embeddings")
         assert (status, body["error"]["code"]) == (404, "request_invalid")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_logprobs_are_those_of_the_signed_records(stream: bool) -> None:
+    """One for each token that was paid for, the one without text included; as many alternatives as were asked for."""
+    async with gateway_of(200_000) as gateway, gateway.client() as client:
+        messages: Any = [{"role": "user", "content": "count 3"}]
+        answer: Any = await client.chat.completions.create(
+            model="scripted", messages=messages, logprobs=True, top_logprobs=2, stream=stream
+        )
+        if stream:
+            choices = [chunk.choices[0] async for chunk in answer]
+            told = [one for choice in choices if choice.logprobs for one in choice.logprobs.content]
+        else:
+            told = answer.choices[0].logprobs.content
+        wanted = [token_record(token_id(piece), 4) for piece in words("1 2 3")]
+        assert [one.token for one in told[:3]] == [f"token_id:{record.token}" for record in wanted]
+        assert [one.logprob for one in told[:3]] == [record.logprob / 1e6 for record in wanted]
+        assert [len(one.top_logprobs) for one in told[:3]] == [2, 2, 2]
+        assert len(told) == 4

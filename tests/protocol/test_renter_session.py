@@ -130,7 +130,7 @@ def test_it_goes_on_where_the_host_stands() -> None:
     (prompt,) = sent(world.renter.receive(Ask(content="q"), 0.0))
     assert prompt.message_index == 7
     chunk = StreamChunk(session_id=SESSION, message_index=7, index=12, content="x", tokens=(TokenRecord(1, -1),))
-    assert world.renter.receive(chunk, 0.0) == [Deliver("x", 1)]
+    assert world.renter.receive(chunk, 0.0) == [Deliver("x", 1, chunk.tokens)]
 
 
 def test_positions_that_were_given_back_are_forgotten() -> None:
@@ -295,7 +295,7 @@ def test_records_at_the_bounds_are_fine(record: TokenRecord) -> None:
     """The largest numbers that the record's binary form holds."""
     world = streaming()
     chunk = msgspec.structs.replace(world.on_the_way()[0], tokens=(record,))
-    assert world.renter.receive(chunk, 0.0) == [Deliver(chunk.content, 1)]
+    assert world.renter.receive(chunk, 0.0) == [Deliver(chunk.content, 1, chunk.tokens)]
 
 
 def test_a_host_that_says_more_than_was_asked_is_left() -> None:

@@ -50,6 +50,8 @@ def _kind(kind: inspect.Type) -> str:
             return f"[{', '.join(_kind(part) for part in kind.item_types)}]"
         case inspect.StructType():
             return kind.cls.__name__
+        case inspect.DictType():
+            return f"object of {_kind(kind.value_type)}"
         case inspect.StrType():
             return _text(kind)
         case inspect.IntType():

@@ -1,17 +1,15 @@
-"""One request of the gateway as an ASGI response: a session of the pool, a question, and the answer whole or as
-server-sent events.
+"""One request of the gateway as an ASGI response, whatever its dialect: a session of the pool, a question, and the answer whole
+or as server-sent events.
 
-It watches the client while it works: who goes away is not answered any further and pays for nothing more. What fails
-before the first text is raised and becomes an HTTP error; what fails later is an event of the stream. Keeps no text
-beyond the answer.
+The one way from the gateway to the market. It watches the client while it works: who goes away is not answered any further and
+pays for nothing more, unless the request has an idempotency key (then its repetition gets the answer). What fails before the
+first text is raised and becomes an HTTP error; what fails later is an event of the stream. Keeps no text beyond the answer.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Final
 
@@ -19,19 +17,11 @@ import msgspec
 import structlog
 from litestar.types import Receive, Scope, Send
 
-from fabstir.api.openai_types import (
-    FINISH,
-    AnswerMessage,
-    ChatRequest,
-    Choice,
-    Chunk,
-    ChunkChoice,
-    Completion,
-    Delta,
-    ErrorAnswer,
-    Usage,
-)
-from fabstir.domain.errors import FabstirError
+from fabstir.api.dialect import Asked, Event, Writer
+from fabstir.api.gateway_guard import Client
+from fabstir.api.idempotency import Answers
+from fabstir.domain.errors import FabstirError, error
+from fabstir.domain.ids import to_hex
 from fabstir.renter.answer import AnswerReport
 from fabstir.renter.pool import Pool
 from fabstir.renter.session import Session
@@ -42,18 +32,35 @@ encode: Final = msgspec.json.Encoder().encode
 log = structlog.get_logger()
 
 
-class ChatAnswer:
+class Desk:
+    """What every answer of a gateway shares."""
+
+    def __init__(self, pool: Pool, answers: Answers) -> None:
+        self.pool: Final = pool
+        self.answers: Final = answers
+
+
+class Once(msgspec.Struct, frozen=True):
+    """A request that may be repeated."""
+
+    key: str
+    fingerprint: bytes
+    """Of the path and the body."""
+
+
+class GatewayAnswer:
     """The response to one request. Memory: the answer's text where it is not streamed."""
 
-    def __init__(self, pool: Pool, asked: ChatRequest) -> None:
-        self._pool = pool
+    def __init__(self, desk: Desk, client: Client, asked: Asked, writer: Writer, once: Once | None = None) -> None:
+        self._desk = desk
+        self._client = client
         self._asked = asked
-        self._id = f"chatcmpl-{os.urandom(12).hex()}"
-        self._created = int(time.time())
+        self._writer = writer
+        self._once = once
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Serve until the answer is over or the client is gone. Raises FabstirError before anything was sent."""
-        work = asyncio.ensure_future(self._serve(send))
+        work = asyncio.ensure_future(self._work(send))
         gone = asyncio.ensure_future(_disconnected(receive))
         try:
             await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -66,48 +73,81 @@ class ChatAnswer:
             gone.cancel()
             await asyncio.gather(work, gone, return_exceptions=True)
 
-    async def _serve(self, send: Send) -> None:
-        conversation, question = self._asked.conversation()
-        async with (
-            self._pool.session(self._asked.model, conversation) as session,
-            aclosing(session.prompt(question, **self._asked.options())) as pieces,
-        ):
-            answer = self._stream if self._asked.stream else self._whole
-            await answer(send, session, pieces)
-
-    async def _whole(self, send: Send, session: Session, pieces: AsyncGenerator[str, None]) -> None:
-        text = "".join([piece async for piece in pieces])
-        report = _report(session)
-        choice = Choice(AnswerMessage(text), FINISH.get(report.finish_reason, "stop"))
-        body = encode(
-            Completion(
-                id=self._id, created=self._created, model=self._asked.model, choices=(choice,), usage=_usage(report)
-            )
-        )
-        await _start(send, "application/json", len(body))
-        await send({"type": "http.response.body", "body": body, "more_body": False})
-
-    async def _stream(self, send: Send, session: Session, pieces: AsyncGenerator[str, None]) -> None:
-        first = await anext(pieces, None)
-        await _start(send, "text/event-stream; charset=utf-8")
-        await _event(send, self._chunk(Delta(role="assistant", content=first or "")))
-        try:
-            async for piece in pieces:
-                await _event(send, self._chunk(Delta(content=piece)))
-        except FabstirError as fault:
-            await _event(send, ErrorAnswer.of(fault))
+    async def _work(self, send: Send) -> None:
+        if self._once is None:
+            await self._serve(send)
         else:
-            report = _report(session)
-            await _event(send, self._chunk(Delta(), FINISH.get(report.finish_reason, "stop")))
-            if self._asked.stream_options is not None and self._asked.stream_options.include_usage:
-                chunk = self._chunk(Delta())
-                await _event(send, msgspec.structs.replace(chunk, choices=(), usage=_usage(report)))
-            await send({"type": "http.response.body", "body": b"data: [DONE]\n\n", "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            name, fingerprint = self._once.key, self._once.fingerprint
+            await self._desk.answers.answer(self._client.owner, name, fingerprint, self._serve, send)
 
-    def _chunk(self, delta: Delta, finish: str | None = None) -> Chunk:
-        choices = (ChunkChoice(delta, finish),)
-        return Chunk(id=self._id, created=self._created, model=self._asked.model, choices=choices)
+    async def _serve(self, send: Send) -> bool:
+        """False where the answer broke off after its beginning."""
+        pool, asked = self._desk.pool, self._asked
+        model = await pool.market.resolve(asked.model)
+        if not self._client.may_use(asked.model, to_hex(model)):
+            raise error("api_key_forbidden", f"the model {asked.model[:80]!r}")
+        async with (
+            pool.session(asked.model, asked.conversation) as session,
+            pool.market.spending.bill(self._client.card) as bill,
+            aclosing(session.prompt(asked.question, allow=bill.allow, **asked.options())) as pieces,
+        ):
+            answer = (_Streamed if asked.stream else _Whole)(send, self._writer, session, asked)
+            return await answer.serve(pieces)
+
+
+class _Whole:
+    """An answer in one piece."""
+
+    def __init__(self, send: Send, writer: Writer, session: Session, asked: Asked) -> None:
+        self._send = send
+        self._writer = writer
+        self._session = session
+        self._asked = asked
+
+    async def serve(self, pieces: AsyncGenerator[str, None]) -> bool:
+        text = "".join([piece async for piece in pieces])
+        body = encode(self._writer.whole(text, self._session.records(), _report(self._session)))
+        await _start(self._send, "application/json", len(body))
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        return True
+
+
+class _Streamed(_Whole):
+    """An answer as events."""
+
+    async def serve(self, pieces: AsyncGenerator[str, None]) -> bool:
+        writer, seen, whole = self._writer, 0, True
+        first = await anext(pieces, None)
+        await _start(self._send, "text/event-stream; charset=utf-8")
+        await self._tell(writer.begin())
+        try:
+            piece = first
+            while piece is not None:
+                records = self._session.records(seen)
+                seen += len(records)
+                await self._tell(writer.piece(piece, records))
+                piece = await anext(pieces, None)
+        except FabstirError as fault:
+            whole = False
+            await self._tell(writer.broken(fault))
+        else:
+            silent = self._session.records(seen) if self._asked.logprobs else ()
+            if silent:  # tokens without text, as the end of a turn is one
+                await self._tell(writer.piece("", silent))
+            await self._tell(writer.end(_report(self._session)))
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        return whole
+
+    async def _tell(self, events: Iterable[Event]) -> None:
+        body = b"".join(map(_as_text, events))
+        if body:
+            await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+def _as_text(event: Event) -> bytes:
+    data = event.data if isinstance(event.data, bytes) else encode(event.data)
+    name = f"event: {event.name}\n".encode() if event.name else b""
+    return name + b"data: " + data + b"\n\n"
 
 
 async def _start(send: Send, kind: str, length: int | None = None) -> None:
@@ -115,10 +155,6 @@ async def _start(send: Send, kind: str, length: int | None = None) -> None:
     if length is not None:
         headers.append((b"content-length", str(length).encode()))
     await send({"type": "http.response.start", "status": OK, "headers": headers})
-
-
-async def _event(send: Send, data: Chunk | ErrorAnswer) -> None:
-    await send({"type": "http.response.body", "body": b"data: " + encode(data) + b"\n\n", "more_body": True})
 
 
 async def _disconnected(receive: Receive) -> None:
@@ -131,8 +167,3 @@ def _report(session: Session) -> AnswerReport:
     if session.last is None:
         raise AssertionError("an answer that ended has a report")
     return session.last
-
-
-def _usage(report: AnswerReport) -> Usage:
-    prompt, completion = report.prompt_tokens, report.completion_tokens
-    return Usage(prompt, completion, prompt + completion)

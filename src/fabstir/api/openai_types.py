@@ -1,162 +1,182 @@
-"""OpenAI's chat completions as this gateway speaks them: what is read, what is written, and which parameters are
-refused by name.
-
-Nothing is ignored that would change the answer: a parameter that is not served gets `request_invalid` with its name,
-unless it has its neutral value. Specification: docs/reference/gateway.md.
+"""OpenAI's chat completions as this gateway speaks them: what is read and which parameters are refused by name, and what is
+written. The reference (docs/reference/gateway.md) and `/openapi.json` are made from here.
 """
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, Final
+from collections.abc import Iterable
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
-from fabstir.domain.errors import CATALOGUE, FabstirError, PeerFault, error
+from fabstir.api.dialect import (
+    DEFAULT_MAX_TOKENS,
+    Asked,
+    Content,
+    Event,
+    InvalidParameter,
+    Limit,
+    Logprob,
+    Parameters,
+    Records,
+    StopText,
+    Temperature,
+    TopLogprobs,
+    TopP,
+    logprobs_of,
+    read,
+    split,
+    text_of,
+    unsupported,
+)
+from fabstir.api.gateway_errors import ErrorAnswer
+from fabstir.domain.errors import FabstirError
 from fabstir.protocol.messages import ChatMessage
+from fabstir.renter.answer import AnswerReport
+
+Stop = StopText | Annotated[tuple[StopText, ...], Meta(max_length=8)]
+FINISH: Final = {"stop": "stop", "length": "length", "deposit": "length", "cancelled": "stop"}
+"""Our finish reasons in OpenAI's words; `deposit` is a length that money set."""
 
 
-class InvalidParameter(PeerFault):
-    """A request that is not served, and the parameter at fault."""
-
-    def __init__(self, param: str, why: str) -> None:
-        super().__init__(CATALOGUE["request_invalid"], f"{param}: {why}")
-        self.param: Final = param
-
-
-class TextPart(msgspec.Struct, frozen=True):
-    """A part of a message; only text is served."""
-
-    type: str
-    text: str = ""
-
-
-class InputMessage(msgspec.Struct, frozen=True):
+class InputMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One message of a request."""
 
     role: str
-    content: str | tuple[TextPart, ...] | None = None
+    """`system`, `developer` (as `system`), `user` or `assistant`."""
+    content: Content | None = None
+    """Text, or parts of type `text`."""
 
     def message(self, place: int) -> ChatMessage:
         """As the protocol has it. Raises InvalidParameter."""
         role = "system" if self.role == "developer" else self.role
         if role not in ("system", "user", "assistant"):
-            raise InvalidParameter(f"messages[{place}].role", f"{self.role[:20]!r} is not served")
-        if isinstance(self.content, str):
-            return ChatMessage(role, self.content)
-        parts = self.content or ()
-        for number, part in enumerate(parts):
-            if part.type != "text":
-                raise InvalidParameter(f"messages[{place}].content[{number}].type", "only text is served")
-        return ChatMessage(role, "".join(part.text for part in parts))
+            raise unsupported(f"messages[{place}].role", f"{self.role[:20]!r} is not served")
+        return ChatMessage(role, text_of(self.content, f"messages[{place}].content"))
 
 
-class StreamOptions(msgspec.Struct, frozen=True):
+class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What else a stream tells."""
 
     include_usage: bool = False
-
-
-StopText = Annotated[str, Meta(min_length=1, max_length=64)]
-Stop = StopText | Annotated[tuple[StopText, ...], Meta(max_length=8)]
-Limit = Annotated[int, Meta(ge=1, le=1 << 20)]
-DEFAULT_MAX_TOKENS: Final = 4096
-"""Where the request names no limit; OpenAI's default is the context, a host's own bound is usually this."""
+    """A last chunk without a choice has the usage."""
+    include_obfuscation: bool = False
+    """Read over: chunks are never padded."""
 
 
 class ChatRequest(msgspec.Struct, frozen=True):
-    """`POST /v1/chat/completions`."""
+    """The body of `POST /v1/chat/completions`."""
 
     model: str
+    """Name or id of a model of `GET /v1/models`. A name that hosts give to several models is refused; name the id."""
     messages: Annotated[tuple[InputMessage, ...], Meta(min_length=1)]
+    """The last one is the user's and not empty."""
     stream: bool = False
+    """Server-sent events as OpenAI sends them."""
     stream_options: StreamOptions | None = None
     max_tokens: Limit | None = None
+    """Tokens of the answer. Without one: 4096. A host may have a lower bound of its own (`max_answer_tokens`)."""
     max_completion_tokens: Limit | None = None
-    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    """The same; it goes before `max_tokens`."""
+    temperature: Temperature | None = None
+    """Without one: 1."""
+    top_p: TopP | None = None
+    """Without one: 1."""
     seed: int | None = None
+    """Modulo 2**32. The same seed need not give the same text: hosts compute several answers together."""
     stop: Stop | None = None
+    """One text or up to 8, each of 1 to 64 characters."""
+    logprobs: bool = False
+    """From the signed token records. A token is named by its id (`token_id:123`): the renter has no vocabulary."""
+    top_logprobs: TopLogprobs | None = None
+    """At most so many, and at most what the host records of each token (4 as a rule)."""
 
-    def conversation(self) -> tuple[tuple[ChatMessage, ...], str]:
-        """What was said before, and the question. Raises InvalidParameter."""
+    def asked(self) -> Asked:
+        """In the words of a session; OpenAI's defaults where nothing is said. Raises InvalidParameter."""
+        if self.top_logprobs and not self.logprobs:
+            raise InvalidParameter("top_logprobs", "only together with logprobs")
         messages = [message.message(place) for place, message in enumerate(self.messages)]
-        if messages[-1].role != "user" or not messages[-1].content:
-            raise InvalidParameter("messages", "the last one must be the user's, and not empty")
-        return tuple(messages[:-1]), messages[-1].content
+        conversation, question = split(messages, "messages")
+        return Asked(
+            model=self.model,
+            conversation=conversation,
+            question=question,
+            stream=self.stream,
+            max_tokens=self.max_completion_tokens or self.max_tokens or DEFAULT_MAX_TOKENS,
+            temperature=1.0 if self.temperature is None else self.temperature,
+            top_p=1.0 if self.top_p is None else self.top_p,
+            seed=self.seed,
+            stop=(self.stop,) if isinstance(self.stop, str) else self.stop or (),
+            logprobs=self.logprobs,
+        )
 
-    def options(self) -> dict[str, Any]:
-        """The keyword arguments of `Session.prompt`; OpenAI's defaults where nothing is said."""
-        stop = (self.stop,) if isinstance(self.stop, str) else self.stop
-        return {
-            "max_tokens": self.max_completion_tokens or self.max_tokens or DEFAULT_MAX_TOKENS,
-            "temperature": 1.0 if self.temperature is None else self.temperature,
-            "top_p": 1.0 if self.top_p is None else self.top_p,
-            "seed": None if self.seed is None else self.seed % 2**32,
-            "stop": stop or (),
-        }
 
-
-NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
-    "n": (None, 1),
-    "logprobs": (None, False),
-    "top_logprobs": (None, 0),
-    "presence_penalty": (None, 0),
-    "frequency_penalty": (None, 0),
-    "logit_bias": (None, {}),
-    "tools": (None, []),
-    "functions": (None, []),
-    "tool_choice": (None, "none", "auto"),
-    "function_call": (None, "none", "auto"),
-    "response_format": (None, {"type": "text"}),
-    "modalities": (None, ["text"]),
-    "audio": (None,),
-    "prediction": (None,),
-    "reasoning_effort": (None,),
-    "web_search_options": (None,),
-    "store": (None, False),
-}
-"""Parameters that change what a request means and are not served: only with one of these values."""
-
-WITHOUT_EFFECT: Final = frozenset(
-    ("user", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls")
+CHAT: Final = Parameters(
+    request=ChatRequest,
+    neutral={
+        "n": (1,),
+        "presence_penalty": (0,),
+        "frequency_penalty": (0,),
+        "logit_bias": ({},),
+        "tools": ([],),
+        "functions": ([],),
+        "tool_choice": ("none", "auto"),
+        "function_call": ("none", "auto"),
+        "response_format": ({"type": "text"},),
+        "modalities": (["text"],),
+        "audio": (),
+        "prediction": (),
+        "reasoning_effort": (),
+        "verbosity": (),
+        "moderation": (),
+        "web_search_options": (),
+        "store": (False,),
+    },
+    ignored=frozenset(
+        (
+            "user",
+            "metadata",
+            "service_tier",
+            "safety_identifier",
+            "prompt_cache_key",
+            "prompt_cache_options",
+            "prompt_cache_retention",
+            "parallel_tool_calls",
+        )
+    ),
+    harmless={"messages": frozenset(("annotations",))},
 )
-"""Parameters that say something to OpenAI alone: read over."""
-
-_SERVED: Final = frozenset(field.encode_name for field in msgspec.structs.fields(ChatRequest))
-_PLACE: Final = re.compile(r" - at `\$\.?(.+)`$")
 
 
-def read_request(body: bytes) -> ChatRequest:
+def read_chat(body: bytes) -> ChatRequest:
     """Raises PeerFault: InvalidParameter where a parameter is at fault."""
-    try:
-        raw = msgspec.json.decode(body, type=dict[str, Any])
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as unreadable:
-        raise error("request_invalid", f"the body is no JSON object: {unreadable}"[:200]) from unreadable
-    for name, value in raw.items():
-        neutral = NEUTRAL.get(name)
-        if value is None or name in _SERVED or name in WITHOUT_EFFECT or (neutral and value in neutral):
-            continue
-        raise InvalidParameter(name[:64], "not served by this version")
-    try:
-        return msgspec.convert({name: value for name, value in raw.items() if name in _SERVED}, ChatRequest)
-    except msgspec.ValidationError as wrong:
-        place = _PLACE.search(str(wrong))
-        if place is None:
-            raise error("request_invalid", str(wrong)[:200]) from wrong
-        raise InvalidParameter(place[1][:64], str(wrong)[: place.start()][:200]) from wrong
+    request: ChatRequest = read(body, CHAT)
+    return request
 
 
 # -- what is written --------------------------------------------------------------------------------------------------------
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Counts of one answer."""
+    """Counts of one answer, by the host: what was paid for."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+
+    @classmethod
+    def of(cls, report: AnswerReport) -> Usage:
+        """Of one answer."""
+        prompt, completion = report.prompt_tokens, report.completion_tokens
+        return cls(prompt, completion, prompt + completion)
+
+
+class Logprobs(msgspec.Struct, frozen=True):
+    """How likely each token was."""
+
+    content: tuple[Logprob, ...]
+    refusal: None = None
 
 
 class AnswerMessage(msgspec.Struct, frozen=True):
@@ -172,8 +192,9 @@ class Choice(msgspec.Struct, frozen=True):
 
     message: AnswerMessage
     finish_reason: str
+    """`stop` or `length`; `length` also where a budget ended the answer."""
     index: int = 0
-    logprobs: None = None
+    logprobs: Logprobs | None = None
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
@@ -200,6 +221,7 @@ class ChunkChoice(msgspec.Struct, frozen=True):
     delta: Delta
     finish_reason: str | None = None
     index: int = 0
+    logprobs: Logprobs | None = None
 
 
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):
@@ -213,34 +235,47 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     object: str = "chat.completion.chunk"
 
 
-class ErrorBody(msgspec.Struct, frozen=True):
-    """OpenAI's error, with our code."""
+class ChatWriter:
+    """One chat completion. Memory: nothing."""
 
-    message: str
-    type: str
-    code: str
-    param: str | None = None
+    def __init__(self, request: ChatRequest, answer_id: str, created: int) -> None:
+        self._request = request
+        self._id = f"chatcmpl-{answer_id}"
+        self._created = created
 
+    def whole(self, text: str, records: Records, report: AnswerReport) -> Completion:
+        """See `dialect.Writer`."""
+        finish = FINISH.get(report.finish_reason, "stop")
+        choice = Choice(AnswerMessage(text), finish, logprobs=self._logprobs(records))
+        return Completion(
+            id=self._id, created=self._created, model=self._request.model, choices=(choice,), usage=Usage.of(report)
+        )
 
-class ErrorAnswer(msgspec.Struct, frozen=True):
-    """The body of a failed request, or the last event of a stream that broke."""
+    def begin(self) -> Iterable[Event]:
+        """See `dialect.Writer`."""
+        yield Event(self._chunk(Delta(role="assistant", content="")))
 
-    error: ErrorBody
+    def piece(self, text: str, records: Records) -> Iterable[Event]:
+        """See `dialect.Writer`."""
+        yield Event(self._chunk(Delta(content=text), logprobs=self._logprobs(records)))
 
-    @classmethod
-    def of(cls, fault: FabstirError, param: str | None = None, status: int | None = None) -> ErrorAnswer:
-        """`fault` in OpenAI's shape."""
-        status = status or fault.http_status
-        kind = _KINDS.get(status, "invalid_request_error" if status < 500 else "server_error")
-        return cls(ErrorBody(message=str(fault), type=kind, code=fault.code, param=param))
+    def end(self, report: AnswerReport) -> Iterable[Event]:
+        """See `dialect.Writer`."""
+        yield Event(self._chunk(Delta(), FINISH.get(report.finish_reason, "stop")))
+        if self._request.stream_options is not None and self._request.stream_options.include_usage:
+            chunk = self._chunk(Delta())
+            yield Event(msgspec.structs.replace(chunk, choices=(), usage=Usage.of(report)))
+        yield Event(b"[DONE]")
 
+    def broken(self, fault: FabstirError) -> Iterable[Event]:
+        """See `dialect.Writer`."""
+        yield Event(ErrorAnswer.of(fault))
 
-_KINDS: Final = {
-    401: "authentication_error",
-    402: "insufficient_quota",
-    403: "permission_error",
-    404: "not_found_error",
-    429: "rate_limit_error",
-}
-FINISH: Final = {"stop": "stop", "length": "length", "deposit": "length", "cancelled": "stop"}
-"""Our finish reasons in OpenAI's words; `deposit` is a length that money set."""
+    def _logprobs(self, records: Records) -> Logprobs | None:
+        if not self._request.logprobs:
+            return None
+        return Logprobs(logprobs_of(records, self._request.top_logprobs or 0))
+
+    def _chunk(self, delta: Delta, finish: str | None = None, logprobs: Logprobs | None = None) -> Chunk:
+        choices = (ChunkChoice(delta, finish, logprobs=logprobs),)
+        return Chunk(id=self._id, created=self._created, model=self._request.model, choices=choices)

@@ -42,7 +42,7 @@ COMMANDS: Final = (
     Command("host", "fabstir.cli.host:app", "Serve a model and be paid for it.", MARKET),
     Command("chat", "fabstir.cli.chat:chat", "Talk to a model of the market.", MARKET),
     Command("prompt", "fabstir.cli.prompt:app", "Have an answer made without waiting for it.", MARKET),
-    Command("gateway", "fabstir.cli.gateway:gateway", "An OpenAI endpoint on this machine.", MARKET),
+    Command("gateway", "fabstir.cli.gateway:app", "An endpoint for OpenAI's and Anthropic's clients here.", MARKET),
     Command("wallet", "fabstir.cli.wallet:app", "Keys and balances of a host, a renter or an arbiter.", MARKET),
     Command("earnings", "fabstir.cli.earnings:earnings", "What the host on this machine earned.", MARKET),
     Command("claims", "fabstir.cli.claims:claims", "What the host can still collect, and until when.", MARKET),

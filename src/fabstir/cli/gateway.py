@@ -1,4 +1,4 @@
-"""`fabstir gateway`: an OpenAI endpoint on this machine that pays behind the scenes."""
+"""`fabstir gateway`: an endpoint for OpenAI's and Anthropic's clients on this machine, that pays behind the scenes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import asyncio
 import sys
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 
 from fabstir.cli.frame import CONFIGURED, Configured, with_token
+from fabstir.cli.gateway_key import app as key_app
+
+app = App(name="gateway", group_commands="Commands")
+app.command(key_app)
 
 
+@app.default
 def gateway(
     *,
     token: Annotated[
@@ -18,9 +23,11 @@ def gateway(
     ] = None,
     common: Configured = CONFIGURED,
 ) -> None:
-    """Serve OpenAI's chat completions on this machine until Ctrl-C; answers come from the market's hosts and are paid from `renter.budget`.
+    """Serve OpenAI's and Anthropic's dialects on this machine until Ctrl-C; answers come from the market's hosts and are paid from
+    `renter.budget`.
 
-    Point any OpenAI client at the printed base URL. What is not spent of the deposits comes back when it ends.
+    Point any OpenAI client at the printed base URL, an Anthropic client at it without `/v1`.
+    What is not spent of the deposits comes back when it ends.
     """
     from fabstir.bootstrap.gateway import run_gateway
     from fabstir.cli.running import run_until_stopped
@@ -29,7 +36,10 @@ def gateway(
 
     def ready(url: str) -> None:
         base = f"{url}/v1"
-        common.show({"base_url": base}, lambda: f"The gateway serves {base}. Ctrl-C ends it.\n\n{examples(base)}")
+        common.show(
+            {"base_url": base},
+            lambda: f"The gateway serves {base}, for Anthropic's clients {url}. Ctrl-C ends it.\n\n{examples(base)}",
+        )
         sys.stdout.flush()
 
     async def main(stop: asyncio.Event) -> None:

@@ -236,6 +236,12 @@ def _rows() -> tuple[ErrorSpec, ...]:
         ErrorSpec("port_taken", LocalFault, False, 500, "The address cannot be listened on", "Stop the program that uses it, or choose another port."),
         ErrorSpec("node_failed", LocalFault, False, 500, "The node has a fault of its own", "Its log has the details; please report it."),
         ErrorSpec("budget_exceeded", Refused, False, 402, "The budget does not allow it", "Raise the budget."),
+        ErrorSpec("key_budget_exceeded", Refused, False, 402, "The budget of this API key is used up", "Ask who runs the gateway for a key with a larger one; `fabstir gateway key list` shows what each key spent."),
+        ErrorSpec("api_key_invalid", Refused, False, 401, "The API key is missing, wrong or revoked", "Send a key that `fabstir gateway key add` printed, or that `renter.gateway_key` names."),
+        ErrorSpec("api_key_forbidden", Refused, False, 403, "This API key may not use that", "Choose a model of GET /v1/models, or ask who runs the gateway."),
+        ErrorSpec("request_unsupported", PeerFault, False, 400, "The request asks for something that is not served", "Leave the named parameter out; docs/reference/gateway.md has what is served."),
+        ErrorSpec("idempotency_conflict", Refused, False, 409, "The idempotency key was used for another request", "Use a new key for each request; repeat one only with the same body."),
+        ErrorSpec("response_unknown", Refused, False, 404, "This response is not kept here", "Send the conversation itself; responses are kept in memory, for a while."),
         ErrorSpec("request_invalid", PeerFault, False, 400, "The request is not valid", "See the detail and docs/reference/http.md."),
     )  # fmt: skip
 

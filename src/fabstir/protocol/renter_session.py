@@ -140,6 +140,8 @@ class Deliver(msgspec.Struct, frozen=True):
 
     text: str
     tokens: int
+    records: tuple[TokenRecord, ...] = ()
+    """What was committed about each of them."""
 
 
 class AnswerDone(msgspec.Struct, frozen=True):
@@ -370,7 +372,7 @@ class RenterSession:
             self._heads[self.received] = self._transcript.head
         self._answer.append(item.content)
         self._records += item.tokens
-        self._out.append(Deliver(item.content, len(item.tokens)))
+        self._out.append(Deliver(item.content, len(item.tokens), item.tokens))
 
     def _check_wanted(self, prompt: Prompt, records: tuple[TokenRecord, ...]) -> None:
         at, wanted = self.received - self._answer_starts, len(prompt.score) or prompt.max_tokens

@@ -4,11 +4,18 @@ as an argument.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import msgspec
 
 from fabstir.domain.ids import Address
 from fabstir.protocol.renter_session import Ask, Deliver
+from fabstir.protocol.transcript import TokenRecord
 from fabstir.renter.access import Setbacks
+from fabstir.renter.jobs import RenterJob
+
+Allow = Callable[[RenterJob, int], Awaitable[int]]
+"""Given a job and how many tokens are wanted, how many may be asked for under it."""
 
 
 class AnswerReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,14 +46,17 @@ class AnswerReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Turn:
-    """An answer on its way. Memory: its text."""
+    """An answer on its way. Memory: its text and its records."""
 
-    def __init__(self, question: Ask, now: float) -> None:
+    def __init__(self, question: Ask, now: float, allow: Allow | None = None) -> None:
         self._question = question
+        self._allow = allow
         self._began = now
         self._first: float | None = None
         self._text: list[str] = []
         self._since_asked = 0
+        self.records: list[TokenRecord] = []
+        """Of what was delivered, whoever delivered it."""
         self.tokens = 0
         self.prompt_tokens = 0
         self.hosts: list[Address] = []
@@ -78,17 +88,22 @@ class Turn:
         """Something was delivered since it was asked last."""
         return self._since_asked > 0
 
-    def ask(self, host: Address) -> Ask:
-        """The question for `host`: go on after what was delivered before."""
+    async def allowed(self, job: RenterJob) -> int:
+        """How many tokens may be asked for under `job`."""
+        return self.left if self._allow is None else await self._allow(job, self.left)
+
+    def ask(self, host: Address, most: int) -> Ask:
+        """The question for `host`: go on after what was delivered before, for at most `most` tokens."""
         self.asked, self._since_asked = True, 0
         if not self.hosts or self.hosts[-1] != host:
             self.hosts.append(host)
-        return msgspec.structs.replace(self._question, prefix=self.text, max_tokens=self.left)
+        return msgspec.structs.replace(self._question, prefix=self.text, max_tokens=min(most, self.left))
 
     def deliver(self, event: Deliver, now: float) -> str:
         """Take a piece in; returns its text."""
         self.tokens += event.tokens
         self._since_asked += event.tokens
+        self.records += event.records
         if event.text:
             if self._first is None:
                 self._first = now

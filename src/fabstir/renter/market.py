@@ -43,6 +43,7 @@ from fabstir.renter.relay import HttpRelay, Relay
 from fabstir.renter.session import Session
 from fabstir.renter.settings import RenterSettings
 from fabstir.renter.settling import Settlement
+from fabstir.renter.spending import Spending
 from fabstir.renter.transport import Dial, dial
 
 
@@ -88,6 +89,8 @@ class Market:
         self._prompts: Prompts | None = None
         self.audits: Final = AuditBook(journal)
         """What other hosts found of those that served this renter."""
+        self.spending: Final = Spending(journal)
+        """What each API key of the gateway has cost."""
         self._clock = clock
 
     def __repr__(self) -> str:
@@ -97,6 +100,7 @@ class Market:
         """Read the journal. Raises LocalFault (`journal_failed`), ChainFault."""
         await self._jobs.restore()
         await self.audits.restore()
+        await self.spending.restore(job.ledger for job in self._jobs.unsettled)
         if self._prompts is not None:
             await self._prompts.restore()
         return self
@@ -155,6 +159,11 @@ class Market:
         PeerFault (`request_invalid`), ChainFault.
         """
         return await self._directory.resolve(model)
+
+    @property
+    def clock(self) -> Clock:
+        """What this market goes by."""
+        return self._clock
 
     @property
     def token(self) -> Address:

@@ -17,9 +17,10 @@ from fabstir.domain.ids import ModelId, SessionId
 from fabstir.domain.money import BaseUnits
 from fabstir.protocol.messages import ChatMessage, Response
 from fabstir.protocol.renter_session import AnswerBroken, Ask, Deliver
+from fabstir.protocol.transcript import TokenRecord
 from fabstir.protocol.transcript_file import SpokenTurn
 from fabstir.renter.access import ANY_HOST, Access, Context, Parts, Setbacks, Wish
-from fabstir.renter.answer import AnswerReport, Turn
+from fabstir.renter.answer import Allow, AnswerReport, Turn
 from fabstir.renter.jobs import RenterJob
 from fabstir.renter.purse import Purse
 from fabstir.renter.settling import Settlement
@@ -72,6 +73,10 @@ class Session:
         """The jobs that this session paid for, oldest first."""
         return tuple(self._access.jobs)
 
+    def records(self, start: int = 0) -> tuple[TokenRecord, ...]:
+        """What was committed about each token of the last answer, from the one at `start` on."""
+        return tuple(self._turn.records[start:]) if self._turn else ()
+
     @property
     def budget_left(self) -> BaseUnits:
         """What may still be deposited."""
@@ -101,8 +106,10 @@ class Session:
         top_p: float = 0.95,
         seed: int | None = None,
         stop: tuple[str, ...] = (),
+        allow: Allow | None = None,
     ) -> AsyncGenerator[str, None]:
-        """The answer to `content`, piece by piece. Leaving the loop early cancels it; what was delivered is paid for.
+        """The answer to `content`, piece by piece. Leaving the loop early cancels it; what was delivered is paid for. `allow` is asked
+        before each host is, and may let it be asked for less.
 
         Raises Refused (`no_host`, `budget_exceeded`, what the engine refuses), Interrupted (`hosts_exhausted`;
         `cancelled` where another question was asked meanwhile), ChainFault, LocalFault.
@@ -114,7 +121,7 @@ class Session:
         question = Ask(
             content=content, max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed, stop=stop
         )
-        turn = self._turn = Turn(question, self._clock.monotonic())
+        turn = self._turn = Turn(question, self._clock.monotonic(), allow)
         try:
             while True:
                 async with self._lock:
@@ -141,7 +148,11 @@ class Session:
         link = self._access.link
         if not turn.asked or link is None:
             link = await self._access.connect(self._conversation, turn.setbacks)
-            await link.ask(turn.ask(link.job.host))
+            allowed = await turn.allowed(link.job)
+            if allowed < 1:
+                self._finish(turn, "length")
+                return ""
+            await link.ask(turn.ask(link.job.host, allowed))
         event = await link.next()
         self._access.prepare_payment()
         if type(event) is Deliver:
