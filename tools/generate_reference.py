@@ -11,7 +11,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from reference import channel, cli, configuration, errors, gateway, http, metrics, prompts, protocol, session, settlement
+from reference import (
+    channel,
+    cli,
+    configuration,
+    errors,
+    gateway,
+    http,
+    metrics,
+    prompts,
+    protocol,
+    session,
+    settlement,
+)
 
 TARGET: Final = Path(__file__).resolve().parent.parent / "docs" / "reference"
 HEADER: Final = (
