@@ -12,6 +12,7 @@ from fabstir.domain.ids import Hash32
 from fabstir.ports.prover import CHECKPOINT_TOKENS, ProofBundle, ProofStatement, Prover
 from fabstir.proofs import bind
 from fabstir.proofs.circuit import load_circuit
+from fabstir.proofs.known import KnownCommitments
 from fabstir.proofs.process import EzklProver
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
@@ -51,6 +52,14 @@ async def test_every_size_of_checkpoint(prover: EzklProver, count: int) -> None:
     statement, bundle = await _proven(prover, records_of(count))
     assert await prover.verify(statement, bundle)
     assert len(bundle.proof) == 96 + bind.HALO2_BYTES
+
+
+async def test_its_own_commitments_can_be_proven_and_no_others(prover: EzklProver, proven: Proven) -> None:
+    """Whether it knows them or computes them again."""
+    commitment = proven[0].commitment
+    assert await prover.provable(commitment, RECORDS)
+    prover._known = KnownCommitments()
+    assert await prover.provable(commitment, RECORDS) and not await prover.provable(HIGH, RECORDS)
 
 
 async def test_records_of_zeros(prover: EzklProver) -> None:

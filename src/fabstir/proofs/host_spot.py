@@ -20,6 +20,7 @@ from fabstir.ports.clock import Clock
 from fabstir.ports.prover import Commitment, ProofBundle, ProofStatement
 from fabstir.ports.tracer import Tracer
 from fabstir.proofs import bind
+from fabstir.proofs.known import KnownCommitments
 from fabstir.proofs.process import EzklProver
 from fabstir.proofs.spot_prover import Head, SpotProver
 from fabstir.protocol import spot, spot_proof
@@ -49,6 +50,8 @@ class HostSpot:
         self._head: Final = head
         self._held: Final = held
         self._clock: Final = clock
+        self._known: Final = KnownCommitments()
+        """Commitments to traces that this process made."""
         self._traced: Final[deque[tuple[float, float]]] = deque()
         """(end, seconds) of what was traced within the window."""
 
@@ -92,15 +95,17 @@ class HostSpot:
         except FabstirError as fault:
             made = await self._prover.commit(records)
             return Commitment(made.digest, made.opening, weaker=f"{fault.code}: {fault.detail}")
-        digest = self._committed(records)
+        digest = await asyncio.to_thread(self._committed, records)
         if digest is None:
             made = await self._prover.commit(records)
             return Commitment(made.digest, made.opening, weaker="the traces do not fit into memory")
+        self._known.add(digest)
         return Commitment(digest, opening=digest)
 
     async def provable(self, commitment: Hash32, records: tuple[bytes, ...]) -> bool:
         """As `Prover.provable`."""
-        return self._committed(records) == commitment or await self._prover.provable(commitment, records)
+        held = commitment in self._known and all(self._held.trace_of(digest) is not None for digest in records)
+        return held or await self._prover.provable(commitment, records)
 
     def _require_provable(self, records: tuple[bytes, ...]) -> None:
         """Raises LocalFault (`preimages_missing`, `proof_failed`) where no proof could follow, whatever is drawn."""
@@ -171,7 +176,7 @@ class HostSpot:
     async def prove(self, statement: ProofStatement, records: tuple[bytes, ...]) -> ProofBundle:
         """As `Prover.prove`: `preimages_missing` also where the checkpoint was committed with `bind`; `proof_failed` where the head does
         not make of a state what the record says."""
-        if self._committed(records) != statement.commitment:
+        if await asyncio.to_thread(self._committed, records) != statement.commitment:
             raise error("preimages_missing", "of this checkpoint there are no traces")
         drawn = spot_proof.position_of(statement.words, statement.seed)
         traces = [self._token(digest, whole=place == drawn) for place, digest in enumerate(records)]

@@ -9,11 +9,13 @@ docs/explanation/proofs.md.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final, Literal
 
 from fabstir.domain.errors import error
 from fabstir.domain.ids import Hash32
 from fabstir.ports.prover import Commitment, ProofBundle, ProofStatement
+from fabstir.proofs.known import KnownCommitments
 from fabstir.protocol import openings
 from fabstir.protocol.held_records import HeldRecords
 from fabstir.protocol.sampling import drawn_within_bounds, read_record
@@ -34,6 +36,7 @@ class MerkleProver:
         self._circuit: Final = circuit
         self._reader: Final = openings.read_sampled if circuit == "sample" else openings.read_bound
         self._held: Final = held if held is not None else HeldRecords(0)
+        self._known: Final = KnownCommitments()
 
     def __repr__(self) -> str:
         return f"<MerkleProver [{self._circuit} {self.circuit_id.hex()[:8]}]>"
@@ -59,11 +62,14 @@ class MerkleProver:
     async def commit(self, records: tuple[bytes, ...]) -> Commitment:
         """As `Prover.commit`; the same for both circuits. Raises ValueError on a wrong number or size of records."""
         digest = openings.commit(records)
+        self._known.add(digest)
         return Commitment(digest, opening=digest)
 
     async def provable(self, commitment: Hash32, records: tuple[bytes, ...]) -> bool:
         """As `Prover.provable`: `bind` needs nothing but the records."""
-        return openings.commit(records) == commitment
+        if commitment not in self._known:
+            self._known.add(await asyncio.to_thread(openings.commit, records))
+        return commitment in self._known
 
     async def prove(self, statement: ProofStatement, records: tuple[bytes, ...]) -> ProofBundle:
         """As `Prover.prove`; deterministic, and verified before it is returned. Raises LocalFault (`proof_failed`, and for `sample`

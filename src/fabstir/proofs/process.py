@@ -36,6 +36,7 @@ from fabstir.proofs.frames import (
     Verified,
     VerifyJob,
 )
+from fabstir.proofs.known import KnownCommitments
 
 log = structlog.get_logger()
 
@@ -89,6 +90,7 @@ class EzklProver:
         if self._circuit.for_development and chain_id != DEVELOPMENT_CHAIN:
             raise error("srs_development_only", detail=f"circuit {self._circuit.manifest.name}, chain id {chain_id}")
         self._cache = cache
+        self._known = KnownCommitments()
         self._deadline = deadline_seconds
         self._slots = asyncio.Semaphore(capacity)
         self._queue: asyncio.PriorityQueue[_Ticket] = asyncio.PriorityQueue()  # at most `capacity` live tickets
@@ -147,11 +149,13 @@ class EzklProver:
         """As `Prover.commit`. Raises ValueError on a wrong number or size of records (a programmer error)."""
         bind.record_values(records)
         opening = (await self.ask(CommitJob(records), Committed)).opening
-        return Commitment(bind.digest(opening), opening)
+        made = Commitment(bind.digest(opening), opening)
+        self._known.add(made.digest)
+        return made
 
     async def provable(self, commitment: Hash32, records: tuple[bytes, ...]) -> bool:
         """As `Prover.provable`: whether it is a commitment of this circuit."""
-        return (await self.commit(records)).digest == commitment
+        return commitment in self._known or (await self.commit(records)).digest == commitment
 
     async def prove(self, statement: ProofStatement, records: tuple[bytes, ...]) -> ProofBundle:
         """As `Prover.prove`; the proof was verified before it is returned. Raises ValueError as `commit`."""
