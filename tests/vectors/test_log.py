@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fabstir.domain.errors import LocalFault
-from fabstir.protocol.vectors.log import Deleted, Upserted, frame_bytes, read
+from fabstir.protocol.vectors.log import Deleted, Operation, Upserted, frame_bytes, read
 
-OPERATIONS = [Upserted(5.0, [1, "b"], b"\0" * 24, [b"{}", b'{"a":1}']), Deleted(["b"])]
+OPERATIONS: list[Operation] = [Upserted(5.0, [1, "b"], b"\0" * 24, [b"{}", b'{"a":1}']), Deleted(["b"])]
 FRAMES = [frame_bytes(7, OPERATIONS), frame_bytes(8, [Deleted([3])]), frame_bytes(9, [Deleted([4])])]
 WHOLE = b"".join(FRAMES)
 

@@ -38,8 +38,8 @@ def test_other_ids_are_refused(bad: object) -> None:
 def test_a_cosine_vector_is_kept_at_length_one() -> None:
     """And its direction is what was given, however long or short it was."""
     rows = matrix_of(SPEC, [[3, 0, 4], [1e-20, 0, 0], [3e30, 0, 4e30]])
-    assert np.allclose(rows, [[0.6, 0, 0.8], [1, 0, 0], [0.6, 0, 0.8]])
-    assert np.array_equal(matrix_of(DOT, [[3, 0, 4]]), np.float32([[3, 0, 4]]))
+    assert np.allclose(rows, np.asarray([[0.6, 0, 0.8], [1, 0, 0], [0.6, 0, 0.8]]))
+    assert np.array_equal(matrix_of(DOT, [[3, 0, 4]]), np.asarray([[3, 0, 4]], np.float32))
 
 
 @pytest.mark.parametrize(

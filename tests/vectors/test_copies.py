@@ -1,0 +1,155 @@
+"""Copies on the renter's drive: what is new is sent, another machine restores from the drive alone, nobody's copy is overwritten."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.vectors.conftest import DIMENSION, SMALL, clustered
+
+from fabstir.domain.errors import FabstirError, LocalFault, Refused
+from fabstir.ports.vectors import Search
+from fabstir.protocol.storage.keys import Identity
+from fabstir.protocol.vectors.collection import describe
+from fabstir.storage.s5.drive import Drive
+from fabstir.testing.clock import ManualClock
+from fabstir.testing.storage import MemoryStorage
+from fabstir.vectors import copies
+from fabstir.vectors.database import VectorDatabase
+
+COUNT = 14_000
+VECTORS = clustered(COUNT)
+
+
+@pytest.fixture
+def storage() -> MemoryStorage:
+    return MemoryStorage()
+
+
+@pytest.fixture
+async def drive(storage: MemoryStorage, clock: ManualClock) -> AsyncIterator[Drive]:
+    made = Drive(Identity.of(b"k" * 16).root(), storage, storage, clock)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def elsewhere(tmp_path: Path, clock: ManualClock) -> AsyncIterator[VectorDatabase]:
+    """Another machine."""
+    opened = await VectorDatabase.open(tmp_path / "elsewhere", clock, SMALL)
+    yield opened
+    await opened.close()
+
+
+async def fill(database: VectorDatabase, count: int = COUNT) -> None:
+    await database.create(describe("notes", DIMENSION))
+    for at in range(0, count, 1_000):
+        await database.upsert("notes", range(at, at + 1_000), VECTORS[at : at + 1_000], [{"secret": "violet"}] * 1_000)
+    await database.collection("notes").maintain()
+
+
+async def test_another_machine_has_everything_from_the_drive_alone(
+    database: VectorDatabase, elsewhere: VectorDatabase, drive: Drive, storage: MemoryStorage
+) -> None:
+    """All tiers, deletions, metadata, indexes; and the storage learns none of it."""
+    await fill(database)
+    await database.delete("notes", [3, 4])
+    await copies.publish(database.collection("notes"), drive)
+    assert await copies.restore(elsewhere, drive, "notes") == 1
+    mine, theirs = await database.stats("notes"), await elsewhere.stats("notes")
+    assert theirs.points == COUNT - 2 and [each.kind for each in theirs.segments] == [
+        each.kind for each in mine.segments
+    ]
+    for query in VECTORS[:20]:
+        for how in (Search(), Search(exact=True, limit=50)):
+            ours = [(hit.id, hit.score) for hit in await database.search("notes", query, how)]
+            assert [(hit.id, hit.score) for hit in await elsewhere.search("notes", query, how)] == ours
+    assert not storage.holds(b"violet") and not storage.holds(VECTORS[0].tobytes())
+
+
+async def test_only_what_is_new_is_sent(database: VectorDatabase, drive: Drive) -> None:
+    """One more point costs one small segment; nothing new costs nothing; what is superseded goes."""
+    await fill(database)
+    first = await copies.publish(database.collection("notes"), drive)
+    await database.upsert("notes", ["one"], VECTORS[:1])
+    second = await copies.publish(database.collection("notes"), drive)
+    assert (second.revision, second.sent_files, second.kept_files) == (2, 2, first.sent_files)
+    assert second.sent_bytes < 1_000 < first.sent_bytes
+    third = await copies.publish(database.collection("notes"), drive)
+    assert third.sent_files == 0
+    for number in range(9):
+        await database.upsert("notes", [f"more-{number}"], VECTORS[:1])
+        await copies.publish(database.collection("notes"), drive)
+    await database.collection("notes").maintain()
+    await copies.publish(database.collection("notes"), drive)
+    listed = {entry.path.rpartition("/")[2] for entry in (await drive.list("vectors/notes")).entries}
+    copy = await database.collection("notes").copy()
+    await database.collection("notes").release(copy)
+    assert listed == {"manifest", *copy.manifest.files()}
+
+
+async def test_a_copy_of_somebody_else_is_not_overwritten(
+    database: VectorDatabase, elsewhere: VectorDatabase, drive: Drive
+) -> None:
+    """Two machines that publish one collection: the second one is told, and can go on from the first one's."""
+    await fill(database, 2_000)
+    await copies.publish(database.collection("notes"), drive)
+    await fill(elsewhere, 1_000)
+    with pytest.raises(Refused, match="vectors_published_elsewhere"):
+        await copies.publish(elsewhere.collection("notes"), drive)
+    with pytest.raises(Refused, match="vector_collection_exists"):
+        await copies.restore(elsewhere, drive, "notes")
+    await elsewhere.drop("notes")
+    await copies.restore(elsewhere, drive, "notes")
+    await elsewhere.upsert("notes", ["theirs"], VECTORS[:1])
+    assert (await copies.publish(elsewhere.collection("notes"), drive)).revision == 2
+    with pytest.raises(Refused, match="vectors_published_elsewhere"):
+        await copies.publish(database.collection("notes"), drive)
+
+
+async def test_what_was_published_is_remembered(tmp_path: Path, drive: Drive, clock: ManualClock) -> None:
+    """After a restart the next copy is still an increment of the last."""
+    database = await VectorDatabase.open(tmp_path / "vectors", clock, SMALL)
+    await fill(database, 2_000)
+    first = await copies.publish(database.collection("notes"), drive)
+    await database.close()
+    database = await VectorDatabase.open(tmp_path / "vectors", clock, SMALL)
+    again = await copies.publish(database.collection("notes"), drive)
+    assert (again.revision, again.sent_files, again.kept_files) == (2, 0, first.sent_files)
+    await database.close()
+
+
+async def test_a_publication_that_fails_leaves_the_copy_as_it_was(
+    database: VectorDatabase, elsewhere: VectorDatabase, drive: Drive, storage: MemoryStorage
+) -> None:
+    """And the next one sends what is missing. The files that it was sending have not gone meanwhile."""
+    await fill(database, 2_000)
+    await copies.publish(database.collection("notes"), drive)
+    await database.upsert("notes", range(5_000, 6_000), VECTORS[:1_000])
+    storage.fail_publish = "storage_unavailable"
+    with pytest.raises(FabstirError, match="storage_unavailable"):
+        await copies.publish(database.collection("notes"), drive)
+    storage.fail_publish = None
+    assert (await copies.publish(database.collection("notes"), drive)).revision == 2
+    await copies.restore(elsewhere, drive, "notes")
+    assert (await elsewhere.stats("notes")).points == 3_000
+
+
+async def test_a_copy_that_was_changed_is_refused(
+    database: VectorDatabase, elsewhere: VectorDatabase, drive: Drive
+) -> None:
+    """By whoever has the keys; without them the drive's own checks come first. Nothing of it is left here."""
+    await fill(database, 1_000)
+    await copies.publish(database.collection("notes"), drive)
+    copy = await database.collection("notes").copy()
+    await database.collection("notes").release(copy)
+    await drive.put(f"vectors/notes/{copy.manifest.segments[0].vectors}", b"other")
+    with pytest.raises(LocalFault, match="vectors_corrupt"):
+        await copies.restore(elsewhere, drive, "notes")
+    assert elsewhere.collections() == []
+    await drive.put("vectors/notes/manifest", b"x" * 100)
+    with pytest.raises(LocalFault, match="vectors_corrupt"):
+        await copies.restore(elsewhere, drive, "notes")
+    with pytest.raises(Refused, match="vector_collection_unknown"):
+        await copies.restore(elsewhere, drive, "never")
