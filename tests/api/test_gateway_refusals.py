@@ -118,6 +118,9 @@ async def test_what_a_web_page_could_send_is_refused() -> None:
         assert (await gateway.post(request, content_type="text/plain"))[0] == 415
         assert (await gateway.post(request, host="evil.example"))[0] == 403
         assert (await gateway.post(request, host="127.0.0.1.evil.example"))[0] == 403
+        assert [(await gateway.post(request, host=host))[0] for host in ("[", "[::1", "a:b:c", "[::1]evil")] == [
+            403
+        ] * 4
         assert (await gateway.get("/v1/models", host="evil.example"))[0] == 403
         assert (await gateway.post(request, host="localhost:1"))[0] == 200
         assert (await gateway.post(request, host="[::1]:1"))[0] == 200

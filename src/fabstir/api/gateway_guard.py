@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 from collections import deque
 from typing import Any, Final, cast
-from urllib.parse import urlsplit
 
 import msgspec
 from litestar.connection import ASGIConnection
@@ -28,6 +28,8 @@ MAX_HEADER_BYTES: Final = 32 << 10
 MINUTE: Final = 60.0
 OPEN_PATHS: Final = frozenset(("/health", "/openapi.json"))
 """Answered without a key."""
+_HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::[0-9]*)?")
+"""A host in brackets or not, and a port."""
 CLIENT: Final = "fabstir_client"
 """Where a request's scope has who asks."""
 Connection = ASGIConnection[Any, Any, Any, Any]
@@ -114,7 +116,7 @@ def _given_key(connection: Connection) -> str:
 
 
 def _same_machine(connection: Connection) -> None:
-    host = urlsplit("//" + connection.headers.get("host", "")).hostname or ""
+    host = connection.headers.get("host", "")
     if not _is_this_machine(host):
         raise HTTPException(status_code=403, detail=f"host {host[:80]!r} is not this machine")
     if sum(len(name) + len(value) for name, value in connection.scope["headers"]) > MAX_HEADER_BYTES:
@@ -124,7 +126,9 @@ def _same_machine(connection: Connection) -> None:
         raise HTTPException(status_code=415, detail="the body must be application/json")
 
 
-def _is_this_machine(host: str) -> bool:
+def _is_this_machine(address: str) -> bool:
+    parts = _HOST.fullmatch(address)
+    host = (parts[1] or parts[2]).lower() if parts else ""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
