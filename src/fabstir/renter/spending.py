@@ -61,6 +61,11 @@ def encode_event(event: SpendingEvent) -> bytes:
     return _encoder.encode(event)
 
 
+def decode_event(data: bytes) -> SpendingEvent:
+    """Raises msgspec.MsgspecError on bytes that no version of this program wrote."""
+    return _decoder.decode(data)
+
+
 class Tally:
     """The fold of the stream. Memory: a number for each key, and one for each job that is not settled."""
 
@@ -86,7 +91,7 @@ class Tally:
         tally = cls()
         try:
             for data in stream:
-                tally.apply(_decoder.decode(data))
+                tally.apply(decode_event(data))
         except msgspec.MsgspecError as unreadable:
             raise error("journal_failed", f"{STREAM}: {unreadable}") from unreadable
         return tally
