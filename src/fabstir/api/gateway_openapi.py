@@ -21,6 +21,13 @@ REF: Final = "#/components/schemas/{name}"
 Json = dict[str, Any]
 _NULL: Final = {"type": "null"}
 _REQUEST_ID: Final = {"x-request-id": {"description": "Names this request.", "schema": {"type": "string"}}}
+_RETRY: Final = {
+    "retry-after": {
+        "description": "Seconds, where trying again can help.",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    "x-should-retry": {"description": "Whether trying again can help.", "schema": {"enum": ["true", "false"]}},
+}
 
 
 def document() -> Json:
@@ -109,6 +116,7 @@ def _answers(operation: Operation) -> Json:
     for status in sorted(set(operation.errors)):
         fault = {"application/json": {"schema": _reference(operation.fault)}}
         answers[str(status)] = _answer(f"{HTTPStatus(status).phrase}.", fault)
+        answers[str(status)]["headers"] = {**_REQUEST_ID, **_RETRY}
     if operation.unwell:
         answers["503"] = _answer("Nothing can be answered.", content)
     return answers
