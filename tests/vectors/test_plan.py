@@ -6,7 +6,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fabstir.protocol.vectors.plan import Policy, SegmentFacts, Task, next_task, store_task
+from fabstir.protocol.vectors.plan import Policy, SegmentFacts, Task, migration, next_task, store_task
 
 POLICY = Policy()
 NOW = 10_000_000.0
@@ -42,9 +42,18 @@ def test_what_is_old_becomes_historical() -> None:
     assert task == Task((0,), "exact", "historical", "age")
 
 
+def test_everything_becomes_historical_when_asked() -> None:
+    """In segments up to their bound; what is so already stays."""
+    facts = [segment(0, 200_000, "ivf", "historical"), segment(1, 100_000), segment(2, 50_000, "hnsw"), segment(3, 9)]
+    assert migration(facts, POLICY) == Task((1, 2, 3), "ivf", "historical", "ask")
+    assert migration([facts[0], segment(4, 150_009, "ivf", "historical")], POLICY) is None
+    assert migration([segment(5, 10)], POLICY) == Task((5,), "exact", "historical", "ask")
+    assert migration([], POLICY) is None
+
+
 def test_much_larger_historical_segments_stay_as_they_are() -> None:
     """What lies on the drive is not sent again for a few rows."""
-    old = [segment(0, 200_000, "ivf", "historical"), segment(1, 20_000, "ivf", "historical")]
+    old = [segment(0, 250_000, "ivf", "historical"), segment(1, 80_000, "ivf", "historical")]
     task = next_task([*old, *(segment(number, 16_384, "hnsw") for number in (2, 3, 4))], POLICY, NOW)
     assert task == Task((1, 2, 3), "ivf", "historical", "size")
 

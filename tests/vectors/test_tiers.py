@@ -84,6 +84,17 @@ async def test_half_precision_is_exact_in_its_own_numbers(database: VectorDataba
     assert await recall(database, list(range(COUNT)), Search()) >= 0.99
 
 
+async def test_everything_becomes_historical_when_asked(database: VectorDatabase) -> None:
+    """One segment, with all that is there; filters that were indexed while it grew still answer."""
+    await fill(database)
+    assert await recall(database, list(range(7, COUNT, 100)), Search(filter=RARE)) == 1.0
+    await database.collection("notes").migrate()
+    segments = (await database.stats("notes")).segments
+    assert [(each.kind, each.rows) for each in segments] == [("ivf", COUNT), ("active", 0)]
+    assert await recall(database, list(range(COUNT)), Search()) >= 0.99
+    assert await recall(database, list(range(7, COUNT, 100)), Search(filter=RARE)) == 1.0
+
+
 async def test_tiers_can_be_searched_apart(database: VectorDatabase) -> None:
     """What came last is recent."""
     await fill(database)

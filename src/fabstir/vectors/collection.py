@@ -154,6 +154,17 @@ class Collection:
             self._room.set()
         self._problems.pop("rebuild", None)
 
+    async def migrate(self) -> None:
+        """Everything becomes historical now: the quickest searches, for a collection that changes little from here on."""
+        async with self._writing:
+            await self._rotate()
+        while True:
+            async with self._structure:
+                task = plan.migration([each.facts() for each in self.contents.frozen], self._policy)
+                if task is None:
+                    return
+                await self._rebuild(task)
+
     async def copy(self) -> Copy:
         """All that is acknowledged now, in files."""
         async with self._writing:

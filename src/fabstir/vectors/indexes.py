@@ -1,7 +1,7 @@
 """The two indexes that a frozen segment may have: a graph (usearch, bf16) for what is recent, lists (faiss, 8 bits) for what is old.
 
 An index only proposes rows; their ranks are always computed from the vectors. How far it has to look for that is measured when it is
-built: a sample of its own rows is searched with more and more effort until the ten nearest others are among the proposals, and
+built: a sample of points near its own rows is searched with more and more effort until the ten nearest are among the proposals, and
 effort and recall are kept with it. Building takes seconds and runs in a thread for it. A graph's search uses working memory of the
 graph's own, so that one search at a time is in it. Never decides which kind is built (`protocol.vectors.plan`).
 """
@@ -21,7 +21,9 @@ from fabstir.vectors.native import faiss, usearch
 from fabstir.vectors.scoring import Query, Rows, Vectors
 
 ENOUGH: Final = 0.995
-SAMPLE: Final = 64
+SAMPLE: Final = 128
+STEP: Final = 0.7
+"""How far the queries of the sample are from rows, in distances between neighbours: a search is rarely for a row itself."""
 NEAREST: Final = 10
 CANDIDATES: Final = 50
 """Proposals while measuring; a search for ten asks for as many (`candidates_for`)."""
@@ -29,8 +31,8 @@ SLICE: Final = 1_024
 """Rows that enter an index in one call: the longest time for which anything else waits."""
 CONNECTIVITY: Final = 16
 BREADTH_OF_BUILD: Final = 96
-_GRAPH_EFFORTS: Final = (64, 128, 256, 512)
-_LIST_EFFORTS: Final = (8, 16, 32, 64, 128)
+_GRAPH_EFFORTS: Final = (64, 96, 128, 192, 256, 384, 512)
+_LIST_EFFORTS: Final = (8, 12, 16, 24, 32, 48, 64, 96, 128)
 TRAINING_ROUNDS: Final = 10
 ROWS_PER_LIST: Final = 39
 """For training; faiss warns below."""
@@ -155,7 +157,9 @@ def _lists(metric: Metric, vectors: Vectors) -> Lists:
 def _measure(index: RowIndex, metric: Metric, vectors: Vectors, efforts: tuple[int, ...]) -> None:
     """Sets effort and recall."""
     chosen = np.random.default_rng(1).choice(len(vectors), min(SAMPLE, len(vectors)), replace=False)
-    queries = np.asarray(vectors[np.sort(chosen)], np.float32)
+    rows = np.asarray(vectors[np.sort(chosen)], np.float32)
+    around = _nearest(metric, vectors, rows)
+    queries = rows + STEP * (vectors[around[:, 0]] - vectors[around[:, 1]]).astype(np.float32)
     truth = _nearest(metric, vectors, queries)
     for effort in efforts:
         found = (index.propose(query, CANDIDATES, effort) for query in queries)
@@ -166,7 +170,7 @@ def _measure(index: RowIndex, metric: Metric, vectors: Vectors, efforts: tuple[i
 
 
 def _nearest(metric: Metric, vectors: Vectors, queries: npt.NDArray[np.float32]) -> Rows:
-    """The true neighbours of each query, itself among them."""
+    """The true neighbours of each query, in no order."""
     ranks = np.empty((len(queries), len(vectors)), np.float32)
     for at in range(0, len(vectors), SLICE):
         part = np.asarray(vectors[at : at + SLICE], np.float32)
@@ -174,5 +178,5 @@ def _nearest(metric: Metric, vectors: Vectors, queries: npt.NDArray[np.float32])
         if metric == "euclidean":
             products = 2 * products - np.einsum("ij,ij->i", part, part)
         ranks[:, at : at + len(part)] = products
-    count = min(NEAREST + 1, len(vectors))
+    count = min(NEAREST, len(vectors))
     return np.argpartition(ranks, ranks.shape[1] - count, axis=1)[:, -count:]

@@ -8,6 +8,7 @@ Memory: the vectors of stored segments are mapped from their files and belong to
 
 from __future__ import annotations
 
+import threading
 from typing import Any, Final
 
 import msgspec
@@ -27,6 +28,8 @@ SCAN_ROWS: Final = 4_096
 SCAN_SHARE: Final = 0.05
 """A filter that leaves fewer rows, or a smaller share, is answered by a scan of these: recall 1, and quicker than a wide search."""
 _FIRST_ROWS: Final = 256
+_CHUNK: Final = 512
+"""Rows of the growing segment whose fields are indexed together; those after the last whole chunk are looked at one by one."""
 
 
 class Files(msgspec.Struct, frozen=True):
@@ -71,7 +74,10 @@ class Segment:
         self.files: Files | None = None
         self.forward: tuple[Segment, npt.NDArray[np.int32]] | None = None
         """The segment that took this one's place, and the row there of each row here, or -1."""
-        self._fields: Fields | None = None
+        self._fields: list[Fields] = []
+        self._indexed = 0
+        """Rows whose fields are in `_fields`."""
+        self._indexing = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<Segment {self.number} {self.tier} {self.kind}: {self.rows - self.dead} of {self.rows} rows>"
@@ -97,12 +103,13 @@ class Segment:
         return segment
 
     def freeze(self) -> None:
-        """No row comes any more."""
+        """No row comes any more. All fields of all rows are indexed as one."""
         self.vectors = self.vectors[: self.rows]
         self.seconds = self.seconds[: self.rows]
         self.alive = self.alive[: self.rows]
         self.newest = float(self.seconds.max(initial=0.0))
-        self._fields = Fields(self.metadata)
+        with self._indexing:
+            self._fields, self._indexed = [Fields(self.metadata)], self.rows
 
     def append(self, operation: Upserted, vectors: Matrix) -> int:
         """The first of the new rows, which are visible once this has returned."""
@@ -129,9 +136,14 @@ class Segment:
 
     def mask(self, condition: Filter, rows: int) -> npt.NDArray[np.bool_]:
         """Of the first `rows` rows, those that pass."""
-        if self._fields is not None:
-            return self._fields.mask(condition)
-        return mask_of_few(self.metadata[:rows], condition)
+        with self._indexing:
+            while rows - self._indexed >= _CHUNK:
+                self._fields.append(Fields(self.metadata[self._indexed : self._indexed + _CHUNK]))
+                self._indexed += _CHUNK
+            known, indexed = list(self._fields), self._indexed
+        masks = [each.mask(condition) for each in known]
+        masks.append(mask_of_few(self.metadata[indexed:rows], condition))
+        return np.concatenate(masks)[:rows]
 
     def search(self, probe: Probe) -> tuple[Rows, Ranks]:
         """The best rows with their exact ranks, best first."""

@@ -5,7 +5,7 @@ None. Rules, first that applies:
 
 1. a segment of which more than a fifth is deleted is rebuilt without them;
 2. rows above `recent_rows` among the recent, and segments older than `recent_seconds`, become historical, oldest first, and take with
-   them historical segments that are not much larger, so that there are O(log n) of these and most stay as they are;
+   them historical segments that are at most four times larger, so that there are O(log n) of these and most stay as they are;
 3. exact segments above `exact_rows` become a graph, oldest first;
 4. more than `many` small segments become one.
 
@@ -69,7 +69,7 @@ class Task(msgspec.Struct, frozen=True):
     sources: tuple[int, ...]
     kind: Kind
     tier: Tier
-    why: Literal["compact", "age", "size", "graph", "merge", "store"]
+    why: Literal["compact", "age", "size", "graph", "merge", "store", "ask"]
 
 
 def next_task(segments: Sequence[SegmentFacts], policy: Policy, now: float) -> Task | None:
@@ -91,6 +91,22 @@ def store_task(segments: Sequence[SegmentFacts]) -> Task | None:
     """Files for what is in the log alone, as it is: for a copy elsewhere."""
     sources = tuple(each.number for each in segments if not each.stored)
     return Task(sources, "exact", "recent", "store") if sources else None
+
+
+def migration(segments: Sequence[SegmentFacts], policy: Policy) -> Task | None:
+    """The next step towards everything being historical, in as few segments as their bound allows. None when it is."""
+    group, total = list[SegmentFacts](), 0
+    for each in (*segments, None):
+        if group and (each is None or total + each.live > policy.segment_rows):
+            if len(group) > 1 or group[0].tier == "recent":
+                return Task(
+                    tuple(one.number for one in group), kind_for("historical", total, "ivf"), "historical", "ask"
+                )
+            group, total = [], 0
+        if each is not None:
+            group.append(each)
+            total += each.live
+    return None
 
 
 def kind_for(tier: Tier, rows: int, wanted: Kind) -> Kind:
@@ -123,7 +139,7 @@ def _retire(segments: Sequence[SegmentFacts], policy: Policy, now: float) -> Tas
     total = sum(each.live for each in leaving)
     sources = list(leaving)
     for each in sorted((one for one in segments if one.tier == "historical"), key=lambda one: one.live):
-        if each.live <= 2 * total and total + each.live <= policy.segment_rows:
+        if each.live <= 4 * total and total + each.live <= policy.segment_rows:
             sources.append(each)
             total += each.live
     kind = kind_for("historical", total, "ivf")
