@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.vectors.conftest import DIMENSION, SMALL, clustered
 
-from fabstir.domain.errors import FabstirError, LocalFault, Refused
+from fabstir.domain.errors import FabstirError, LocalFault, Refused, error
 from fabstir.ports.vectors import Search
 from fabstir.protocol.storage.keys import Identity
 from fabstir.protocol.vectors.collection import describe
@@ -134,6 +134,39 @@ async def test_a_publication_that_fails_leaves_the_copy_as_it_was(
     assert (await copies.publish(database.collection("notes"), drive)).revision == 2
     await copies.restore(elsewhere, drive, "notes")
     assert (await elsewhere.stats("notes")).points == 3_000
+
+
+class Cut:
+    """A drive whose answer to the manifest is lost: nobody knows whether it is there."""
+
+    def __init__(self, drive: Drive, *, arrives: bool) -> None:
+        self._drive = drive
+        self._arrives = arrives
+        self.get, self.delete = drive.get, drive.delete
+
+    async def put(self, path: str, content: bytes) -> None:
+        if self._arrives or not path.endswith("manifest"):
+            await self._drive.put(path, content)
+        if path.endswith("manifest"):
+            raise error("storage_unavailable", "as the test asks")
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+async def test_a_lost_answer_does_not_make_the_copy_somebody_elses(
+    tmp_path: Path, drive: Drive, clock: ManualClock, arrives: bool
+) -> None:
+    """Whether the manifest arrived or not, and after a restart, too."""
+    database = await VectorDatabase.open(tmp_path / "vectors", clock, SMALL)
+    await fill(database, 2_000)
+    await copies.publish(database.collection("notes"), drive)
+    await database.upsert("notes", ["more"], VECTORS[:1])
+    with pytest.raises(FabstirError, match="storage_unavailable"):
+        await copies.publish(database.collection("notes"), Cut(drive, arrives=arrives))
+    await database.close()
+    database = await VectorDatabase.open(tmp_path / "vectors", clock, SMALL)
+    await database.upsert("notes", ["even more"], VECTORS[:1])
+    assert (await copies.publish(database.collection("notes"), drive)).revision == 2 + arrives
+    await database.close()
 
 
 async def test_a_copy_that_was_changed_is_refused(

@@ -71,12 +71,15 @@ class Collection:
         self._threads = threads
         self._log = wal.Log(directory, opened.number, opened.size, opened.sequence, threads.disk)
         self._first_sequences = dict(opened.first_sequences)
-        self._revision, self._published = opened.revision, opened.published
+        self._revision, self._published = opened.manifest.revision, opened.manifest.published
+        self._intended = opened.manifest.intended
         self._problems = {"torn": opened.torn} if opened.torn else {}
         self._structure = asyncio.Lock()
         """Held while segments are exchanged or the manifest is written."""
         self._writing = asyncio.Lock()
         """Held from the decision to rotate until it is done."""
+        self.publishing = asyncio.Lock()
+        """Held while a copy is sent."""
         self._pinned: list[Manifest] = []
         self._poked = asyncio.Event()
         self._room = asyncio.Event()
@@ -180,6 +183,12 @@ class Collection:
         """One of a copy's. Raises `vectors_corrupt`."""
         return await self._in(self._threads.disk, lambda: bytes(files.mapped(self._directory, name)))
 
+    async def intend(self, published: Manifest) -> None:
+        """Remember, before it is sent, what will lie elsewhere."""
+        async with self._structure:
+            self._intended = manifest.digest(manifest.encode(published))
+            await self._write_manifest()
+
     async def release(self, copy: Copy, published: Manifest | None = None) -> None:
         """The files of a copy may go. `published` is what now lies elsewhere, if it does."""
         async with self._structure:
@@ -228,7 +237,7 @@ class Collection:
         first = min([*waiting, self._log.number])
         entries = tuple(storing.entry_of(each) for each in frozen if each.files is not None)
         sequence = self._first_sequences[first]
-        return Manifest(self.spec, entries, first, sequence, self._revision, self._published)
+        return Manifest(self.spec, entries, first, sequence, self._revision, self._published, self._intended)
 
     async def _write_manifest(self) -> None:
         now = self._manifest()

@@ -34,28 +34,37 @@ class Published(msgspec.Struct, frozen=True):
 
 async def publish(collection: Collection, place: CopyPlace) -> Published:
     """All that was acknowledged before the call. Raises what the place raises; what was there then stays."""
-    name = collection.spec.name
-    before = await _manifest_at(place, name)
-    copy = await collection.copy()
-    sent: Manifest | None = None
-    try:
-        if before is not None and manifest.digest(before) != copy.manifest.published:
-            raise error("vectors_published_elsewhere", name)
-        there = manifest.decode(before, _path(name, "manifest")).files() if before is not None else frozenset()
-        size = 0
-        for each in sorted(copy.manifest.files() - there):
-            content = await collection.file(each)
-            await place.put(_path(name, each), content)
-            size += len(content)
-        now = msgspec.structs.replace(copy.manifest, revision=copy.manifest.revision + 1)
-        await place.put(_path(name, "manifest"), manifest.encode(now))
-        sent = now
-    finally:
-        await collection.release(copy, sent)
-    for each in sorted(there - now.files()):
-        with suppress(FabstirError):  # room that is not freed is no reason to fail what is done
-            await place.delete(_path(name, each))
-    return Published(now.revision, len(now.files() - there), size, len(now.files() & there))
+    async with collection.publishing:
+        copy = await collection.copy()
+        sent: Manifest | None = None
+        try:
+            before = await _before(place, copy.manifest)
+            there = before.files() if before else frozenset()
+            size = 0
+            for each in sorted(copy.manifest.files() - there):
+                content = await collection.file(each)
+                await place.put(_path(collection.spec.name, each), content)
+                size += len(content)
+            now = msgspec.structs.replace(copy.manifest, revision=(before.revision if before else 0) + 1, intended="")
+            await collection.intend(now)
+            await place.put(_path(collection.spec.name, "manifest"), manifest.encode(now))
+            sent = now
+        finally:
+            await collection.release(copy, sent)
+        for each in sorted(there - now.files()):
+            with suppress(FabstirError):  # room that is not freed is no reason to fail what is done
+                await place.delete(_path(collection.spec.name, each))
+        return Published(now.revision, len(now.files() - there), size, len(now.files() & there))
+
+
+async def _before(place: CopyPlace, ours: Manifest) -> Manifest | None:
+    """What lies there, if it is what this machine published, restored, or had begun to publish when it crashed."""
+    name = ours.spec.name
+    if (packed := await _manifest_at(place, name)) is None:
+        return None
+    if manifest.digest(packed) not in (ours.published, ours.intended):
+        raise error("vectors_published_elsewhere", name)
+    return manifest.decode(packed, _path(name, "manifest"))
 
 
 async def restore(database: VectorDatabase, place: CopyPlace, name: str) -> int:

@@ -30,8 +30,8 @@ class Opened(msgspec.Struct, frozen=True):
     sequence: int
     first_sequences: dict[int, int]
     """Of each file of the log."""
-    revision: int
-    published: str
+    manifest: Manifest
+    """As it was read."""
     torn: str
     """What was cut off, in words; empty for nothing."""
 
@@ -39,7 +39,7 @@ class Opened(msgspec.Struct, frozen=True):
 def make(directory: Path, spec: CollectionSpec) -> None:
     """An empty collection, there at once or not at all."""
     aside = begin(directory)
-    finish(directory, aside, Manifest(spec, (), 1, 1, 0, ""))
+    finish(directory, aside, Manifest(spec, (), 1, 1, 0, "", ""))
 
 
 def begin(directory: Path) -> Path:
@@ -85,7 +85,7 @@ def open_collection(directory: Path) -> Opened:
             if number != numbers[-1]:
                 raise error("vectors_corrupt", f"{directory.name}/wal-{number}: cut off at byte {reading.good}")
             torn = _cut(path_of(directory, number), reading.good)
-    return Opened(contents, numbers[-1], size, sequence, firsts, now.revision, now.published, torn)
+    return Opened(contents, numbers[-1], size, sequence, firsts, now, torn)
 
 
 def _read(path: Path, sequence: int) -> tuple[Reading, int]:

@@ -58,6 +58,8 @@ class Manifest(msgspec.Struct, frozen=True):
     """How often it was published, or restored from what was; 0 for never."""
     published: str
     """Hash of the manifest that was published last."""
+    intended: str
+    """Hash of the one whose publication was begun last: after a crash it may lie there, or `published` still."""
 
     def files(self) -> frozenset[str]:
         """Every file that it names."""

@@ -29,6 +29,8 @@ MAX_ID_BYTES: Final = 256
 MAX_METADATA: Final = 16 << 10
 """Bytes of its JSON: metadata is for filters and short texts; documents belong into files."""
 MAX_DEPTH: Final = 8
+LARGEST: Final = 1e16
+"""Of a component: products of two vectors of 4,096 then stay finite."""
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _SAFE: Final = (1 << 63) - 1
 
@@ -108,18 +110,18 @@ def matrix_of(spec: CollectionSpec, vectors: object) -> Matrix:
         raise error("vector_invalid", f"a list of vectors, not {rows.ndim} dimensions of numbers")
     if rows.shape[1] != spec.dimension:
         raise error("vector_dimension", f"{rows.shape[1]} numbers, {spec.name} has {spec.dimension}")
+    with np.errstate(invalid="ignore"):
+        _refuse_first(
+            np.asarray(np.logical_not(np.abs(rows) <= LARGEST).any(axis=1)), f"is not finite, or beyond {LARGEST:g}"
+        )
     if spec.metric == "cosine":
-        with np.errstate(over="ignore", invalid="ignore"):
-            lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-        _refuse_first(np.asarray(np.logical_not(np.isfinite(lengths))), "is not finite")
+        lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
         _refuse_first(np.asarray(np.less(lengths, 1e-30)), "has no direction")
         rows = np.asarray(rows / lengths[:, None].astype(np.float32), np.float32)
-    elif not np.isfinite(rows).all():
-        _refuse_first(_unbounded(rows), "is not finite")
     if spec.precision == "f16":
         with np.errstate(over="ignore"):
             rows = np.asarray(rows.astype(np.float16), np.float32)
-        _refuse_first(_unbounded(rows), "is beyond half precision")
+        _refuse_first(np.asarray(np.isinf(rows).any(axis=1)), "is beyond half precision")
     return rows
 
 
@@ -161,11 +163,6 @@ def _array(vectors: object) -> Matrix:
         return rows
     except (ValueError, TypeError) as cause:
         raise error("vector_invalid", "numbers of one length in every row") from cause
-
-
-def _unbounded(rows: Matrix) -> npt.NDArray[np.bool_]:
-    """The rows with something in them that is not finite."""
-    return np.asarray(np.logical_not(np.isfinite(rows)).any(axis=1), np.bool_)
 
 
 def _refuse_first(bad: npt.NDArray[np.bool_], what: str) -> None:
