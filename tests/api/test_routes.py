@@ -40,6 +40,17 @@ async def test_health_shows_every_part(served: Served) -> None:
             "tokens_per_s": 0.0,
         },
         "claims": {"status": "off", "reason": "", "held": 0, "disputed": 0, "expiring": 0, "problems": 0},
+        "p2p": {
+            "status": "off",
+            "reason": "",
+            "node": "",
+            "addresses": [],
+            "peers": 0,
+            "known": 0,
+            "providing": 0,
+            "restarts": 0,
+            "announced_s": None,
+        },
     }
 
 

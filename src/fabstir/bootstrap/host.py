@@ -11,6 +11,7 @@ from fabstir.api.app import host_app
 from fabstir.api.server import listen, serve, settle_garbage_collector, url_of
 from fabstir.bootstrap.attestation import make_attester
 from fabstir.bootstrap.keys import key_file, read_key
+from fabstir.bootstrap.p2p import announced
 from fabstir.bootstrap.parts import connect_chain, make_engine, make_held, open_journal, served_model
 from fabstir.bootstrap.prompts import make_desk, sealing_key
 from fabstir.bootstrap.spot import make_host_prover
@@ -112,7 +113,8 @@ async def _serve_host(
         if sealing is not None:
             desk = await make_desk(config, node, chain, engine, journal, identity, sealing)
             await desk.start()
-        await _run_background(config, _Parts(node, settler, desk, attester), chain, listener, stop, on_ready)
+        async with announced(config, node, key, node.settings.url or url_of(listener)):
+            await _run_background(config, _Parts(node, settler, desk, attester), chain, listener, stop, on_ready)
     finally:
         listener.close()
         await node.stop()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fabstir.bootstrap.attestation import renter_attestations
 from fabstir.bootstrap.keys import key_file, read_key
+from fabstir.bootstrap.p2p import discovery
 from fabstir.bootstrap.parts import connect_chain, open_journal
 from fabstir.bootstrap.prompts import order_services
 from fabstir.chain.keys import held
@@ -43,6 +44,8 @@ async def renter_market(config: Config, *, prompts: bool = False) -> AsyncIterat
                     judge = await stack.enter_async_context(renter_attestations(config))
                     market = Market(chain, journal, SystemClock(), settings=settings, wallet=wallet).attesting(judge)
                     _prepare(market, chain, config)
+                    if (found := await stack.enter_async_context(discovery(config, chain))) is not None:
+                        market.finding(found)
                     if prompts:
                         services = order_services(config, chain, journal, settings, wallet)
                         market.with_prompts(await stack.enter_async_context(services))

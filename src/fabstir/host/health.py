@@ -120,6 +120,25 @@ class ClaimsPart(Part, frozen=True, kw_only=True):
     """Jobs whose settlement is delayed; the log says why."""
 
 
+class NetworkPart(Part, frozen=True, kw_only=True):
+    """The network of peers; `off` where `p2p.enabled` is false, `alone` while no peer is connected. The registry lists a host anyway."""
+
+    node: str = ""
+    """Ed25519 public key under which peers know this host."""
+    addresses: tuple[str, ...] = ()
+    """Where it listens, with its peer id: what others write into `p2p.bootstrap`."""
+    peers: int = 0
+    """Connected now."""
+    known: int = 0
+    """In the routing table."""
+    providing: int = 0
+    """Keys under which this host is announced; one for each model and each feature."""
+    restarts: int = 0
+    """How often its process was started again."""
+    announced_s: int | None = None
+    """Seconds since others last took an announcement of a key; null: never."""
+
+
 class HostHealth(msgspec.Struct, frozen=True, kw_only=True):
     """`status`: `ok`, `degraded` (serves, but something needs care), `draining` or `failing` (a new session would be refused)."""
 
@@ -144,6 +163,8 @@ class HostHealth(msgspec.Struct, frozen=True, kw_only=True):
     """The desk of prompt jobs; where it is down the status is `degraded`."""
     claims: ClaimsPart
     """What is still to be collected; where it needs care the status is `degraded`."""
+    p2p: NetworkPart
+    """Where it does not work the status is `degraded`."""
 
     @property
     def serves(self) -> bool:

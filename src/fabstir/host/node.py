@@ -19,7 +19,7 @@ from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import JobId
 from fabstir.host.admission import Admission
 from fabstir.host.entrance import Entrance
-from fabstir.host.health import ClaimsPart, HostHealth, Part, Probe, PromptsPart, SessionsPart, overall
+from fabstir.host.health import ClaimsPart, HostHealth, NetworkPart, Part, Probe, PromptsPart, SessionsPart, overall
 from fabstir.host.jobs import JobBook
 from fabstir.host.reception import Reception
 from fabstir.host.registration import Registration
@@ -76,6 +76,8 @@ class HostNode:
         """How the desk of prompt jobs is; the desk puts itself here."""
         self.claims: Callable[[], ClaimsPart] = _unsettled
         """What is still to be collected; the settler puts itself here."""
+        self.p2p: Callable[[], NetworkPart] = lambda: NetworkPart(status="off")
+        """How the network of peers is; the announcer puts itself here."""
         self.proven_weaker: Callable[[], int] = lambda: 0
         """Jobs that were proven by the weaker circuit or committed for it; the settler puts itself here."""
         self._engine = engine
@@ -162,14 +164,14 @@ class HostNode:
         prover = msgspec.structs.replace(prover, weaker=self.proven_weaker())
         fault = self.book.fault
         journal = Part(status="down", reason=str(fault)) if fault else Part(status="ok")
-        registration, prompts, claims = self._registration_part(), self.prompts(), self.claims()
+        registration, prompts, claims, p2p = self._registration_part(), self.prompts(), self.claims(), self.p2p()
         sending = self._probe.sending()
         needed: tuple[Part, ...] = (engine, chain, journal, sending) if sending.stopped else (engine, chain, journal)
         for name, part in (("engine", engine), ("chain", chain), ("prover", prover), ("journal", journal)):
             self.metrics.up(name, part.works)
         self.metrics.restarts(engine.restarts)
         return HostHealth(
-            status=overall(self.draining, needed, (prover, registration, sending, prompts, claims)),
+            status=overall(self.draining, needed, (prover, registration, sending, prompts, claims, p2p)),
             version=fabstir.__version__,
             uptime_s=int(self._clock.monotonic() - self._started_at),
             engine=engine,
@@ -181,7 +183,15 @@ class HostNode:
             sessions=SessionsPart(open=len(reception), generating=reception.generating, max=self.settings.max_sessions),
             prompts=prompts,
             claims=claims,
+            p2p=p2p,
         )
+
+    @property
+    def free_places(self) -> int:
+        """Sessions that would still be taken."""
+        if self._running is None or self.draining:
+            return 0
+        return max(0, self.settings.max_sessions - len(self._running.reception))
 
     def idle_for(self, job: JobId) -> float:
         """Seconds since the renter of `job` left, or since this node started; 0 while it is connected."""

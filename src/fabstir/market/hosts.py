@@ -16,7 +16,7 @@ import structlog
 from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import Address, ModelId, hash32, to_hex
 from fabstir.market.choice import Candidate, Choice, Order, Rest, choose, rest_after
-from fabstir.ports.chain import HostEntry, MarketChain
+from fabstir.ports.chain import HostEntry
 from fabstir.ports.clock import Clock
 from fabstir.protocol.offer import Offer
 
@@ -37,13 +37,22 @@ class OfferSource(Protocol):
         ...
 
 
+class HostSource(Protocol):
+    """Knows the registered hosts: the chain, or a cache of it."""
+
+    async def hosts(self, model_id: ModelId | None = None) -> list[HostEntry]:
+        """Active hosts, of one model where given. Raises ChainFault."""
+        ...
+
+
 class Directory:
     """The market's hosts. Memory: one candidate for each registered host, one rest for each host that failed since it
     last worked.
     """
 
-    def __init__(self, chain: MarketChain, offers: OfferSource, clock: Clock, fresh: float = FRESH_SECONDS) -> None:
-        self._chain = chain
+    def __init__(self, source: HostSource, offers: OfferSource, clock: Clock, fresh: float = FRESH_SECONDS) -> None:
+        self.source = source
+        """May be changed before the first question."""
         self._offers = offers
         self._clock = clock
         self._fresh = fresh
@@ -61,7 +70,7 @@ class Directory:
             now = self._clock.monotonic()
             if refresh or self._asked_at is None or now - self._asked_at >= self._fresh:
                 places = asyncio.Semaphore(ASKED_AT_ONCE)
-                entries = await self._chain.hosts()
+                entries = await self.source.hosts()
                 self._candidates = tuple(await asyncio.gather(*(self._ask(entry, places) for entry in entries)))
                 self._asked_at = self._clock.monotonic()
             return self._candidates

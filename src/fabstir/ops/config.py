@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from fabstir.domain.terms import DEFAULT_BOND, DEFAULT_BOND_NATIVE
 from fabstir.ops import paths
+from fabstir.ops.config_p2p import P2PSection
 from fabstir.ops.config_renter import RenterSection
 from fabstir.ops.config_types import (
     ETH,
@@ -282,6 +283,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     proofs: ProofsSection = ProofsSection()
     attestation: AttestationSection = AttestationSection()
     api: ApiSection = ApiSection()
+    p2p: P2PSection = P2PSection()
     renter: RenterSection = msgspec.field(default_factory=RenterSection)
     arbiter: ArbiterSection = msgspec.field(default_factory=ArbiterSection)
     log: LogSection = LogSection()

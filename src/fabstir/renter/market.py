@@ -22,7 +22,7 @@ from fabstir.domain.ids import Address, ModelId, to_hex
 from fabstir.domain.money import BaseUnits, PricePerMTok
 from fabstir.domain.prompts import PromptId
 from fabstir.market.choice import Candidate
-from fabstir.market.hosts import Directory, OfferSource
+from fabstir.market.hosts import Directory, HostSource, OfferSource
 from fabstir.market.offers import HttpOffers
 from fabstir.ports.attestation import HostAttestations
 from fabstir.ports.chain import MarketChain
@@ -179,6 +179,11 @@ class Market:
         """The same market, which has hosts attest themselves before it pays for rung 4; None: it has no sessions there. Before the first
         session."""
         self._parts = msgspec.structs.replace(self._parts, attestations=attestations)
+        return self
+
+    def finding(self, hosts: HostSource) -> Market:
+        """The same market, which knows its hosts from `hosts` instead of the chain's registry. Before the first session."""
+        self._directory.source = hosts
         return self
 
     def auditing(
