@@ -151,6 +151,32 @@ class Cut:
             raise error("storage_unavailable", "as the test asks")
 
 
+class Slow:
+    """A drive beside which the collection is rebuilt while a copy is sent."""
+
+    def __init__(self, drive: Drive, database: VectorDatabase) -> None:
+        self._drive = drive
+        self._database = database
+        self.get, self.delete = drive.get, drive.delete
+
+    async def put(self, path: str, content: bytes) -> None:
+        await self._database.collection("notes").migrate()
+        await self._drive.put(path, content)
+
+
+async def test_a_rebuild_does_not_take_the_files_of_a_copy_that_is_being_sent(
+    database: VectorDatabase, elsewhere: VectorDatabase, drive: Drive, tmp_path: Path
+) -> None:
+    """They go when it is there, and what is on the drive is what was there when it was begun."""
+    await fill(database)
+    await copies.publish(database.collection("notes"), Slow(drive, database))
+    await copies.restore(elsewhere, drive, "notes")
+    assert (await elsewhere.stats("notes")).points == COUNT
+    stats = await database.stats("notes")
+    there = sum(path.stat().st_size for path in (tmp_path / "vectors" / "notes").iterdir() if len(path.name) == 64)
+    assert there == stats.file_bytes
+
+
 @pytest.mark.parametrize("arrives", [True, False])
 async def test_a_lost_answer_does_not_make_the_copy_somebody_elses(
     tmp_path: Path, drive: Drive, clock: ManualClock, arrives: bool

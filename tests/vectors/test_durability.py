@@ -178,6 +178,35 @@ async def test_a_full_disk_refuses_and_keeps(tmp_path: Path) -> None:
     await database.close()
 
 
+async def test_nothing_of_a_refused_write_is_on_the_disk(tmp_path: Path) -> None:
+    """Not even a torn end, where the process stops right after."""
+    database = await some(tmp_path / "vectors")
+    log = tmp_path / "vectors" / "notes" / "wal-00000001"
+    before = log.read_bytes()
+    with file_limit(len(before) + 1_000), pytest.raises(LocalFault, match="vectors_full"):
+        await database.upsert("notes", range(1_000, 1_100), VECTORS[:100])
+    assert log.read_bytes() == before
+    await database.close()
+
+
+async def test_several_files_of_the_log_are_replayed(tmp_path: Path) -> None:
+    """And stay until what is in them is in segments, whatever is rebuilt and restarted in between."""
+    root = tmp_path / "vectors"
+    database = await some(root, 18)
+    for _ in range(3):
+        await database.delete("notes", range(300))
+        await database.close()
+        database = await opened(root)
+        assert (await database.stats("notes")).points == 1_500
+        await database.collection("notes").maintain()
+    assert (await database.get("notes", [299])) == [None]
+    await database.close()
+    database = await opened(root)
+    assert (await database.stats("notes")).points == 1_500
+    assert all(point is not None for point in await database.get("notes", range(300, 1_800)))
+    await database.close()
+
+
 async def test_a_full_disk_stops_rebuilds_and_nothing_else(tmp_path: Path) -> None:
     """What is searched stays as it was."""
     database = await some(tmp_path / "vectors", 2)

@@ -233,8 +233,8 @@ class Collection:
     def _manifest(self) -> Manifest:
         """As it is: what is not stored is in the log from `wal_from`."""
         frozen = self.contents.frozen
-        waiting = [each.generation for each in frozen if each.files is None and each.generation is not None]
-        first = min([*waiting, self._log.number])
+        unstored = (each for each in (*frozen, self.contents.active) if each.files is None)
+        first = min(each.generation for each in unstored)
         entries = tuple(storing.entry_of(each) for each in frozen if each.files is not None)
         sequence = self._first_sequences[first]
         return Manifest(self.spec, entries, first, sequence, self._revision, self._published, self._intended)

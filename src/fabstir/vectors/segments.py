@@ -56,9 +56,10 @@ class Segment:
     """Columns; row n of each belongs together."""
 
     def __init__(self, spec: CollectionSpec, number: int, generation: int) -> None:
-        """An empty, growing one, whose rows are in the log's file `generation`."""
+        """An empty, growing one, whose rows will be in the log's file `generation`."""
         self.number = number
-        self.generation: int | None = generation
+        self.generation = generation
+        """The file of the log with its rows, until it is stored."""
         self.kind: Kind = "exact"
         self.tier: Tier = "recent"
         self.metric: Metric = spec.metric
@@ -95,7 +96,7 @@ class Segment:
     ) -> Segment:
         """One with all its rows alive and no index yet."""
         segment = cls(spec, number, 0)
-        segment.generation, segment.tier = None, tier
+        segment.tier = tier
         segment.ids, segment.metadata, segment.rows = ids, metadata, len(ids)
         segment.vectors, segment.seconds = vectors, seconds
         segment.alive = np.ones(len(ids), np.bool_)
