@@ -35,6 +35,8 @@ hosts = st.builds(
     policies=st.sampled_from([(ProofPolicy.REQUIRED,), (ProofPolicy.FALLBACK,), tuple(ProofPolicy)]),
     alternatives=st.booleans(),
     proof_surcharge=percents,
+    fingerprints=st.booleans(),
+    fingerprint_surcharge=percents,
     attestation_surcharge=st.none() | percents,
 )
 
@@ -102,6 +104,7 @@ def test_no_renter_pays_more_than_the_offer_says_and_no_host_accepts_less(
     base = settings.price if token == USDC else settings.price_native
     percent = settings.proof_surcharge if ranked.order.policy is ProofPolicy.REQUIRED else 0
     percent += (settings.attestation_surcharge or 0) if rung is Rung.ATTESTATION else 0
+    percent += settings.fingerprint_surcharge if rung is Rung.FINGERPRINTS else 0
     assert base * percent <= (ranked.price - base) * 100 < base * percent + 100
     assert ranked.price <= (ranked.candidate.entry.price_of(MODEL, token) or 0)
     terms = terms_of(ranked)
@@ -136,10 +139,13 @@ def settings(**changes: Any) -> HostSettings:
         ({"policies": (ProofPolicy.REQUIRED,), "proof_surcharge": 5}, [(3, 5)]),
         ({"policies": (ProofPolicy.FALLBACK,), "proof_surcharge": 5}, [(0, 0), (1, 0)]),
         ({"attestation_surcharge": 10}, [(0, 0), (1, 0), (3, 0), (4, 10)]),
+        ({"fingerprints": True, "fingerprint_surcharge": 30}, [(0, 0), (1, 0), (2, 30), (3, 0)]),
+        ({"fingerprints": True, "policies": (ProofPolicy.REQUIRED,)}, [(3, 0)]),
+        ({"fingerprint_surcharge": 30}, [(0, 0), (1, 0), (3, 0)]),
     ],
 )
 def test_only_rungs_that_terms_can_have_are_listed(changes: dict[str, Any], rungs: list[tuple[int, int]]) -> None:
-    """Each with its surcharge; fingerprints by nobody."""
+    """Each with its surcharge; fingerprints where they are made."""
     assert [(row.rung.value, row.surcharge) for row in settings(**changes).rungs()] == rungs
 
 
@@ -151,6 +157,18 @@ def test_only_rungs_that_terms_can_have_are_listed(changes: dict[str, Any], rung
         ({"alternatives": False}, 1, ProofPolicy.FALLBACK, "job_terms_unacceptable rung 1 of the ladder, served: 0, 3"),
         ({}, 3, ProofPolicy.FALLBACK, "job_terms_unacceptable proof policy fallback is not that of rung 3"),
         ({}, 0, ProofPolicy.REQUIRED, "job_terms_unacceptable proof policy required is not that of rung 0"),
+        (
+            {"fingerprints": True},
+            2,
+            ProofPolicy.REQUIRED,
+            "job_terms_unacceptable proof policy required is not that of rung 2",
+        ),
+        (
+            {"fingerprints": True, "fingerprint_surcharge": 1},
+            2,
+            ProofPolicy.FALLBACK,
+            "job_foreign price 200000, at least 202000",
+        ),
         ({}, None, ProofPolicy.REQUIRED, "yes"),
         ({"proof_surcharge": 1}, None, ProofPolicy.REQUIRED, "job_foreign price 200000, at least 202000"),
         ({"attestation_surcharge": 1}, None, ProofPolicy.FALLBACK, "yes"),
@@ -188,9 +206,9 @@ def test_unknown_rungs_of_a_newer_host_are_left_out() -> None:
 
 
 def test_the_names_of_the_rungs() -> None:
-    """Numbers as in docs/explanation/ladder.md; 2 has no value, as nobody offers it."""
-    assert {rung.value for rung in Rung} == {0, 1, 3, 4} and rung_of(4) is Rung.ATTESTATION
-    with pytest.raises(FabstirError, match=r"request_invalid.*rung 2"):
-        rung_of(2)
+    """Numbers as in docs/explanation/ladder.md."""
+    assert {rung.value for rung in Rung} == {0, 1, 2, 3, 4} and rung_of(4) is Rung.ATTESTATION
+    with pytest.raises(FabstirError, match=r"request_invalid.*rung 5"):
+        rung_of(5)
     assert (dearer(PricePerMTok(3), 1), dearer(PricePerMTok(3), 0)) == (4, 3)
     assert RungOffer(Rung.PROOF).surcharge == 0

@@ -175,6 +175,10 @@ FROM_HOST: Final[list[dict[str, Any]]] = [
         "usage": {"prompt_tokens": 12, "completion_tokens": 32},
     },
     {
+        "type": "fingerprints", "session_id": "talk", "message_index": 1, "first": 96, "tokens": 33, "transcript": HASH,
+        "fingerprints": ["/9kAAAE=", "/9kB/w=="], "signature": SIGNATURE,
+    },
+    {
         "type": "session_end", "session_id": "talk", "reason": "ended by the renter", "tokens_served": 96,
         "tokens_acknowledged": 96, "close_signature": SIGNATURE,
     },

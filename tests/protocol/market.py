@@ -12,12 +12,22 @@ from fabstir.domain.ids import Address, Hash32, ModelId, SessionId, to_hex
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
 from fabstir.domain.terms import ProofPolicy, Terms
 from fabstir.protocol import host_log, renter_log
-from fabstir.protocol.effects import CancelGeneration, Disconnect, HostEffect, RunGeneration, Send, Store
+from fabstir.protocol.effects import (
+    CancelGeneration,
+    Disconnect,
+    HostEffect,
+    RunFingerprints,
+    RunGeneration,
+    Send,
+    Store,
+)
+from fabstir.protocol.fingerprinted import CHUNK_TOKENS
 from fabstir.protocol.generation import GenerationEnd, GenerationRequest, TokenBatch
 from fabstir.protocol.host_log import HostLedger, JobAdmitted
 from fabstir.protocol.host_session import (
     EngineBatch,
     EngineFinished,
+    FingerprintsMade,
     HostInput,
     HostOffer,
     HostSession,
@@ -45,6 +55,7 @@ from fabstir.protocol.renter_session import (
     Ask,
     Connect,
     Deliver,
+    FingerprintsKept,
     HostLost,
     LeaveHost,
     RenterEffect,
@@ -59,7 +70,7 @@ from fabstir.protocol.renter_session import (
 )
 from fabstir.protocol.signing import Market, SigningKey, keccak
 from fabstir.protocol.transcript import TokenRecord
-from fabstir.protocol.transcript_file import ReceiptFile, SpokenTurn, signed_count
+from fabstir.protocol.transcript_file import ReceiptFile, SessionTranscript, SpokenTurn, signed_count
 
 HOST_KEY = SigningKey(b"\x01" * 32)
 SESSION_KEY = SigningKey(b"\x02" * 32)
@@ -95,13 +106,17 @@ class World:
     `fuse` cuts one side's power: that many effects later the process is gone, whatever it was doing.
     """
 
-    def __init__(self, agreed: Terms, deposit: int, max_answer_tokens: int = 4096) -> None:
+    def __init__(self, agreed: Terms, deposit: int, max_answer_tokens: int = 4096, rung: int | None = None) -> None:
         self.terms, self.now = agreed, 1_000.0
         self.offer = HostOffer(
-            model="m", context_size=2048, max_message_bytes=1 << 20, max_answer_tokens=max_answer_tokens
+            model="m",
+            context_size=2048,
+            max_message_bytes=1 << 20,
+            max_answer_tokens=max_answer_tokens,
+            fingerprints=rung is not None,
         )
-        admitted = JobAdmitted(agreed, BaseUnits(deposit), MARKET, self.now)
-        planned = JobPlanned(agreed, BaseUnits(deposit), MARKET, b"\x02" * 32, "ws://host", self.now)
+        admitted = JobAdmitted(agreed, BaseUnits(deposit), MARKET, self.now, rung=rung)
+        planned = JobPlanned(agreed, BaseUnits(deposit), MARKET, b"\x02" * 32, "ws://host", self.now, rung=rung)
         self.host_journal = [host_log.encode_event(admitted)]
         self.renter_journal = [renter_log.encode_event(planned)]
         self.host = HostSession(self.replay_host(), HOST_KEY, self.offer)
@@ -110,6 +125,8 @@ class World:
         self.to_renter: deque[bytes] = deque()
         self.linked = False
         self.generation: RunGeneration | None = None
+        self.reading: deque[RunFingerprints] = deque()
+        """Answers that the host is to make fingerprints of."""
         self.generated = 0
         self.nonce = 0
         self.on_wire = 0
@@ -162,6 +179,8 @@ class World:
                     assert effect.request.messages == self.meant, "both sides know the same conversation"
                 case CancelGeneration():
                     self.generation = None
+                case RunFingerprints():
+                    self.reading.append(effect)
                 case Disconnect():
                     pass
                 case _:
@@ -188,12 +207,38 @@ class World:
                     self.cut()
                 case AnswerDone() | AnswerBroken() | SessionClosed():
                     self.done.append(effect)
-                case TurnKept(turn=turn):
-                    self.kept.append(turn)
-                case Rewound(tokens=tokens):
-                    self.kept = [turn.until(tokens) for turn in self.kept if turn.tokens_before < tokens]
+                case TurnKept() | FingerprintsKept() | Rewound():
+                    self._keep(effect)
                 case _:
                     pass
+
+    def _keep(self, effect: TurnKept | FingerprintsKept | Rewound) -> None:
+        match effect:
+            case TurnKept(turn=turn):
+                self.kept.append(turn)
+            case FingerprintsKept():
+                self._keep_fingerprints(effect)
+            case Rewound(tokens=tokens):
+                self.kept = [turn.until(tokens) for turn in self.kept if turn.tokens_before < tokens]
+
+    def _keep_fingerprints(self, made: FingerprintsKept) -> None:
+        places = [n for n, turn in enumerate(self.kept) if turn.prompt.message_index == made.of.message_index]
+        assert len(places) == 1 or self.lost_turn, "those of an answer that was kept"
+        for place in places:
+            self.kept[place] = msgspec.structs.replace(
+                self.kept[place], fingerprints=made.fingerprints, fingerprints_signature=made.signature
+            )
+
+    def transcript(self) -> SessionTranscript:
+        """The same with words."""
+        ledger = self.renter.ledger
+        return SessionTranscript(
+            chain_id=MARKET.chain_id,
+            market=to_hex(MARKET.address),
+            terms=WireTerms.of(ledger.terms),
+            turns=tuple(self.kept),
+            signed=signed_count(ledger),
+        )
 
     def receipt(self) -> ReceiptFile:
         """What the renter can show."""
@@ -293,6 +338,13 @@ class World:
                 EngineFinished(turn, GenerationEnd(finish_reason=reason, prompt_tokens=5, completion_tokens=0))
             )
 
+    def fingerprint(self) -> list[FromHost]:
+        """The fingerprints of the oldest answer without are made; returns what the host sent."""
+        run = self.reading.popleft()
+        ids = b"".join(token.to_bytes(4, "big") for token in run.answer)
+        chunks = range(0, len(ids), 4 * CHUNK_TOKENS)
+        return self.host_in(FingerprintsMade(run.of, tuple(keccak(ids[at : at + 4 * CHUNK_TOKENS]) for at in chunks)))
+
     def cut(self, arrived: int = 0) -> None:
         """The connection breaks after `arrived` more messages arrived on each side."""
         if not self.linked:
@@ -314,6 +366,7 @@ class World:
         self.host_fuse, self.generation, linked = None, None, self.linked
         self.linked = False
         self.to_host.clear()
+        self.reading.clear()
         self.host = HostSession(self.replay_host(), HOST_KEY, self.offer)
         while linked and self.to_renter:
             self.deliver_to_renter()
@@ -352,9 +405,11 @@ def changed(message: msgspec.Struct, **fields: object) -> bytes:
     return encode(msgspec.structs.replace(message, **fields))
 
 
-def opened(exposure: int = 64, deposit: int = 1_000_000, max_answer_tokens: int = 4096) -> World:
+def opened(
+    exposure: int = 64, deposit: int = 1_000_000, max_answer_tokens: int = 4096, rung: int | None = None
+) -> World:
     """A world whose sides are connected and ready."""
-    world = World(terms(exposure=exposure), deposit, max_answer_tokens)
+    world = World(terms(exposure=exposure), deposit, max_answer_tokens, rung)
     world.connect()
     world.flow()
     return world

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fabstir.protocol.fingerprint import CHUNK_TOKENS, SIZE, distance, fingerprint
+from fabstir.protocol.fingerprint import distance, fingerprint
+from fabstir.protocol.fingerprinted import CHUNK_TOKENS, SIZE
 
 
 def states(seed: int, tokens: int = CHUNK_TOKENS, width: int = 256) -> np.ndarray:

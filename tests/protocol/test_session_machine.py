@@ -21,7 +21,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     @initialize(exposure=st.sampled_from([1, 2, 3, 16, 64]), deposit=st.sampled_from([1, 7, 40, 400]))
     def start(self, exposure: int, deposit: int) -> None:
-        self.world = World(terms(exposure=exposure, price=200_000), deposit)
+        self.world = World(terms(exposure=exposure, price=200_000), deposit, rung=2)
         self.best_signed = 0
         self.best_acknowledged = 0
 
@@ -80,6 +80,12 @@ class SessionMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([1.0, 31.0]))
     def time_passes(self, seconds: float) -> None:
         self.world.tick(seconds)
+
+    @precondition(lambda self: self.world.reading)
+    @rule()
+    def fingerprints_are_made(self) -> None:
+        """Whatever happened since the answer."""
+        self.world.fingerprint()
 
     # -- faults --------------------------------------------------------------------------------------------------------
 
@@ -198,6 +204,7 @@ class SessionMachine(RuleBasedStateMachine):
             renter = self.world.renter
             if renter.state is not RenterState.RECEIVING and renter.ledger.signed:
                 assert check(self.world.receipt()).tokens == renter.ledger.signed
+                assert check(self.world.transcript()).tokens == renter.ledger.signed
 
     @invariant()
     def no_deadlock(self) -> None:
@@ -210,7 +217,13 @@ class SessionMachine(RuleBasedStateMachine):
         """Whatever breaks, an honest host is never left for a protocol error."""
         if hasattr(self, "world"):
             codes = [getattr(effect, "fault", None) for effect in self.world.done]
-            bad = {"receipt_invalid", "transcript_mismatch", "message_malformed", "voucher_invalid"}
+            bad = {
+                "receipt_invalid",
+                "fingerprints_invalid",
+                "transcript_mismatch",
+                "message_malformed",
+                "voucher_invalid",
+            }
             assert not [fault for fault in codes if fault is not None and fault.code in bad]
             bad |= {"voucher_stale", "voucher_above_deposit", "message_out_of_order", "session_busy"}
             assert not [message for message in self.world.errors if message.code in bad]

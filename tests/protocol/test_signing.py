@@ -27,6 +27,12 @@ DOMAIN: Final = [
 CLOSE: Final = [("jobId", "bytes32"), ("amount", "uint96"), ("tokens", "uint32")]
 VOUCHER: Final = [*CLOSE, ("transcript", "bytes32")]
 RECEIPT: Final = [*CLOSE, ("tokensIn", "uint32"), ("transcript", "bytes32")]
+FINGERPRINTS: Final = [
+    ("jobId", "bytes32"),
+    *((name, "uint32") for name in ("messageIndex", "first", "tokens")),
+    ("transcript", "bytes32"),
+    ("digest", "bytes32"),
+]
 AUTH: Final = [("jobId", "bytes32"), ("sessionId", "string"), ("issuedAt", "uint64"), ("nonce", "bytes32")]
 
 words = st.binary(min_size=32, max_size=32)
@@ -93,6 +99,31 @@ def test_closes_are_typed_data(market: Market, job: bytes, amount: int, tokens: 
     message = {"jobId": job, "amount": amount, "tokens": tokens}
     digest = market.close_digest(JobId(job), BaseUnits(amount), Tokens(tokens))
     assert digest == reference(market, "Close", CLOSE, message)
+
+
+@given(
+    market=markets,
+    job=words,
+    places=st.tuples(counts, counts, counts),
+    head=words,
+    made=st.lists(st.binary(max_size=258)),
+)
+def test_fingerprints_are_typed_data(
+    market: Market, job: bytes, places: tuple[int, int, int], head: bytes, made: list[bytes]
+) -> None:
+    """Of the answer's place, and of the fingerprints as EIP-712 has a list of bytes: none can be moved, cut or joined."""
+    index, first, tokens = places
+    listed = keccak(b"".join(map(keccak, made)))
+    digest = market.fingerprints_digest(JobId(job), index, Tokens(first), Tokens(tokens), Hash32(head), tuple(made))
+    message = {
+        "jobId": job,
+        "messageIndex": index,
+        "first": first,
+        "tokens": tokens,
+        "transcript": head,
+        "digest": listed,
+    }
+    assert digest == reference(market, "Fingerprints", FINGERPRINTS, message)
 
 
 @given(market=markets, job=words, session=st.text(), issued_at=st.integers(0, 2**64 - 1), nonce=words)

@@ -8,8 +8,10 @@ from typing import Any, get_args
 import pytest
 
 from fabstir.domain.errors import FabstirError, error
-from fabstir.domain.money import BaseUnits
+from fabstir.domain.ids import Hash32
+from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.protocol import host_session, renter_session
+from fabstir.protocol.fingerprinted import FingerprintedAnswer
 from fabstir.protocol.generation import GenerationEnd, TokenBatch
 from fabstir.protocol.host_inputs import (
     ChainClosing,
@@ -17,6 +19,7 @@ from fabstir.protocol.host_inputs import (
     EngineBatch,
     EngineFailed,
     EngineFinished,
+    FingerprintsMade,
     HostInput,
     RenterLost,
     SessionState,
@@ -24,6 +27,7 @@ from fabstir.protocol.host_inputs import (
 from fabstir.protocol.messages import (
     Cancel,
     Error,
+    Fingerprints,
     Notice,
     PaymentReceived,
     PaymentRequired,
@@ -100,10 +104,12 @@ HOSTS: dict[SessionState, Callable[[], World]] = {
     SessionState.FINISHED: finished,
 }
 ENGINE: dict[type, list[str]] = {EngineBatch: [], EngineFinished: [], EngineFailed: []}
+MADE: dict[type, list[str]] = {FingerprintsMade: ["Fingerprints"]}
 END = ["Store", "RequestSettlement", "SessionEnd", "Disconnect"]
 EXPECTED_OF_HOST: dict[SessionState, dict[type, list[str]]] = {
     SessionState.DETACHED: {
         **ENGINE,
+        FingerprintsMade: [],
         Ping: ["Pong"],
         RenterLost: [],
         ChainClosing: ["Store", "RequestSettlement"],
@@ -111,6 +117,7 @@ EXPECTED_OF_HOST: dict[SessionState, dict[type, list[str]]] = {
     },
     SessionState.READY: {
         **ENGINE,
+        **MADE,
         Ping: ["Pong"],
         Prompt: ["Store", "RunGeneration"],
         ReceiptAck: ["voucher_stale"],
@@ -121,6 +128,7 @@ EXPECTED_OF_HOST: dict[SessionState, dict[type, list[str]]] = {
         DepositSeen: ["Store", "PaymentReceived"],
     },
     SessionState.GENERATING: {
+        **MADE,
         Ping: ["Pong"],
         Prompt: ["session_busy"],
         ReceiptAck: ["Store"],
@@ -134,6 +142,7 @@ EXPECTED_OF_HOST: dict[SessionState, dict[type, list[str]]] = {
         DepositSeen: ["Store", "PaymentReceived"],
     },
     SessionState.BLOCKED: {
+        **MADE,
         Ping: ["Pong"],
         Prompt: ["session_busy"],
         ReceiptAck: ["Store", "StreamChunk", "Store", "Receipt"],
@@ -146,7 +155,14 @@ EXPECTED_OF_HOST: dict[SessionState, dict[type, list[str]]] = {
         ChainClosing: ["job_closed", "Disconnect", "CancelGeneration", "Store", "Store", "RequestSettlement"],
         DepositSeen: ["Store", "PaymentReceived"],
     },
-    SessionState.FINISHED: {**ENGINE, Ping: ["Pong"], RenterLost: [], ChainClosing: [], DepositSeen: []},
+    SessionState.FINISHED: {
+        **ENGINE,
+        FingerprintsMade: [],
+        Ping: ["Pong"],
+        RenterLost: [],
+        ChainClosing: [],
+        DepositSeen: [],
+    },
 }
 
 
@@ -169,12 +185,19 @@ def for_host(kind: type, world: World) -> HostInput:
             1, GenerationEnd(finish_reason="stop", prompt_tokens=1, completion_tokens=1)
         ),
         EngineFailed: lambda: EngineFailed(1, error("engine_gone")),
+        FingerprintsMade: lambda: FingerprintsMade(_answer(), (b"made",)),
         RenterLost: RenterLost,
         ChainClosing: ChainClosing,
         DepositSeen: lambda: DepositSeen(BaseUnits(world.host.ledger.deposit + 1)),
     }
     item: HostInput = sample[kind]()
     return item
+
+
+def _answer() -> FingerprintedAnswer:
+    return FingerprintedAnswer(
+        session=SESSION, message_index=0, first=Tokens(0), tokens=Tokens(1), transcript=Hash32(bytes(32))
+    )
 
 
 def _hello(world: World, kind: type) -> SessionInit | SessionResume:
@@ -251,6 +274,7 @@ LATE: dict[type, list[str]] = {
         StreamChunk,
         Receipt,
         Response,
+        Fingerprints,
         PaymentRequired,
         PaymentReceived,
         Error,
@@ -260,7 +284,7 @@ LATE: dict[type, list[str]] = {
         HostLost,
     )
 }
-TOLD: dict[type, list[str]] = {Pong: [], Notice: ["ShowNotice"]}
+TOLD: dict[type, list[str]] = {Pong: [], Notice: ["ShowNotice"], Fingerprints: []}
 EXPECTED_OF_RENTER: dict[RenterState, dict[type, list[str]]] = {
     RenterState.OFFLINE: {**LATE, Connect: ["SessionInit"]},
     RenterState.OPENING: {
@@ -342,6 +366,9 @@ def for_renter(kind: type, world: World) -> RenterInput:
         ),
         Response: lambda: Response(
             session_id=SESSION, message_index=0, tokens_used=0, finish_reason="stop", usage=Usage(prompt_tokens=0, completion_tokens=0)
+        ),
+        Fingerprints: lambda: Fingerprints(
+            session_id=SESSION, message_index=0, first=0, tokens=1, transcript=zeros, fingerprints=(b"f",), signature="0x" + "00" * 65
         ),
         SessionEnd: lambda: SessionEnd(session_id=SESSION),
         Error: lambda: Error(code="capacity", message="", retryable=True, message_index=0),

@@ -117,8 +117,8 @@ async def test_nothing_is_paid_where_nobody_can_attest() -> None:
         async with world.market() as market:
             with pytest.raises(FabstirError, match=r"config_invalid.*renter.attestation_policy"):
                 await (await _session(market, 4)).connect()
-            with pytest.raises(FabstirError, match=r"request_invalid.*rung 2"):
-                async with market.session(MODEL, rung=2):
+            with pytest.raises(FabstirError, match=r"request_invalid.*rung 5"):
+                async with market.session(MODEL, rung=5):
                     pass
         assert _opened(world) == 0
 

@@ -46,6 +46,7 @@ from fabstir.renter.relay import Relay
 from fabstir.renter.settings import RenterSettings
 from fabstir.testing.clock import ManualClock
 from fabstir.testing.engine import ScriptedEngine
+from fabstir.testing.fingerprints import ScriptedFingerprinter
 from fabstir.testing.journal import MemoryJournal
 from fabstir.testing.prover import HashProver
 from fabstir.testing.transport import TransportEnd, transport_pair
@@ -236,6 +237,7 @@ class Host:
         self.url = f"http://host-{number}.example"
         self.engine = engine
         self.journal = MemoryJournal()
+        self.fingerprinter = ScriptedFingerprinter()
         self.settings = msgspec.structs.replace(
             HostSettings(model_id=MODEL, price=PricePerMTok(price), url=self.url), **settings
         )
@@ -253,7 +255,7 @@ class Host:
         self.node = self._new_node()
 
     def _new_node(self) -> HostNode:
-        return HostNode(
+        node = HostNode(
             engine=self.engine,
             chain=self.world.chain.view(self.key.address),
             prover=HashProver(),
@@ -263,6 +265,8 @@ class Host:
             settings=self.settings,
             metrics=Metrics(),
         )
+        node.fingerprinter = self.fingerprinter if self.settings.fingerprints else None
+        return node
 
     async def start(self) -> None:
         await self.node.start()

@@ -12,7 +12,14 @@ from fabstir.api.server import listen, serve, settle_garbage_collector, url_of
 from fabstir.bootstrap.attestation import make_attester
 from fabstir.bootstrap.keys import key_file, read_key
 from fabstir.bootstrap.p2p import announced
-from fabstir.bootstrap.parts import connect_chain, make_engine, make_held, open_journal, served_model
+from fabstir.bootstrap.parts import (
+    connect_chain,
+    make_engine,
+    make_fingerprinter,
+    make_held,
+    open_journal,
+    served_model,
+)
 from fabstir.bootstrap.prompts import make_desk, sealing_key
 from fabstir.bootstrap.spot import make_host_prover
 from fabstir.chain.job_events import JobEvents
@@ -91,6 +98,7 @@ async def _serve_host(
         metrics=Metrics(chain.info.usdc),
     )
     node.book.held = records
+    node.fingerprinter = make_fingerprinter(config, engine)
     chain.count_ends(node.metrics.transaction)
     settler = Settler(
         node.book,

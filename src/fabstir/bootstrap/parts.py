@@ -21,6 +21,7 @@ from fabstir.engines.llama import LlamaEngine
 from fabstir.engines.model_file import default_model
 from fabstir.engines.openai import OpenAIEngine
 from fabstir.engines.reexecution.reexecutor import Reexecutor
+from fabstir.engines.reexecution.tracer import NICE
 from fabstir.engines.scoring import ScoringEngine
 from fabstir.models.identity import identify
 from fabstir.ops import paths
@@ -28,6 +29,7 @@ from fabstir.ops.clock import SystemClock
 from fabstir.ops.config import Config
 from fabstir.ports.chain import ChainInfo
 from fabstir.ports.engine import Engine
+from fabstir.ports.fingerprints import Fingerprinter
 from fabstir.ports.prover import Prover
 from fabstir.proofs.circuit import SPOT_V1, Circuit, load_circuit
 from fabstir.proofs.merkle import MerkleProver
@@ -132,6 +134,10 @@ def make_engine(config: Config) -> Engine:
                 "config_invalid",
                 "engine.scoring is for `llama`: another server does not say how likely given tokens are",
             )
+        if engine.fingerprints:
+            raise error(
+                "config_invalid", "engine.fingerprints is for `llama`: another server's activations are not known"
+            )
         return OpenAIEngine(
             engine.base_url or "",
             api_key=engine.api_key or "",
@@ -148,10 +154,23 @@ def make_engine(config: Config) -> Engine:
         top_logprobs=engine.top_logprobs,
         binary=engine.binary,
     )
-    if not engine.scoring:
+    if not engine.scoring and not engine.fingerprints:
         return llama
-    reexecutor = Reexecutor(model, threads=engine.threads, gpu_layers=engine.gpu_layers)
+    _require_fallback(config)
+    # What is paid for by the token stands in line with the engine, fingerprints stand behind it.
+    nice = 0 if engine.scoring else NICE
+    reexecutor = Reexecutor(model, threads=engine.threads, gpu_layers=engine.gpu_layers, nice=nice)
     return ScoringEngine(llama, reexecutor, top=engine.top_logprobs)
+
+
+def make_fingerprinter(config: Config, engine: Engine) -> Fingerprinter | None:
+    """The engine, where it is to make fingerprints."""
+    return engine if config.engine.fingerprints and isinstance(engine, ScoringEngine) else None
+
+
+def _require_fallback(config: Config) -> None:
+    if config.engine.fingerprints and "fallback" not in config.proofs.accepted:
+        raise error("config_invalid", "engine.fingerprints: rung 2 needs `fallback` in proofs.accepted")
 
 
 def make_held(config: Config) -> HeldRecords | None:

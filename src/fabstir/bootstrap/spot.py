@@ -41,7 +41,13 @@ async def make_host_prover(
     spot = SpotProver(prover, chain_id=config.chain.chain_id)
     head = await _registered_head(config, model, chain)
     section = config.engine
-    tracer = AnswerTracer(model_file(config), engine, threads=section.threads, gpu_layers=section.gpu_layers)
+    tracer = AnswerTracer(
+        model_file(config),
+        engine,
+        threads=section.threads,
+        gpu_layers=section.gpu_layers,
+        shared=engine.reexecutor if isinstance(engine, ScoringEngine) else None,
+    )
     return HostSpot(prover, spot, tracer, head, held, clock)
 
 

@@ -164,4 +164,5 @@ def _answer(turn: SpokenTurn) -> Answer:
         ),
         records=turn.records,
         text=turn.text,
+        fingerprints=turn.fingerprints,
     )

@@ -93,6 +93,7 @@ def _rows() -> tuple[ErrorSpec, ...]:
         ErrorSpec("transcript_mismatch", PeerFault, False, 409, "Renter and host do not agree on what was served", "Open a new job; what was acknowledged is settled."),
         ErrorSpec("ack_timeout", Interrupted, True, 408, "No receipt_ack came while the exposure bound was reached", "Reconnect, acknowledge the last receipt and go on."),
         ErrorSpec("receipt_invalid", PeerFault, False, 502, "The host's receipt does not match what was delivered", "Nothing was signed; use another host."),
+        ErrorSpec("fingerprints_invalid", PeerFault, False, 502, "The host's fingerprints are not those of the answer, or not signed by it", "Nothing more is signed; use another host."),
         ErrorSpec("receipt_file_invalid", PeerFault, False, 400, "The receipt or transcript does not hold together", "Do not rely on it; ask whoever gave it to you for the file as it was exported."),
         ErrorSpec("client_too_slow", Interrupted, True, 408, "The client did not read for too long", "Reconnect and resume."),
         ErrorSpec("rate_limited", Refused, True, 429, "Too many messages", "Wait and try again."),

@@ -1,6 +1,7 @@
-"""An engine that also says how likely the tokens of an answer that is there are: what one host checks another with.
+"""An engine that also says how likely the tokens of an answer that is there are, what one host checks another with, and makes the
+fingerprints of its own answers.
 
-Generates like the engine it is built on. An answer to be scored goes through the same weights in a process of its own
+Generates like the engine it is built on. An answer that is there goes through the same weights in a process of its own
 (`engines.reexecution`), in one prefill; the weights are in memory twice. Nothing of it is kept.
 """
 
@@ -24,13 +25,16 @@ from fabstir.ports.engine import (
     TokenBatch,
     TokenRecord,
 )
+from fabstir.protocol.audit_sampler import ClaimedSampler
 
 BATCH: Final = 32
 """Records that are handed on at once, so that the meter can wait for signatures between them."""
+GREEDY: Final = ClaimedSampler(temperature=0.0, top_p=1.0, top_k=1)
+"""Where nobody asks what could have been drawn."""
 
 
 class ScoringEngine:
-    """The port `Engine`. Owns both."""
+    """The ports `Engine` and `Fingerprinter`. Owns the engine; the re-execution may have other users."""
 
     def __init__(self, engine: LlamaEngine, reexecutor: Reexecutor, *, top: int) -> None:
         self._engine = engine
@@ -56,7 +60,7 @@ class ScoringEngine:
 
     async def stop(self) -> None:
         """See the port."""
-        await self._reexecutor.close()
+        await self._reexecutor.leave()
         await self._engine.stop()
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenBatch | GenerationEnd]:
@@ -65,6 +69,19 @@ class ScoringEngine:
         async with aclosing(items):
             async for item in items:
                 yield item
+
+    @property
+    def reexecutor(self) -> Reexecutor:
+        """For others who need the same weights again."""
+        return self._reexecutor
+
+    async def fingerprints(
+        self, messages: tuple[ChatMessage, ...], prefix: str, answer: tuple[int, ...]
+    ) -> tuple[bytes, ...]:
+        """See the port."""
+        prompt = await self._engine.prompt_ids(messages, prefix)
+        job = Prefill(prompt, answer, ((),) * len(answer), GREEDY, top=1, fingerprints=True)
+        return (await self._reexecutor.prefill(job)).fingerprints
 
     async def count_tokens(self, messages: tuple[ChatMessage, ...]) -> int:
         """See the port."""

@@ -82,4 +82,6 @@ class Admission:
         now = self._clock.now()
         check(terms, job, state, self._offer, now, known.acknowledged if known else None, hello.rung)
         self.use_nonce(hello)  # only now: nonces of jobs that do not exist must not fill the cache
-        return JobAdmitted(terms, state.deposit, self._offer.market, now, self._offer.name_of(terms.model_id))
+        return JobAdmitted(
+            terms, state.deposit, self._offer.market, now, self._offer.name_of(terms.model_id), hello.rung
+        )

@@ -19,6 +19,7 @@ from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import JobId
 from fabstir.host.admission import Admission
 from fabstir.host.entrance import Entrance
+from fabstir.host.fingerprinting import Fingerprinting
 from fabstir.host.health import ClaimsPart, HostHealth, NetworkPart, Part, Probe, PromptsPart, SessionsPart, overall
 from fabstir.host.jobs import JobBook
 from fabstir.host.reception import Reception
@@ -30,6 +31,7 @@ from fabstir.ops.metrics import Metrics
 from fabstir.ports.chain import MarketChain
 from fabstir.ports.clock import Clock
 from fabstir.ports.engine import Engine
+from fabstir.ports.fingerprints import Fingerprinter
 from fabstir.ports.journal import Journal
 from fabstir.ports.prover import Prover
 from fabstir.ports.transport import Transport
@@ -80,6 +82,8 @@ class HostNode:
         """How the network of peers is; the announcer puts itself here."""
         self.proven_weaker: Callable[[], int] = lambda: 0
         """Jobs that were proven by the weaker circuit or committed for it; the settler puts itself here."""
+        self.fingerprinter: Fingerprinter | None = None
+        """Makes fingerprints where `settings.fingerprints`, while the engine works; whoever made it puts it here."""
         self._engine = engine
         self._chain = chain
         self._prover = prover
@@ -100,12 +104,15 @@ class HostNode:
         """Read the journal, load the model and the proving keys. Raises LocalFault; then `stop` must still be called."""
         if self._key.address != self._chain.account:
             raise error("config_invalid", "the host's key is not the account that the chain client signs with")
+        if self.settings.fingerprints and self.fingerprinter is None:
+            raise error("config_invalid", "fingerprints are offered where nothing makes them")
         await self.book.restore()
         await self._start_parts()
         settings, info = self.settings, self._engine.info
         circuit = (self._prover.circuit, self._prover.circuit_id)
         offer = settings.offer(self._key.address, self._chain.info, info.name, info.context_size, circuit)
-        services = Services(self._engine, self._chain, self.book, self._clock, self.metrics)
+        fingerprinting = Fingerprinting(self.fingerprinter) if self.fingerprinter is not None else None
+        services = Services(self._engine, self._chain, self.book, self._clock, self.metrics, fingerprinting)
         admission = Admission(self._chain, offer, self._clock)
         reception = Reception(admission, services, settings, self._core, self._request_settlement)
         relay = Relay(self._chain, offer, self._clock, settings.relay_per_hour)

@@ -24,6 +24,7 @@ import structlog
 from fabstir.domain.errors import FabstirError, Interrupted, error
 from fabstir.domain.ids import Hash32
 from fabstir.host.admission import Hello
+from fabstir.host.fingerprinting import Fingerprinting
 from fabstir.host.jobs import JobBook
 from fabstir.host.link import Link
 from fabstir.host.telemetry import SessionTelemetry
@@ -36,6 +37,7 @@ from fabstir.protocol.effects import (
     Disconnect,
     HostEffect,
     RequestSettlement,
+    RunFingerprints,
     RunGeneration,
     Send,
     Store,
@@ -46,6 +48,7 @@ from fabstir.protocol.host_session import (
     EngineBatch,
     EngineFailed,
     EngineFinished,
+    FingerprintsMade,
     HostInput,
     HostSession,
     RenterLost,
@@ -83,6 +86,8 @@ class Services(NamedTuple):
     book: JobBook
     clock: Clock
     metrics: Metrics
+    fingerprinting: Fingerprinting | None = None
+    """None: none are made."""
 
 
 class _Signal(Enum):
@@ -134,6 +139,8 @@ class SessionActor:
         self._pump: asyncio.Task[None] | None = None
         self._turn = 0
         """Which generation the pump carries."""
+        self._fingerprinting = services.fingerprinting
+        self._fingerprints: set[asyncio.Task[None]] = set()
         self._looking: asyncio.Task[None] | None = None
         """Asks the chain for the deposit."""
         self._alarm: asyncio.Task[None] | None = None
@@ -162,7 +169,7 @@ class SessionActor:
                     await self._send(Error.of(fault, hello.session_id))
                     await self.link.close(fault.code)
                 finally:
-                    for task in (self._reader, self._pump, self._alarm, self._looking):
+                    for task in (self._reader, self._pump, self._alarm, self._looking, *self._fingerprints):
                         if task is not None:
                             task.cancel()
         finally:
@@ -324,6 +331,10 @@ class SessionActor:
                     self._pump.cancel()
             case Disconnect():
                 await self.link.close(effect.code)
+            case RunFingerprints():
+                task = self._tasks.create_task(self._make_fingerprints(effect))
+                self._fingerprints.add(task)
+                task.add_done_callback(self._fingerprints.discard)
             case RequestSettlement():
                 self._request_settlement(effect.reason)
 
@@ -363,6 +374,11 @@ class SessionActor:
             raise error("engine_gone", "the generation stopped without an end")
         except FabstirError as fault:
             return await self._inbox.put(EngineFailed(turn, fault))
+
+    async def _make_fingerprints(self, run: RunFingerprints) -> None:
+        made = await self._fingerprinting.make(self.core.ledger.job, run) if self._fingerprinting else None
+        if made is not None:
+            await self._inbox.put(FingerprintsMade(run.of, made))
 
     async def _ring(self, due: float) -> None:
         await self._clock.sleep(due - self._now())

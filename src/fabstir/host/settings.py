@@ -55,6 +55,10 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_sessions: int = 64
     scores: bool = False
     """Answers of others are scored."""
+    fingerprints: bool = False
+    """Fingerprints of answers are made for sessions on rung 2."""
+    fingerprint_surcharge: int = 0
+    """Percent that a session on rung 2 costs more."""
     alternatives: bool = True
     """Records list alternatives, so that other hosts can score the answers."""
     proof_surcharge: int = 0
@@ -98,6 +102,8 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
             max_sessions=host.max_sessions,
             ack_timeout=float(host.ack_timeout_s),
             scores=config.engine.scoring,
+            fingerprints=config.engine.fingerprints,
+            fingerprint_surcharge=host.fingerprint_surcharge_percent,
             require_encryption=host.require_encryption,
             alternatives=config.engine.top_logprobs > 0,
             proof_surcharge=host.proof_surcharge_percent,
@@ -148,6 +154,7 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
         listed = []
         if ProofPolicy.FALLBACK in self.policies:
             listed += [RungOffer(Rung.RECEIPT), *([RungOffer(Rung.SCORES)] if self.alternatives else [])]
+            listed += [RungOffer(Rung.FINGERPRINTS, self.fingerprint_surcharge)] if self.fingerprints else []
         if ProofPolicy.REQUIRED in self.policies:
             listed.append(RungOffer(Rung.PROOF, self.proof_surcharge))
         if self.attestation_surcharge is not None:
@@ -176,6 +183,7 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
             max_answer_tokens=self.max_answer_tokens,
             ack_timeout=self.ack_timeout,
             scores=self.scores,
+            fingerprints=self.fingerprints,
             rungs=tuple(row.rung.value for row in self.rungs()),
         )
 

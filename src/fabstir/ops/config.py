@@ -73,6 +73,11 @@ class HostSection(Section, frozen=True, kw_only=True):
         Meta(ge=0, le=1_000),
         about("Percent that a job with the proof policy `required` costs more: you pay the gas of its proofs."),
     ] = 0
+    fingerprint_surcharge_percent: Annotated[
+        int,
+        Meta(ge=0, le=1_000),
+        about("Percent that a session on rung 2 of the ladder costs more, where `engine.fingerprints` is set."),
+    ] = 0
     stake: Annotated[
         int,
         Meta(ge=0),
@@ -178,6 +183,14 @@ class EngineSection(Section, frozen=True, kw_only=True):
         about(
             "With `llama`: also say how likely the tokens of other hosts' answers are, for renters who have them checked. Loads the"
             " weights a second time."
+        ),
+    ] = False
+    fingerprints: Annotated[
+        bool,
+        about(
+            "With `llama`: for sessions on rung 2 also sign fingerprints of the activations behind each answer. Each answer goes through"
+            " the weights once more after its end, behind everything else; the weights are loaded a second time, once for this and"
+            " `engine.scoring`."
         ),
     ] = False
     top_logprobs: Annotated[

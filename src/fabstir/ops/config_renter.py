@@ -43,8 +43,9 @@ class RenterSection(Section, frozen=True, kw_only=True):
     rung: Annotated[
         LadderRung | None,
         about(
-            "Rung of the ladder of verification for sessions: 0 receipt, 1 scores of other hosts (both with policy `fallback`), 3 proof"
-            " on chain (`required`), 4 attestation, verified before you pay. Unset: what `renter.policy` implies, 3 or 0."
+            "Rung of the ladder of verification for sessions: 0 receipt, 1 scores of other hosts, 2 fingerprints (all three with policy"
+            " `fallback`), 3 proof on chain (`required`), 4 attestation, verified before you pay."
+            " Unset: what `renter.policy` implies, 3 or 0."
         ),
     ] = None
     attestation_policy: Annotated[

@@ -22,9 +22,8 @@ from fabstir.ops import paths
 from fabstir.ops.config import ETH, Config, units
 
 PREFIX: Final = "FABSTIR_"
-NOT_OFFERED: Final = 2
 ATTESTED: Final = 4
-"""Rungs of the ladder: fingerprints, which no host emits yet, and attestation."""
+"""Rung of the ladder."""
 CONFIG_VARIABLE: Final = "FABSTIR_CONFIG"
 """Names the file where --config does not."""
 
@@ -220,10 +219,6 @@ def _check_currencies(config: Config) -> None:
 
 def _check_rung(config: Config) -> None:
     renter = config.renter
-    if renter.rung == NOT_OFFERED:
-        raise error(
-            "config_invalid", detail="nobody offers rung 2 of the ladder: one of 0, 1, 3, 4 - at `$.renter.rung`"
-        )
     for name in ("attestation_policy", "attestation_collateral"):
         if renter.rung == ATTESTED and getattr(renter, name) is None:
             raise error(

@@ -24,6 +24,8 @@ class Answer:
         self.end: GenerationEnd | None = None
         self._accepted = 0
         self._held: deque[TokenBatch] = deque()
+        self.ids: list[int] = []
+        """Of the tokens that were served."""
         self._text: list[str] = []
 
     @property
@@ -54,6 +56,7 @@ class Answer:
             self._held.appendleft(TokenBatch(batch.records[room:], batch.text))
             batch = TokenBatch(batch.records[:room], "")
         self.served += len(batch.records)
+        self.ids += [record.token for record in batch.records]
         self._text.append(batch.text)
         return batch
 

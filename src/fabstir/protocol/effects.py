@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import msgspec
 
+from fabstir.protocol.fingerprinted import FingerprintedAnswer
 from fabstir.protocol.generation import GenerationRequest
 from fabstir.protocol.host_log import HostEvent
-from fabstir.protocol.messages import FromHost
+from fabstir.protocol.messages import ChatMessage, FromHost
 
 
 class Store(msgspec.Struct, frozen=True):
@@ -39,6 +40,16 @@ class CancelGeneration(msgspec.Struct, frozen=True):
     turn: int
 
 
+class RunFingerprints(msgspec.Struct, frozen=True):
+    """Make the fingerprints of an answer that is over and feed them back as `FingerprintsMade`, or not at all where there is no time."""
+
+    of: FingerprintedAnswer
+    messages: tuple[ChatMessage, ...]
+    prefix: str
+    answer: tuple[int, ...]
+    """Its token ids."""
+
+
 class Disconnect(msgspec.Struct, frozen=True):
     """Close the connection after what was sent before."""
 
@@ -51,4 +62,4 @@ class RequestSettlement(msgspec.Struct, frozen=True):
     reason: str
 
 
-HostEffect = Store | Send | RunGeneration | CancelGeneration | Disconnect | RequestSettlement
+HostEffect = Store | Send | RunGeneration | CancelGeneration | RunFingerprints | Disconnect | RequestSettlement

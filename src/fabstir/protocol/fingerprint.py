@@ -19,12 +19,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-CHUNK_TOKENS: Final = 32
-ENTRIES: Final = 128
+from fabstir.protocol.fingerprinted import CHUNK_TOKENS, ENTRIES
+
 PRIME: Final = 65497
 """Above the pattern of every finite bfloat16 (0xFF7F at most) and below 2 ** 16, so that a coefficient takes two bytes."""
-SIZE: Final = 2 + 2 * ENTRIES
-
 States = NDArray[np.floating[Any]]
 Residues = NDArray[np.int64]
 

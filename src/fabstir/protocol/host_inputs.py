@@ -8,6 +8,7 @@ import msgspec
 
 from fabstir.domain.errors import FabstirError
 from fabstir.domain.money import BaseUnits
+from fabstir.protocol.fingerprinted import FingerprintedAnswer
 from fabstir.protocol.generation import GenerationEnd, TokenBatch
 from fabstir.protocol.messages import Cancel, Ping, Prompt, ReceiptAck, SessionEnd, SessionInit, SessionResume
 
@@ -37,6 +38,8 @@ class HostOffer(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds the tokens that one session may hold back while it waits for an acknowledgement."""
     scores: bool = False
     """Answers that are there can be scored."""
+    fingerprints: bool = False
+    """Fingerprints of answers are made for sessions on rung 2."""
     rungs: tuple[int, ...] = ()
     """Of the ladder of verification, as in the offer."""
     ack_timeout: float = 30.0
@@ -62,6 +65,13 @@ class EngineFailed(msgspec.Struct, frozen=True):
 
     turn: int
     fault: FabstirError
+
+
+class FingerprintsMade(msgspec.Struct, frozen=True):
+    """Of an answer that is over."""
+
+    of: FingerprintedAnswer
+    fingerprints: tuple[bytes, ...]
 
 
 class RenterLost(msgspec.Struct, frozen=True):
@@ -93,6 +103,7 @@ HostInput = (
     | EngineBatch
     | EngineFinished
     | EngineFailed
+    | FingerprintsMade
     | RenterLost
     | ChainClosing
     | DepositSeen

@@ -33,6 +33,8 @@ class JobAdmitted(msgspec.Struct, frozen=True, tag="job_admitted"):
     at: float
     model: str = ""
     """What this host called the model; "" in logs of before this was written."""
+    rung: int | None = None
+    """Of the ladder of verification, as the renter named it and paid for it."""
 
 
 class DepositRaised(msgspec.Struct, frozen=True, tag="deposit_raised"):
@@ -200,6 +202,7 @@ class HostLedger:
         self.terms: Final[Terms] = admitted.terms
         self.market: Final[Market] = admitted.market
         self.job: Final[JobId] = job_id(admitted.terms)
+        self.rung: Final = admitted.rung
         self.deposit = admitted.deposit
         self.admitted_at: Final = admitted.at
         self.records: list[bytes] = []

@@ -22,10 +22,12 @@ from fabstir.protocol.effects import (
     Disconnect,
     HostEffect,
     RequestSettlement,
+    RunFingerprints,
     RunGeneration,
     Send,
     Store,
 )
+from fabstir.protocol.fingerprinted import FingerprintedAnswer
 from fabstir.protocol.generation import GenerationRequest, TokenBatch
 from fabstir.protocol.held_records import HeldAnswer, HeldRecords
 from fabstir.protocol.host_inputs import (
@@ -34,6 +36,7 @@ from fabstir.protocol.host_inputs import (
     EngineBatch,
     EngineFailed,
     EngineFinished,
+    FingerprintsMade,
     HostInput,
     HostOffer,
     RenterLost,
@@ -51,7 +54,9 @@ from fabstir.protocol.host_log import (
 from fabstir.protocol.messages import (
     PROTOCOL_VERSION,
     Cancel,
+    ChatMessage,
     Error,
+    Fingerprints,
     FromHost,
     PaymentReceived,
     PaymentRequired,
@@ -69,6 +74,7 @@ from fabstir.protocol.messages import (
     canonical,
 )
 from fabstir.protocol.meter import Meter
+from fabstir.protocol.rungs import Rung
 from fabstir.protocol.signing import SigningKey
 from fabstir.protocol.transcript import request_hash
 
@@ -79,6 +85,7 @@ __all__ = [
     "EngineBatch",
     "EngineFailed",
     "EngineFinished",
+    "FingerprintsMade",
     "HostInput",
     "HostOffer",
     "HostSession",
@@ -189,7 +196,7 @@ class HostSession:
             model=self._offer.model,
             model_id=to_hex(terms.model_id),
             protocol=PROTOCOL_VERSION,
-            capabilities=(*CAPABILITIES, *(["score"] if self._offer.scores else []), *self._rungs()),
+            capabilities=(*CAPABILITIES, *self._extras()),
             price_per_mtok=str(terms.price),
             exposure=terms.exposure,
             context_size=self._offer.context_size,
@@ -202,8 +209,10 @@ class HostSession:
             message_index=ledger.message_index,
         )
 
-    def _rungs(self) -> tuple[str, ...]:
-        return tuple(f"rung_{rung}" for rung in self._offer.rungs)
+    def _extras(self) -> tuple[str, ...]:
+        offer = self._offer
+        named = (("score", offer.scores), ("fingerprints", offer.fingerprints))
+        return (*(name for name, here in named if here), *(f"rung_{rung}" for rung in offer.rungs))
 
     # -- an answer -------------------------------------------------------------------------------------------------------
 
@@ -311,6 +320,7 @@ class HostSession:
         self.state = SessionState.GENERATING
 
     def _finish_turn(self, answer: Answer, reason: str) -> None:
+        messages = self._conversation.asked(answer.prompt.content)
         self._remember(answer)
         usage = Usage(prompt_tokens=answer.end.prompt_tokens if answer.end else 0, completion_tokens=answer.served)
         self._store(TurnEnded(answer.prompt.message_index, reason, Tokens(usage.prompt_tokens)))
@@ -324,7 +334,39 @@ class HostSession:
                 usage=usage,
             )
         )
+        self._fingerprint(answer, messages)
         self._idle()
+
+    def _fingerprint(self, answer: Answer, messages: tuple[ChatMessage, ...]) -> None:
+        """For a job that was admitted on rung 2 and pays for it; a scored answer is another host's."""
+        ledger = self.ledger
+        if not self._offer.fingerprints or ledger.rung != Rung.FINGERPRINTS or answer.prompt.score or not answer.ids:
+            return
+        of = FingerprintedAnswer(
+            session=self._session,
+            message_index=answer.prompt.message_index,
+            first=Tokens(ledger.served - len(answer.ids)),
+            tokens=Tokens(len(answer.ids)),
+            transcript=ledger.head,
+        )
+        self._out.append(RunFingerprints(of, messages, answer.prompt.prefix, tuple(answer.ids)))
+
+    def _fingerprints_made(self, item: FingerprintsMade, now: float) -> None:
+        """Nothing where another session has begun since: its renter knows that answer by another connection, or not at all."""
+        of, ledger = item.of, self.ledger
+        if of.session != self._session:
+            return
+        self._send(
+            Fingerprints(
+                session_id=of.session,
+                message_index=of.message_index,
+                first=of.first,
+                tokens=of.tokens,
+                transcript=to_hex(of.transcript),
+                fingerprints=item.fingerprints,
+                signature=to_hex(self._key.sign(of.digest(ledger.market, ledger.job, item.fingerprints))),
+            )
+        )
 
     def _remember(self, answer: Answer) -> None:
         if answer.text and not answer.prompt.score:
@@ -496,6 +538,8 @@ TRANSITIONS: Final[dict[tuple[SessionState, type], _Handler]] = {
         for s in (_S.DETACHED, _S.READY, _S.FINISHED)
         for kind in (EngineBatch, EngineFinished, EngineFailed)
     },
+    **{(s, FingerprintsMade): _H._fingerprints_made for s in _ATTACHED},
+    **{(s, FingerprintsMade): _H._ignore for s in (_S.DETACHED, _S.FINISHED)},
     **{(s, ReceiptAck): _H._receipt_ack for s in _ATTACHED},
     **{(s, Cancel): _H._cancel for s in _ATTACHED},
     **{(s, SessionEnd): _H._session_end for s in _ATTACHED},

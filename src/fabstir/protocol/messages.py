@@ -17,6 +17,7 @@ from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import Address, Hash32, JobId, ModelId, from_hex, to_hex
 from fabstir.domain.money import MAX_AMOUNT, BaseUnits, PricePerMTok, Tokens
 from fabstir.domain.terms import ProofPolicy, Terms
+from fabstir.protocol.fingerprinted import MAX_CHUNKS, SIZE
 from fabstir.protocol.transcript import MAX_TOP, MIN_LOGPROB, TokenRecord
 
 PROTOCOL_VERSION: Final = 1
@@ -261,6 +262,23 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, tag="response"):
     usage: Usage
 
 
+class Fingerprints(msgspec.Struct, frozen=True, kw_only=True, tag="fingerprints"):
+    """What the activations behind an answer were, signed (EIP-712 `Fingerprints`): one for each 32 tokens and one for what is left over,
+    base64. Only on rung 2, some time after the `response`; never where the host did not keep up. No answer is expected."""
+
+    session_id: Session
+    message_index: Count
+    first: Count
+    """Position of the answer's first token, counted from the start of the job."""
+    tokens: Annotated[int, Meta(ge=1, le=2**32 - 2)]
+    transcript: Hex32
+    """The head after the answer."""
+    fingerprints: Annotated[
+        tuple[Annotated[bytes, Meta(min_length=1, max_length=SIZE)], ...], Meta(max_length=MAX_CHUNKS)
+    ]
+    signature: Signature
+
+
 class SessionEnd(msgspec.Struct, frozen=True, kw_only=True, tag="session_end"):
     """From the renter: end and settle. From the host: ended, with the last position of the meter."""
 
@@ -335,6 +353,7 @@ FromHost = (
     | StreamChunk
     | Receipt
     | Response
+    | Fingerprints
     | PaymentRequired
     | PaymentReceived
     | SessionEnd
@@ -366,6 +385,7 @@ HOST_TYPES: Final = frozenset(
         "stream_chunk",
         "receipt",
         "response",
+        "fingerprints",
         "payment_required",
         "payment_received",
         "session_end",

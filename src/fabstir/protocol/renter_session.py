@@ -16,12 +16,14 @@ import msgspec
 from fabstir.domain.errors import CATALOGUE, FabstirError, error
 from fabstir.domain.ids import Hash32, SessionId, from_hex, to_hex
 from fabstir.domain.money import BaseUnits, Tokens
+from fabstir.protocol.fingerprinted import FingerprintedAnswer
 from fabstir.protocol.messages import (
     PROTOCOL_VERSION,
     Cancel,
     ChatMessage,
     DepositChanged,
     Error,
+    Fingerprints,
     FromHost,
     FromRenter,
     Notice,
@@ -37,6 +39,7 @@ from fabstir.protocol.messages import (
     SessionInit,
     SessionReady,
     SessionResume,
+    Signature,
     StreamChunk,
     WireTerms,
     amount_of,
@@ -46,9 +49,13 @@ from fabstir.protocol.messages import (
     records_valid,
 )
 from fabstir.protocol.renter_log import HostReleased, RenterEvent, RenterLedger, TurnSeen, VoucherSigned
+from fabstir.protocol.rungs import Rung
 from fabstir.protocol.signing import SigningKey, recover
 from fabstir.protocol.transcript import Sampler, TokenRecord, Transcript, request_hash
 from fabstir.protocol.transcript_file import SpokenTurn
+
+AWAITED: Final = 16
+"""Answers whose fingerprints may still come; of older ones they are not taken any more."""
 
 
 class RenterState(Enum):
@@ -168,6 +175,14 @@ class TurnKept(msgspec.Struct, frozen=True):
     turn: SpokenTurn
 
 
+class FingerprintsKept(msgspec.Struct, frozen=True):
+    """The host's fingerprints of an answer that was kept before, signed by it."""
+
+    of: FingerprintedAnswer
+    fingerprints: tuple[bytes, ...]
+    signature: Signature
+
+
 class Rewound(msgspec.Struct, frozen=True):
     """Both sides go on from here; what came after was not delivered."""
 
@@ -207,6 +222,7 @@ RenterEffect = (
     | AnswerBroken
     | LeaveHost
     | TurnKept
+    | FingerprintsKept
     | Rewound
     | SessionClosed
     | PaymentDue
@@ -220,7 +236,7 @@ class RenterSession:
     """The core. `receive(input, now)` -> effects.
 
     Memory: the conversation, one transcript head for each token that is not signed for (W and a little), the records of the answer at
-    hand.
+    hand, the places of AWAITED answers.
     """
 
     def __init__(self, ledger: RenterLedger, key: SigningKey) -> None:
@@ -240,6 +256,10 @@ class RenterSession:
         self._messages: tuple[ChatMessage, ...] = ()
         """What the answer at hand answers."""
         self._answer_starts = Tokens(0)
+        self._fingerprinting = False
+        """This host makes fingerprints for this job."""
+        self._awaited: dict[int, FingerprintedAnswer] = {}
+        """Answers whose fingerprints have not come, by their index."""
         self._out: list[RenterEffect] = []
 
     def receive(self, item: RenterInput, now: float) -> list[RenterEffect]:
@@ -267,6 +287,11 @@ class RenterSession:
         return self._context
 
     @property
+    def awaits_fingerprints(self) -> bool:
+        """Those of an answer on this connection have not come, and may never come."""
+        return bool(self._awaited)
+
+    @property
     def partial(self) -> str:
         """What of the running or broken answer arrived."""
         return "".join(self._answer)
@@ -278,6 +303,8 @@ class RenterSession:
 
     def _connect(self, item: Connect) -> None:
         ledger = self.ledger
+        if self.state is RenterState.OFFLINE:  # what was being made for the connection before is gone with it
+            self._awaited = {}
         self._session, self._context, self._prompt, self._answer = item.session_id, item.context, None, []
         digest = ledger.market.session_auth_digest(ledger.job, item.session_id, item.issued_at, item.nonce)
         auth = SessionAuth(issued_at=item.issued_at, nonce=to_hex(item.nonce), signature=to_hex(self._key.sign(digest)))
@@ -357,6 +384,8 @@ class RenterSession:
         self._heads = {n: h for n, h in self._heads.items() if n <= item.tokens_served}
         self._salt = Hash32(from_hex(item.salt, 32))
         self._message_index = item.message_index
+        self._fingerprinting = ledger.planned.rung == Rung.FINGERPRINTS and "fingerprints" in item.capabilities
+        self._awaited = {i: one for i, one in self._awaited.items() if one.first + one.tokens <= item.tokens_served}
         self.state = RenterState.READY
         self._out += (Rewound(self.received), SessionOpened(item))
 
@@ -427,7 +456,36 @@ class RenterSession:
         self.state = RenterState.READY
         self._record(TurnSeen(item.message_index, self.received, item.finish_reason))
         self._keep(prompt, item.finish_reason, item.usage.prompt_tokens)
+        self._await_fingerprints(prompt)
         self._out.append(AnswerDone(item))
+
+    def _await_fingerprints(self, prompt: Prompt) -> None:
+        if not self._fingerprinting or prompt.score or not self._records:
+            return
+        self._awaited[prompt.message_index] = FingerprintedAnswer(
+            session=self._session,
+            message_index=prompt.message_index,
+            first=self._answer_starts,
+            tokens=Tokens(len(self._records)),
+            transcript=self._transcript.head,
+        )
+        if len(self._awaited) > AWAITED:
+            del self._awaited[next(iter(self._awaited))]
+
+    def _fingerprints(self, item: Fingerprints) -> None:
+        """They come some time after their answer, or never. Of an answer that is not waited for they are nobody's concern."""
+        of = self._awaited.get(item.message_index)
+        if of is None or item.session_id != of.session:
+            return
+        if (item.first, item.tokens, item.transcript) != (of.first, of.tokens, to_hex(of.transcript)):
+            raise error("fingerprints_invalid", f"of another answer than was received with index {item.message_index}")
+        if not of.fits(item.fingerprints):
+            raise error("fingerprints_invalid", f"{len(item.fingerprints)} of them for {of.tokens} tokens")
+        ledger, signature = self.ledger, from_hex(item.signature, 65)
+        if of.signed_by(ledger.market, ledger.job, item.fingerprints, signature) != ledger.terms.host:
+            raise error("fingerprints_invalid", "not signed by the host of the terms")
+        del self._awaited[item.message_index]
+        self._out.append(FingerprintsKept(of, item.fingerprints, item.signature))
 
     def _host_error(self, item: Error) -> None:
         """An error that names the answer ends it, and both sides must agree again before the next (`Connect`). While a session opens or
@@ -528,6 +586,7 @@ TRANSITIONS: Final[dict[tuple[RenterState, type], _Handler]] = {
     (_S.RECEIVING, Receipt): _R._receipt,
     (_S.READY, Receipt): _R._receipt,
     (_S.RECEIVING, Response): _R._response,
+    **{(s, Fingerprints): _R._fingerprints for s in _LIVE},
     **{(s, Error): _R._host_error for s in _LIVE},
     **{(s, SessionEnd): _R._session_ended for s in (_S.READY, _S.RECEIVING, _S.ENDING)},
     **{(s, Pong): _R._ignore for s in RenterState},
@@ -535,7 +594,10 @@ TRANSITIONS: Final[dict[tuple[RenterState, type], _Handler]] = {
     **{
         (s, kind): _R._ignore
         for s in (_S.OFFLINE, _S.ENDED)
-        for kind in (StreamChunk, Receipt, Response, PaymentRequired, PaymentReceived, Error, SessionEnd, Notice)
+        for kind in (
+            *(StreamChunk, Receipt, Response, Fingerprints),
+            *(PaymentRequired, PaymentReceived, Error, SessionEnd, Notice),
+        )
     },
     **{(_S.ENDING, kind): _R._ignore for kind in (StreamChunk, Receipt, Response, PaymentRequired, PaymentReceived)},
 }

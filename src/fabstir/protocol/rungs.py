@@ -2,7 +2,7 @@
 
 A rung is chosen by the renter for each session and priced by the host, in percent of the model's price. The policy of the terms is the
 only part of it that the contract knows; the rung itself is named in `session_init`. Decides prices, verifies nothing: what a rung shows
-and what it does not is docs/explanation/ladder.md. Rung 2, fingerprints, is offered by nobody yet and has no value here.
+and what it does not is docs/explanation/ladder.md.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ class Rung(IntEnum):
     """Signatures over what was asked and served."""
     SCORES = 1
     """Records with log-probabilities and alternatives, which other hosts can check against the weights."""
+    FINGERPRINTS = 2
+    """After each answer, signed fingerprints of the activations behind it."""
     PROOF = 3
     """Nothing is redeemed without a proof on chain: policy `required`."""
     ATTESTATION = 4
@@ -36,6 +38,7 @@ MAX_SURCHARGE: Final = 1_000
 _POLICIES: Final = {
     Rung.RECEIPT: ProofPolicy.FALLBACK,
     Rung.SCORES: ProofPolicy.FALLBACK,
+    Rung.FINGERPRINTS: ProofPolicy.FALLBACK,
     Rung.PROOF: ProofPolicy.REQUIRED,
 }
 
@@ -56,13 +59,14 @@ def surcharge(rungs: Iterable[RungOffer], policy: ProofPolicy, rung: Rung | None
     """Percent that terms with `policy` cost more on `rung`. None: what the policy alone implies."""
     percent = {listed.rung: listed.surcharge for listed in rungs}
     proof = percent.get(Rung.PROOF, 0) if policy is ProofPolicy.REQUIRED else 0
-    return proof + (percent.get(Rung.ATTESTATION, 0) if rung is Rung.ATTESTATION else 0)
+    return proof + (percent.get(rung, 0) if rung in (Rung.FINGERPRINTS, Rung.ATTESTATION) else 0)
 
 
 def highest_surcharge(rungs: Iterable[RungOffer]) -> int:
     """Percent of the dearest terms that a host with `rungs` takes."""
     listed = tuple(rungs)
-    return max(surcharge(listed, policy, Rung.ATTESTATION) for policy in ProofPolicy)
+    attested = max(surcharge(listed, policy, Rung.ATTESTATION) for policy in ProofPolicy)
+    return max(attested, surcharge(listed, ProofPolicy.FALLBACK, Rung.FINGERPRINTS))
 
 
 def dearer(price: PricePerMTok, percent: int) -> PricePerMTok:

@@ -40,6 +40,9 @@ RECEIPT: Final = _type("Receipt(bytes32 jobId,uint96 amount,uint32 tokens,uint32
 CLOSE: Final = _type("Close(bytes32 jobId,uint96 amount,uint32 tokens)")
 SESSION_AUTH: Final = _type("SessionAuth(bytes32 jobId,string sessionId,uint64 issuedAt,bytes32 nonce)")
 CHANNEL: Final = _type("Channel(uint32 protocol,bytes32 renterKey,bytes32 hostKey)")
+FINGERPRINTS: Final = _type(
+    "Fingerprints(bytes32 jobId,uint32 messageIndex,uint32 first,uint32 tokens,bytes32 transcript,bytes32 digest)"
+)
 NODE: Final = _type("Node(bytes32 nodeKey,uint64 validUntil)")
 
 
@@ -107,6 +110,13 @@ class Market(msgspec.Struct, frozen=True):
     def channel_digest(self, protocol: int, renter_key: Hash32, host_key: Hash32) -> Hash32:
         """What the host's account signs: *these two keys, one of them mine, make the channel of this connection*."""
         return self._digest(CHANNEL + _word(protocol) + renter_key + host_key)
+
+    def fingerprints_digest(
+        self, job: JobId, message_index: int, first: Tokens, tokens: Tokens, transcript: Hash32, made: tuple[bytes, ...]
+    ) -> Hash32:
+        """What the host's account signs: *these stand for the activations of this answer*. `made` enters as EIP-712 has `bytes[]`."""
+        place = job + _word(message_index) + _word(first) + _word(tokens)
+        return self._digest(FINGERPRINTS + place + transcript + _keccak(b"".join(map(_keccak, made))))
 
     def node_digest(self, node_key: Hash32, valid_until: int) -> Hash32:
         """What the host's account signs: *until then this Ed25519 key announces for me*."""

@@ -15,9 +15,10 @@ import msgspec
 from msgspec import Meta
 
 from fabstir.domain.errors import error
-from fabstir.domain.ids import Address, Hash32, JobId, from_hex, to_hex
+from fabstir.domain.ids import Address, Hash32, JobId, SessionId, from_hex, to_hex
 from fabstir.domain.money import BaseUnits, Tokens, cost
 from fabstir.domain.terms import Terms
+from fabstir.protocol.fingerprinted import MAX_CHUNKS, FingerprintedAnswer
 from fabstir.protocol.messages import (
     ChatMessage,
     Count,
@@ -67,6 +68,10 @@ class SpokenTurn(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens: Count = 0
     """By the host; 0 where the answer was cut off."""
     finish_reason: str = ""
+    fingerprints: Annotated[tuple[bytes, ...], Meta(max_length=MAX_CHUNKS)] = ()
+    """Of the activations behind its tokens, where the host made some; base64 in the file."""
+    fingerprints_signature: Signature | None = None
+    """Of the host, over them (EIP-712 `Fingerprints`)."""
 
     @property
     def request(self) -> Hash32:
@@ -94,8 +99,11 @@ class SpokenTurn(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def until(self, tokens: int) -> SpokenTurn:
-        """What of it lies before position `tokens`; the text stays whole."""
-        return msgspec.structs.replace(self, records=self.records[: max(0, tokens - self.tokens_before)])
+        """What of it lies before position `tokens`; the text stays whole. Fingerprints are of all of it or of nothing."""
+        records = self.records[: max(0, tokens - self.tokens_before)]
+        if len(records) == len(self.records):
+            return self
+        return msgspec.structs.replace(self, records=records, fingerprints=(), fingerprints_signature=None)
 
 
 class SessionTranscript(msgspec.Struct, frozen=True, kw_only=True):
@@ -219,6 +227,9 @@ def check(file: SessionTranscript | ReceiptFile) -> CheckedReceipt:
         raise error("receipt_file_invalid", "the host of the terms did not sign this")
     if recover(market.voucher_digest(job, amount, tokens, head), _sig(signed.voucher)) != terms.signer:
         raise error("receipt_file_invalid", "the session key of the terms did not sign this")
+    if isinstance(file, SessionTranscript):
+        for turn in file.turns:
+            _check_fingerprints(turn, heads, market, terms)
     return CheckedReceipt(
         job=job,
         terms=terms,
@@ -229,6 +240,27 @@ def check(file: SessionTranscript | ReceiptFile) -> CheckedReceipt:
         turns=len(hashed.turns),
         tokens_unsigned=Tokens(served - tokens),
     )
+
+
+def _check_fingerprints(turn: SpokenTurn, heads: dict[int, Hash32], market: Market, terms: Terms) -> None:
+    """That the host of the terms signed those that there are, of this answer."""
+    if not turn.fingerprints and turn.fingerprints_signature is None:
+        return
+    count = Tokens(len(turn.records))
+    of = FingerprintedAnswer(
+        session=SessionId(""),
+        message_index=turn.prompt.message_index,
+        first=Tokens(turn.tokens_before),
+        tokens=count,
+        transcript=heads[turn.tokens_before + count],
+    )
+    signature = _sig(turn.fingerprints_signature or "0x" + "00" * 65)
+    host = of.signed_by(market, job_id(terms), turn.fingerprints, signature)
+    if host != terms.host or not of.fits(turn.fingerprints):
+        raise error(
+            "receipt_file_invalid",
+            f"the host did not sign the fingerprints of the answer at token {turn.tokens_before}",
+        )
 
 
 def signed_count(ledger: RenterLedger) -> SignedCount | None:

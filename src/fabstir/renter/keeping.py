@@ -18,8 +18,9 @@ import structlog
 
 from fabstir.domain.errors import error
 from fabstir.domain.ids import JobId, to_hex
-from fabstir.protocol.messages import WireTerms
+from fabstir.protocol.messages import Signature, WireTerms
 from fabstir.protocol.renter_log import RenterLedger
+from fabstir.protocol.renter_session import FingerprintsKept
 from fabstir.protocol.transcript_file import HashedTurn, ReceiptFile, SessionTranscript, SpokenTurn, signed_count
 
 log = structlog.get_logger()
@@ -43,7 +44,17 @@ class Spoken(msgspec.Struct, frozen=True, tag="spoken"):
     turn: SpokenTurn
 
 
-Line = Hashed | Spoken | Rewound
+class Fingerprinted(msgspec.Struct, frozen=True, tag="fingerprinted"):
+    """What the host's fingerprints of an answer before are; never without that answer's words."""
+
+    message_index: int
+    tokens: int
+    """Of the answer."""
+    fingerprints: tuple[bytes, ...]
+    signature: Signature
+
+
+Line = Hashed | Spoken | Rewound | Fingerprinted
 _decoder: Final[msgspec.json.Decoder[Line]] = msgspec.json.Decoder(Line)
 _encoder: Final = msgspec.json.Encoder()
 
@@ -61,6 +72,17 @@ class Keeper:
     async def keep(self, job: JobId, turn: SpokenTurn) -> None:
         """An answer ended. Never raises OSError."""
         await self._append(job, Spoken(turn) if self._words else Hashed(turn.hashed()))
+
+    @property
+    def words(self) -> bool:
+        """Words are kept, and what is of use only with them."""
+        return self._words
+
+    async def fingerprinted(self, job: JobId, made: FingerprintsKept) -> None:
+        """Fingerprints of an answer came. Never raises OSError."""
+        if self._words:
+            line = Fingerprinted(made.of.message_index, made.of.tokens, made.fingerprints, made.signature)
+            await self._append(job, line)
 
     async def rewind(self, job: JobId, tokens: int) -> None:
         """Both sides agreed on this position. Never raises OSError."""
@@ -123,9 +145,20 @@ def fold(lines: Iterable[Line]) -> tuple[HashedTurn | SpokenTurn, ...]:
     for line in lines:
         if isinstance(line, Rewound):
             turns = [turn.until(line.tokens) for turn in turns if turn.tokens_before < line.tokens]
+        elif isinstance(line, Fingerprinted):
+            turns = [_with(line, turn) for turn in turns]
         else:
             turns.append(line.turn)
     return tuple(turns)
+
+
+def _with(line: Fingerprinted, turn: HashedTurn | SpokenTurn) -> HashedTurn | SpokenTurn:
+    """`turn`, with the fingerprints where they are its own."""
+    if not isinstance(turn, SpokenTurn) or turn.prompt.message_index != line.message_index:
+        return turn
+    if len(turn.records) != line.tokens:
+        return turn
+    return msgspec.structs.replace(turn, fingerprints=line.fingerprints, fingerprints_signature=line.signature)
 
 
 def _lines(data: bytes) -> list[Line]:

@@ -33,6 +33,7 @@ from fabstir.protocol.renter_session import (
     Ask,
     Connect,
     Deliver,
+    FingerprintsKept,
     Finish,
     HostLost,
     LeaveHost,
@@ -60,6 +61,8 @@ AnswerEvent = Deliver | AnswerDone | AnswerBroken
 T = TypeVar("T")
 
 WATCH_SECONDS: Final = 1.0
+FINGERPRINT_SECONDS: Final = 10.0
+"""For which an end waits for the last answer's fingerprints: a prefill of it, and those before it in the host's queue."""
 ENVELOPE_BYTES: Final = 2048
 """Of a message beside what is said in it: terms, signatures, names."""
 
@@ -154,6 +157,8 @@ class Link:
         """
         while self._owes_receipt:
             await self._pull(self._settings.greeting_patience)
+        if self._keeper is not None and self._keeper.words:
+            await self._await_fingerprints()
         await self._command(Finish())
         await self._expect(SessionClosed)
 
@@ -201,6 +206,21 @@ class Link:
             self._due_at = None
         await self._take(self._core.receive(message, self._now()))
 
+    async def _await_fingerprints(self) -> None:
+        """On rung 2 the host may still be making some, and would not send them after the end."""
+        alarm = asyncio.ensure_future(self._clock.sleep(FINGERPRINT_SECONDS))
+        try:
+            while self._core.awaits_fingerprints and not alarm.done():
+                pull = asyncio.ensure_future(self._pull(2 * FINGERPRINT_SECONDS))
+                try:
+                    await asyncio.wait((pull, alarm), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    pull.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await pull
+        finally:
+            alarm.cancel()
+
     async def _lose(self, why: FabstirError, streaming: bool) -> None:
         """The connection is gone, or what came over it cannot be read and it is dropped for that."""
         self.lost = why
@@ -246,15 +266,23 @@ class Link:
                     self.payment_due = left
                 case ShowNotice():
                     pass
-                case TurnKept():
-                    self.last_turn = effect.turn
-                    if self._keeper is not None:
-                        await self._keeper.keep(self.job.id, effect.turn)
-                case Rewound():
-                    if self._keeper is not None:
-                        await self._keeper.rewind(self.job.id, effect.tokens)
+                case TurnKept() | FingerprintsKept() | Rewound():
+                    await self._keep(effect)
                 case _:
                     self._events.append(effect)
+
+    async def _keep(self, effect: TurnKept | FingerprintsKept | Rewound) -> None:
+        if isinstance(effect, TurnKept):
+            self.last_turn = effect.turn
+        if self._keeper is None:
+            return
+        match effect:
+            case TurnKept():
+                await self._keeper.keep(self.job.id, effect.turn)
+            case FingerprintsKept():
+                await self._keeper.fingerprinted(self.job.id, effect)
+            case Rewound():
+                await self._keeper.rewind(self.job.id, effect.tokens)
 
     async def _tell(self, message: FromRenter) -> None:
         """A host may repeat its last receipt; what was acknowledged on this connection has arrived and is not

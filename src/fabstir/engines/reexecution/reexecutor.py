@@ -46,7 +46,8 @@ R = TypeVar("R", bound=Reply)
 
 
 class Reexecutor:
-    """One weights file. Owns a process and a private directory with its socket; an asynchronous context manager."""
+    """One weights file. Owns a process and a private directory with its socket; an asynchronous context manager, which several may
+    enter: the first one loads, the last one to leave ends the process."""
 
     def __init__(self, model: Path, *, threads: int | None = None, gpu_layers: int = 0, nice: int = 0) -> None:
         """`threads`: half of the CPUs where None; `gpu_layers`: -1 for all; `nice`: how far behind others it stands."""
@@ -56,6 +57,8 @@ class Reexecutor:
         self._nice = nice
         self._directory: Path | None = None
         self._child: ChildProcess | None = None
+        self._users = 0
+        self._loading = asyncio.Lock()
 
     def __repr__(self) -> str:
         return f"<Reexecutor {self._model.name} | {self._child or 'not started'}>"
@@ -68,7 +71,14 @@ class Reexecutor:
         return self._child
 
     async def __aenter__(self) -> Self:
-        """Load the weights. Raises LocalFault (`model_invalid`, `reexecution_unsupported`)."""
+        """Load the weights where nobody did. Raises LocalFault (`model_invalid`, `reexecution_unsupported`)."""
+        async with self._loading:
+            if self._child is None:
+                await self._load()
+            self._users += 1
+        return self
+
+    async def _load(self) -> None:
         await asyncio.to_thread(model_name, self._model)
         self._directory = Path(tempfile.mkdtemp(prefix="fabstir-reexecution-"))
         settings = WorkerSettings(
@@ -92,15 +102,20 @@ class Reexecutor:
             said = self._child.tail
             await self.close()
             raise _named(said) or fault from fault
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
+        await self.leave()
+
+    async def leave(self) -> None:
+        """One user fewer. Idempotent once there is none."""
+        self._users = max(0, self._users - 1)
+        if self._users == 0:
+            await self.close()
 
     async def close(self) -> None:
-        """End the process. Idempotent."""
+        """End the process, whoever uses it. Idempotent."""
         child, self._child = self._child, None
         if child is not None:
             await child.stop()

@@ -24,12 +24,20 @@ class Templating(Protocol):
 
 
 class AnswerTracer:
-    """Owns a process with the weights."""
+    """Owns a process with the weights, or uses one that others use too."""
 
-    def __init__(self, model: Path, engine: Templating, *, threads: int | None = None, gpu_layers: int = 0) -> None:
-        """`engine` answers with the weights in `model`; the rest is as `Reexecutor` has it."""
+    def __init__(
+        self,
+        model: Path,
+        engine: Templating,
+        *,
+        threads: int | None = None,
+        gpu_layers: int = 0,
+        shared: Reexecutor | None = None,
+    ) -> None:
+        """`engine` answers with the weights in `model`, of which `shared` is a re-execution; the rest is as `Reexecutor` has it."""
         self._engine = engine
-        self._reexecutor = Reexecutor(model, threads=threads, gpu_layers=gpu_layers, nice=NICE)
+        self._reexecutor = shared or Reexecutor(model, threads=threads, gpu_layers=gpu_layers, nice=NICE)
 
     def __repr__(self) -> str:
         return f"<AnswerTracer {self._reexecutor!r}>"
@@ -40,7 +48,7 @@ class AnswerTracer:
 
     async def stop(self) -> None:
         """See the port."""
-        await self._reexecutor.close()
+        await self._reexecutor.leave()
 
     async def trace(
         self, messages: tuple[ChatMessage, ...], prefix: str, records: tuple[bytes, ...], first: int

@@ -36,7 +36,8 @@ from fabstir.engines.reexecution.frames import (
 from fabstir.engines.reexecution.traces import traces
 from fabstir.engines.reexecution.weights import Floats, Weights
 from fabstir.protocol.audit_sampler import Position, positions
-from fabstir.protocol.fingerprint import CHUNK_TOKENS, distance, fingerprint
+from fabstir.protocol.fingerprint import distance, fingerprint
+from fabstir.protocol.fingerprinted import CHUNK_TOKENS
 from fabstir.protocol.spot import packed
 
 PR_SET_PDEATHSIG: Final = 1
