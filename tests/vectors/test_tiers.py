@@ -74,6 +74,16 @@ async def test_a_selective_filter_is_answered_exactly(database: VectorDatabase) 
     assert await recall(database, wide, Search(filter=COMMON)) >= 0.99
 
 
+async def test_filters_follow_what_grows(database: VectorDatabase) -> None:
+    """At every size of the growing segment, all that passes is found and nothing else."""
+    await database.create(describe("notes", DIMENSION))
+    for last in range(77, 1_025, 77):
+        rows = range(last - 77, last)
+        await database.upsert("notes", rows, VECTORS[: len(rows)], [{"t": row % 100} for row in rows])
+        hits = await database.search("notes", QUERIES[0], Search(filter=RARE, limit=100))
+        assert sorted(int(hit.id) for hit in hits) == list(range(7, last, 100))
+
+
 async def test_half_precision_is_exact_in_its_own_numbers(database: VectorDatabase) -> None:
     """Before and after a segment is stored."""
     await fill(database, precision="f16")

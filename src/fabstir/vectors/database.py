@@ -26,6 +26,8 @@ from fabstir.vectors.segments import Segment
 
 Result = TypeVar("Result")
 SEARCHERS: Final = 2
+CHECKED_AT_ONCE: Final = 500
+"""Points of a batch that are checked on the event loop: a millisecond. Larger batches are checked in a thread."""
 
 
 class VectorDatabase:
@@ -141,7 +143,11 @@ class VectorDatabase:
         """Durable when it returns. Raises what `points.batch_of` raises, `vector_embedder`, `vectors_full`, `vectors_failed`."""
         collection = self.collection(name)
         check_embedder(collection.spec, embedder)
-        return await collection.upsert(batch_of(collection.spec, ids, vectors, metadata))
+        if len(ids) <= CHECKED_AT_ONCE:
+            return await collection.upsert(batch_of(collection.spec, ids, vectors, metadata))
+        loop = asyncio.get_running_loop()
+        checking = loop.run_in_executor(self._threads.search, batch_of, collection.spec, ids, vectors, metadata)
+        return await collection.upsert(await checking)
 
     async def delete(self, name: str, ids: Sequence[object]) -> int:
         """Durable when it returns."""
