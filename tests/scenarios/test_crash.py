@@ -15,10 +15,11 @@ MOST_WRITES = 80
 @pytest.mark.real
 @pytest.mark.scenario
 @pytest.mark.timeout(900)
-async def test_host_killed_at_every_journal_write(tmp_path: Path) -> None:
+async def test_host_killed_at_every_journal_write(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Whatever write it dies at, the restarted host is paid what the renter signed: at most W tokens are lost, none is paid twice.
     In two markets side by side: in one it dies after every odd write, in the other before every even one."""
-    after, before = await asyncio.gather(_sweep(tmp_path / "after", 1), _sweep(tmp_path / "before", 2))
+    after_folder, before_folder = tmp_path_factory.mktemp("after"), tmp_path_factory.mktemp("before")
+    after, before = await asyncio.gather(_sweep(after_folder, 1), _sweep(before_folder, 2))
     assert len(after) + len(before) > 15, "a whole session takes more writes than that"
     assert max(len(after), len(before)) < MOST_WRITES // 2 - 1, (
         "the last run of each must be one that nothing disturbed"
@@ -27,7 +28,6 @@ async def test_host_killed_at_every_journal_write(tmp_path: Path) -> None:
 
 async def _sweep(folder: Path, first: int) -> list[KillPoint]:
     tried = []
-    folder.mkdir()
     async with crash_market(folder) as market:
         for write in range(first, MOST_WRITES, 2):
             point = await market.run(write, "after" if write % 2 else "before")
