@@ -51,6 +51,15 @@ def finds(node: Libp2pNetwork, *wanted: bytes) -> Callable[[], Awaitable[bool]]:
     return check
 
 
+def well(node: Libp2pNetwork) -> Callable[[], Awaitable[bool]]:
+    """The process tells how it stands every two seconds."""
+
+    async def check() -> bool:
+        return node.condition().status == "ok"
+
+    return check
+
+
 async def publish(node: Libp2pNetwork, announcement: bytes) -> None:
     await node.publish(announcement, (model_key(MARKET, MODEL, shard_of(node.node)),))
 
@@ -68,8 +77,26 @@ async def test_find_each_other() -> None:
             await publish(node, node.node)
         for node in nodes:
             await until(finds(node, *(other.node for other in nodes if other is not node)))
-            assert node.condition().status == "ok"
+            await until(well(node))
         assert await nodes[0].find((b"\x12\x20" + bytes(32),)) == ()
+
+
+async def test_a_lone_server_is_found() -> None:
+    """A host that is alone in the network answers a renter, which holds nothing for others, at its first question."""
+    async with market(1) as nodes:
+        await publish(nodes[0], b"here")
+        settings = NetworkSettings(bootstrap=nodes[0].condition().addresses, server=False)
+        renter = Libp2pNetwork(NodeIdentity(bytes([7]) * 32), settings)
+        try:
+            await renter.start()
+
+            async def joined() -> bool:
+                return renter.condition().known > 0
+
+            await until(joined)
+            assert await renter.find(KEYS) == (b"here",)
+        finally:
+            await renter.stop()
 
 
 async def test_a_node_that_dies() -> None:

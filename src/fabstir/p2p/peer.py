@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import trio
 from libp2p.host.ping import PingService
-from libp2p.peer.peerinfo import info_from_p2p_addr
+from libp2p.peer.peerinfo import PeerInfo, info_from_p2p_addr
 from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
 
@@ -66,8 +66,11 @@ class Peer:
         return Standing(peers, self._dht.routing_table.size(), len(self._announced), self._announced_at)
 
     def publish(self, announcement: bytes, keys: tuple[bytes, ...]) -> None:
-        """Given from now on; keys that are new are announced at once."""
+        """Given from now on, also to whoever asks this node who provides a key; keys that are new are announced to others at once."""
         self._announcement = announcement
+        here = PeerInfo(self._host.get_id(), self._host.get_addrs())
+        for key in keys:
+            self._dht.provider_store.add_provider(key, here)
         if keys != self._keys:
             self._keys = keys
             self._announced &= set(keys)
