@@ -7,6 +7,7 @@ that is left out. Attackers are hosts of the same library, in the same process, 
 from __future__ import annotations
 
 import contextlib
+import random
 import struct
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -32,6 +33,7 @@ from fabstir.p2p.frames import Setup  # noqa: E402
 from fabstir.p2p.hardening import KAD, Bounds, harden  # noqa: E402
 from fabstir.p2p.host import make_dht, make_host  # noqa: E402
 from fabstir.p2p.peer import Peer  # noqa: E402
+from fabstir.protocol.p2p.wire import ANNOUNCE, Ask, encode  # noqa: E402
 
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
 BOUNDS = Bounds(stream_seconds=1.0, per_address=6, unread_bytes=1 << 20)
@@ -209,6 +211,52 @@ async def same_port(_: str) -> bool:
             return not second.get_transport_addrs()
 
 
+async def random_bytes(_: str) -> bool:
+    """Chance on every protocol, in the frames of the DHT, in the frames of the multiplexer, and more streams than there is room for."""
+    chance = random.Random(1)
+    async with running(defender(), LOOPBACK) as host:
+        dht = make_dht(host, server=True)
+        peer = Peer(host, dht, Setup(bytes(32), (), (), (), True, 8, 8))
+        host.set_stream_handler(ANNOUNCE, peer.answer)
+        async with background_trio_service(dht):
+            for number in range(2, 6):
+                async with attacker(number) as other:
+                    await other.connect(whereabouts(host))
+                    with contextlib.suppress(Exception), trio.move_on_after(6.0):
+                        await _storm(other, host, chance)
+                    await trio.sleep(0.1)
+            peer.publish(b"still here", ())
+            async with attacker(9) as other:
+                await other.connect(whereabouts(host))
+                stream = await other.new_stream(host.get_id(), [ANNOUNCE])
+                await stream.write(encode(Ask()))
+                return b"still here" in await stream.read(100)
+
+
+async def _storm(other: Any, host: Any, chance: random.Random) -> None:
+    names = [name for name in host.multiselect.handlers if name]
+    for name in names:
+        for _round in range(6):
+            with contextlib.suppress(Exception), trio.move_on_after(0.5):
+                stream = await other.new_stream(host.get_id(), [name])
+                data = chance.randbytes(chance.randrange(1, 400))
+                await stream.write((bytes((min(len(data), 127),)) if chance.random() < 0.5 else b"") + data)
+                if chance.random() < 0.5:
+                    await stream.close()
+    muxed = other.get_network().get_connections(host.get_id())[0].muxed_conn
+    for _name in range(12):
+        stream, data = await muxed.open_stream(), chance.randbytes(chance.randrange(1, 100))
+        await stream.write(bytes((len(data) + 1,)) + data + b"\n")
+    await trio.sleep(0.2)
+    for _stream in range(300):
+        await muxed._write_frame(struct.pack("!BBHII", 0, 1, 1, 2 * chance.randrange(1, 1 << 20) + 1, 0))
+    for _frame in range(40):
+        frame = struct.pack(
+            "!BBHII", 0, chance.randrange(5), chance.randrange(16), chance.randrange(400), chance.randrange(99)
+        )
+        await muxed._write_frame(frame + chance.randbytes(chance.randrange(99)))
+
+
 async def no_pulse(without: str) -> bool:
     """A peer that is connected and answers nothing is dropped."""
     async with running(defender(), LOOPBACK) as host:
@@ -234,6 +282,7 @@ SIEGES: dict[str, Callable[[str], Awaitable[bool]]] = {
         plaintext,
         foreign_values,
         same_port,
+        random_bytes,
         no_pulse,
     )
 }

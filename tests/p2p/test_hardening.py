@@ -15,6 +15,7 @@ pytestmark = pytest.mark.real
 ROOT = Path(__file__).resolve().parents[2]
 SIEGES = {
     "six_bytes": "guard_handlers",
+    "random_bytes": "guard_handlers",
     "idle_streams": "guard_handlers",
     "many_lives": "release_slots",
     "cut_writes": "finish_writes",

@@ -125,7 +125,7 @@ class Libp2pNetwork:
         )
 
     def _status(self, standing: Standing) -> str:
-        if self._supervisor is None:
+        if self._supervisor is None or self._supervisor.done():  # done: a fault of ours, which the log has
             return "stopped"
         if self._child is None:
             return "restarting"
