@@ -1,4 +1,4 @@
-"""`fabstir doctor chain`: what is wrong between this machine and the market, and what to do about it."""
+"""`fabstir doctor`: what is wrong between this machine and the market or the network of peers, and what to do about it."""
 
 from __future__ import annotations
 
@@ -30,6 +30,23 @@ def chain(
     config = common.settings(quietly=True)
     report = run(examine_chain(config, role, address_option("--account", account)))
     bad = failed(check for checks in report.values() for check in checks)
+    common.show({"ok": not bad, **report}, lambda: _as_text(report))
+    return 1 if bad else 0
+
+
+@app.command
+def p2p(
+    *,
+    account: Annotated[str | None, Parameter(help="Look for this host instead; needs no key.")] = None,
+    common: Configured = CONFIGURED,
+) -> int:
+    """Join the network of peers as a stranger and look for this host. Announces nothing. Exit code 1 where a check fails."""
+    from fabstir.bootstrap.doctor_p2p import examine_p2p
+    from fabstir.chain.checks import failed
+    from fabstir.cli.running import run
+
+    report = {"p2p": run(examine_p2p(common.settings(quietly=True), address_option("--account", account)))}
+    bad = failed(report["p2p"])
     common.show({"ok": not bad, **report}, lambda: _as_text(report))
     return 1 if bad else 0
 
