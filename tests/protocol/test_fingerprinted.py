@@ -165,6 +165,17 @@ def test_what_is_kept_holds_together() -> None:
     assert check(msgspec.structs.replace(file, turns=bare)).tokens == 104
 
 
+def test_a_file_of_before_still_reads() -> None:
+    """It has no place for fingerprints, and needs none."""
+    world = opened()
+    world.answer(40)
+    file = world.transcript()
+    tree = msgspec.json.decode(encode_file(file))
+    for turn in tree["turns"]:
+        del turn["fingerprints"], turn["fingerprints_signature"]
+    assert read_transcript(msgspec.json.encode(tree)) == file
+
+
 def test_an_answer_that_is_cut_short_loses_them() -> None:
     """They were of all of it."""
     world = answered(40)
