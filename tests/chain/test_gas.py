@@ -6,17 +6,19 @@ from collections.abc import Awaitable
 from typing import Final, cast
 
 import pytest
-from tests.chain.playing import DEPOSIT, PRICE, TREE, World
-from tests.chain.support import HOST, OTHER
+from tests.chain.playing import CHECKPOINTS, DEPOSIT, PRICE, TREE, World
+from tests.chain.support import CIRCUIT_ID, HOST, OTHER
 from tests.chain.test_memory_claims import MANY, Claims
 from tests.chain.test_prompt_calls import RESULT, TOKENS, PromptPlay
 
 from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.domain.prompts import PromptTerms
 from fabstir.domain.terms import ProofPolicy, Terms
-from fabstir.ports.chain import NO_KEY, RegisteredOffer, TxResult
+from fabstir.host.proving import siblings_of
+from fabstir.ports.chain import NO_KEY, ProofArgs, RegisteredOffer, TxResult
 from fabstir.ports.prompts import PromptChain
-from fabstir.protocol.commitments import commitment_root
+from fabstir.protocol.commitments import challenged_position, commitment_root, open_path
+from fabstir.protocol.epochs import EpochPlace, EpochSession, covering_path, drawn, epoch_seed, place_all
 from fabstir.protocol.matrix import RIGHTS, Call
 from fabstir.protocol.signing import job_id
 
@@ -24,8 +26,8 @@ LEAST: Final = 0.7
 """Of a figure: one that is far too high misleads as well."""
 SIGNED: Final = Tokens(TREE.tokens - 64)
 """The last W tokens are claimed and opened."""
-ELSEWHERE: Final = {Call.SUBMIT_PROOF}
-"""The verifier of these tests believes everything, for nothing: test_real_proof.py holds this figure with the real one."""
+ELSEWHERE: Final = {Call.SUBMIT_PROOF, Call.PROVE_EPOCH}
+"""The verifier of these tests believes everything, for nothing: test_real_proof.py holds these figures with the real one."""
 
 
 class Measured(Claims):
@@ -108,6 +110,45 @@ async def _other_ends(play: Measured) -> None:
     await play.measure(Call.FINALIZE, other.finalize(play.key(), terms))
 
 
+async def _epochs(play: Measured) -> None:
+    """Two sessions in one epoch, the host's second; one voucher redeemed by it."""
+    host, gas = play.world.host, play.gas
+    await _epoch(play, b"gas: epoch before")
+    terms, places, gas[Call.COMMIT_EPOCH], gas[Call.PROVE_EPOCH] = await _epoch(play, b"gas: epoch")
+    claim = play.voucher(terms[0], TREE.tokens)
+    redeeming = host.redeem_by_epoch(play.key(), (claim,), (TREE.hash,), places[0].root, covering_path(places[:1]))
+    await play.measure(Call.REDEEM_BY_EPOCH, redeeming)
+
+
+async def _epoch(play: Measured, name: bytes) -> tuple[list[Terms], tuple[EpochPlace, ...], int, int]:
+    """Committed and proven; the gas of both."""
+    host, info = play.world.host, play.world.host.info
+    terms = [await play.opened(name + b"%d" % n) for n in range(2)]
+    places = place_all([EpochSession(job_id(one), TREE.hash, play.head(one), TREE.tokens) for one in terms])
+    committed = await host.commit_epoch(play.key(), places[0].root, places[0].total)
+    seed_block = (await host.epoch(HOST.address)).pending_block + 2
+    await play.world.mine_to(seed_block)
+    block_hash = await host.block_hash(seed_block)
+    assert block_hash is not None
+    seed = epoch_seed(info.chain_id, info.epochs, HOST.address, places[0].root, block_hash)
+    position = challenged_position(seed, places[0].total)
+    place = drawn(places, position)
+    assert place is not None
+    path = open_path(CHECKPOINTS, position - place.before)
+    proof = ProofArgs(
+        circuit_id=CIRCUIT_ID,
+        tree_root=TREE.hash,
+        head=place.session.head,
+        tokens=TREE.tokens,
+        checkpoint_tokens=path.checkpoint.tokens,
+        commitment=path.checkpoint.commitment,
+        path=siblings_of(path.siblings),
+        proof=b"proof",
+    )
+    proven = await host.prove_epoch(play.key(), terms[place.index], siblings_of(place.siblings), proof)
+    return terms, places, committed.gas_used, proven.gas_used
+
+
 async def _prompts(play: Measured) -> None:
     """An answer, a claim that is given back, an assignment, and the two ways back to the renter."""
     board = PromptPlay(play.world, await play.world.renter.timestamp())
@@ -135,7 +176,7 @@ async def _prompts(play: Measured) -> None:
 async def test_each_call_takes_the_gas_that_the_table_names(real_world: World) -> None:
     """Never more, and not less than 70 % of it: whoever plans by the table keeps enough, and not far too much."""
     play = Measured(real_world, await real_world.renter.timestamp())
-    for moves in (_begin, _prompts, _disputed, _other_ends):  # a slashed host gets no prompts
+    for moves in (_begin, _prompts, _epochs, _disputed, _other_ends):  # a slashed host gets no prompts
         await moves(play)
     figures = {right.call: right.gas for right in RIGHTS}
     assert set(play.gas) == set(Call)

@@ -19,9 +19,10 @@ from fabstir.domain.errors import ChainFault
 from fabstir.domain.ids import Hash32
 from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.domain.terms import Terms
+from fabstir.host.proving import siblings_of
 from fabstir.ops import paths
 from fabstir.ops.clock import SystemClock
-from fabstir.ports.chain import ClaimArgs, ProofArgs, SumNodeArgs
+from fabstir.ports.chain import ClaimArgs, ProofArgs
 from fabstir.ports.prover import ProofStatement, Prover
 from fabstir.proofs.circuit import load_circuit
 from fabstir.proofs.merkle import MerkleProver
@@ -35,10 +36,11 @@ from fabstir.protocol.commitments import (
     statement_hash,
     tree_root,
 )
+from fabstir.protocol.epochs import EpochSession, covering_path, epoch_seed, epoch_words, place_all
 from fabstir.protocol.held_records import HeldRecords
 from fabstir.protocol.matrix import RIGHTS, Call
 from fabstir.protocol.model_identity import ModelIdentity
-from fabstir.protocol.signing import Market, job_id
+from fabstir.protocol.signing import Market, job_id, keccak
 from fabstir.testing.journal import MemoryJournal
 
 pytestmark = pytest.mark.real
@@ -106,7 +108,7 @@ async def _answer(prover: Prover, host: MarketClient, terms: Terms, checkpoints:
         tokens=TOKENS,
         checkpoint_tokens=path.checkpoint.tokens,
         commitment=path.checkpoint.commitment,
-        path=tuple(SumNodeArgs(node.hash, node.tokens, node.left) for node in path.siblings),
+        path=siblings_of(path.siblings),
         proof=bundle.proof,
     )
 
@@ -144,5 +146,55 @@ async def test_a_job_is_paid_on_a_real_proof(
     await host.withdraw("withdraw", chain.info.usdc, HOST.address)
     assert await host.balance(chain.info.usdc, HOST.address) == amount - amount * 5 // 100
     assert await host.balance(chain.info.usdc, RENTER.address) == DEPOSIT - amount
+    for client in (renter, host):
+        await client.close()
+
+
+async def test_an_epoch_is_proven_by_a_real_proof(
+    proven_chain: Chain, control: DevnetControl, rpc: JsonRpc, prover: Prover
+) -> None:
+    """Its voucher is redeemed by it, one changed byte is refused, and it takes the gas that the table of rights names."""
+    chain, clock, info = proven_chain, SystemClock(), proven_chain.info
+    renter = await MarketClient.connect([chain.url], DEV_KEYS[1], info, MemoryJournal(), clock)
+    host = await MarketClient.connect([chain.url], DEV_KEYS[2], info, MemoryJournal(), clock)
+    terms = terms_for(chain, await renter.timestamp())
+    await renter.approve("approve", info.usdc, DEPOSIT)
+    await renter.open("open", terms, DEPOSIT)
+    digests = [(await prover.commit(_records(number, size))).digest for number, size in enumerate(SIZES)]
+    checkpoints = tuple(Checkpoint(digest, Tokens(size)) for digest, size in zip(digests, SIZES, strict=True))
+    tree = tree_root(checkpoints)
+    (place,) = place_all([EpochSession(job_id(terms), tree.hash, HEAD, TOKENS)])
+    committed = await host.commit_epoch("commit", place.root, place.total)
+    await mine_until(control, rpc, committed.block + 2)
+    block_hash = await host.block_hash((await host.epoch(HOST.address)).pending_block + 2)
+    assert block_hash is not None
+    seed = epoch_seed(info.chain_id, info.epochs, HOST.address, place.root, block_hash)
+    path = open_path(checkpoints, challenged_position(seed, TOKENS))
+    words = epoch_words(info.chain_id, info.epochs, terms, place, path, prover.circuit_id)
+    statement = ProofStatement(keccak(words), seed, path.checkpoint.commitment, words)
+    bundle = await prover.prove(statement, _records(path.index, path.checkpoint.tokens))
+    proof = ProofArgs(
+        circuit_id=bundle.circuit_id,
+        tree_root=tree.hash,
+        head=HEAD,
+        tokens=TOKENS,
+        checkpoint_tokens=path.checkpoint.tokens,
+        commitment=path.checkpoint.commitment,
+        path=siblings_of(path.siblings),
+        proof=bundle.proof,
+    )
+    changed = proof.proof[:-40] + bytes([proof.proof[-40] ^ 1]) + proof.proof[-39:]
+    with pytest.raises(ChainFault, match="ProofInvalid"):
+        await host.prove_epoch("lie", terms, (), replace(proof, proof=changed))
+    accepted = await host.prove_epoch("prove", terms, (), proof)
+    assert await host.proven_epoch(HOST.address, place.root) == TOKENS
+    named = next(right.gas for right in RIGHTS if right.call is Call.PROVE_EPOCH)
+    assert (0.7 * named if isinstance(prover, EzklProver) else 0) <= accepted.gas_used <= named
+    amount = BaseUnits(TOKENS * terms.price // 1_000_000)
+    digest = Market(info.chain_id, info.market).voucher_digest(job_id(terms), amount, TOKENS, HEAD)
+    claim = ClaimArgs(terms=terms, amount=amount, tokens=TOKENS, transcript=HEAD, signature=SESSION_KEY.sign(digest))
+    await host.redeem_by_epoch("redeem", (claim,), (tree.hash,), place.root, covering_path([place]))
+    state = await host.job(job_id(terms))
+    assert (state.signed, state.proven, state.owed) == (TOKENS, TOKENS, amount)
     for client in (renter, host):
         await client.close()

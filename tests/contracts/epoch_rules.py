@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from fabstir.chain.bindings import EpochProofs, JobMarketplace, Proof, SumNode
-from fabstir.domain.ids import Hash32, JobId
+from fabstir.domain.ids import Address, Hash32, JobId
 from fabstir.domain.money import Tokens, cost
 from fabstir.domain.terms import Terms
 from fabstir.protocol import commitments, settlement
@@ -85,17 +85,17 @@ class Epoch:
         )
         return terms, place, proof
 
-    def prove(self, *, wrong: bool = False) -> None:
+    def prove(self, *, wrong: bool = False, by: Address = HOST.address) -> None:
         """Raises CallReverted where the contract takes no such proof."""
         terms, place, proof = self.answer()
         if wrong:
             proof = proof._replace(proof=keccak(proof.proof))
         way = [SumNode(node.hash, node.tokens, node.left) for node in place.siblings]
         data = EpochProofs.encode_prove_epoch(abi_terms(terms), way, proof)
-        self.twin.evm.call(HOST.address, self.twin.epochs, data)
+        self.twin.evm.call(by, self.twin.epochs, data)
         self.proven.add(self.root)
 
-    def redeem(self, chosen: Sequence[EpochPlace], flaw: str = "") -> str | None:
+    def redeem(self, chosen: Sequence[EpochPlace], flaw: str = "", by: Address = HOST.address) -> str | None:
         """The vouchers of these sessions, on both; with one thing wrong in the first of them, or in what belongs to it."""
         calls, claims, trees = [], [], []
         for n, place in enumerate(chosen):
@@ -105,15 +105,13 @@ class Epoch:
             tokens = Tokens(session.tokens + (spoilt == "tokens"))
             amount = cost(tokens, terms.price)
             claim = self.twin.claim(terms, session.job, amount, tokens, head, SIGNER)
-            calls.append(settlement.Redeem(HOST.address, session.job, amount, tokens, SIGNER.address))
+            calls.append(settlement.Redeem(by, session.job, amount, tokens, SIGNER.address))
             claims.append(claim)
             trees.append(keccak(session.tree_root) if spoilt == "tree" else session.tree_root)
         root = keccak(self.root) if flaw == "root" else self.root
         path = covering_path(chosen) + (bytes(36) if flaw == "path" else b"")
         data = JobMarketplace.encode_redeem_by_epoch(claims, trees, root, path)
-        return self.twin.both(
-            settlement.RedeemByEpoch(tuple(calls), root in self.proven and not flaw), HOST.address, data
-        )
+        return self.twin.both(settlement.RedeemByEpoch(tuple(calls), root in self.proven and not flaw), by, data)
 
 
 class EpochRules(DisputeRules):

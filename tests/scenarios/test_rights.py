@@ -8,9 +8,16 @@ from typing import Final
 
 import pytest
 
+from fabstir.chain.bindings import EpochProofs, Proof
 from fabstir.domain.terms import ProofPolicy
 from fabstir.protocol.matrix import RIGHTS, Call
-from tests.contracts.market import SLASH
+from fabstir.protocol.settlement import SEED_DELAY
+from fabstir.protocol.signing import SigningKey
+from fabstir.testing.prover import CIRCUIT_ID
+from tests.contracts.dispute_rules import checkpoints_of
+from tests.contracts.epoch_rules import Epoch
+from tests.contracts.evm import CallReverted
+from tests.contracts.market import SLASH, abi_terms
 from tests.scenarios.prompt_stage import ASSIGNER, DELEGATE, PromptStage
 from tests.scenarios.stage import ARBITER, BOND, HOST, OTHER_HOST, RENTER, SIGNER, STRANGER, Stage
 
@@ -110,6 +117,83 @@ def redeem() -> None:
     stage = job()
     assert stage.redeem(30) is None
     refused("NotOpen", closed(stage).redeem(40))
+
+
+def epoch_of(stage: Stage, tokens: int = 40) -> Epoch:
+    """Its only session is the job of `stage`, of one checkpoint."""
+    session = (stage.terms, stage.id, checkpoints_of(tokens, 256), stage.stream.head(tokens))
+    return Epoch(stage.twin, [session], set())
+
+
+def sent(stage: Stage, by: SigningKey, data: bytes) -> str | None:
+    """To EpochProofs; the name of its error."""
+    try:
+        stage.evm.call(by.address, stage.twin.epochs, data)
+    except CallReverted as reverted:
+        return reverted.revert.name
+    return None
+
+
+def commit_epoch() -> None:
+    stage = job(REQUIRED)
+    epoch = epoch_of(stage)
+    data = EpochProofs.encode_commit_epoch(epoch.root, epoch.total)
+    refused("NothingToProve", sent(stage, HOST, EpochProofs.encode_commit_epoch(epoch.root, 0)))
+    assert [sent(stage, who, data) for who in OUTSIDERS] == [None] * 4  # each for itself
+    stage.evm.mine(3, 3)
+    refused("NoCommitment", sent(stage, STRANGER, answer_of(epoch)))
+    assert sent(stage, HOST, data) is None
+    last = stage.evm.block + SEED_DELAY + 256
+    refused("CommitmentPending", sent(stage, HOST, data))
+    stage.until_block(last)
+    refused("CommitmentPending", sent(stage, HOST, data))
+    stage.until_block(last + 1)
+    assert sent(stage, HOST, data) is None
+
+
+def answer_of(epoch: Epoch) -> bytes:
+    """Of an epoch of one session with one checkpoint: whatever is drawn lies there. The proof is empty."""
+    (place,), ((checkpoint,),) = epoch.places, epoch.checkpoints
+    session = place.session
+    proof = Proof(
+        CIRCUIT_ID, session.tree_root, session.head, session.tokens, checkpoint.tokens, checkpoint.commitment, [], b""
+    )
+    return EpochProofs.encode_prove_epoch(abi_terms(epoch.terms[0]), [], proof)
+
+
+def prove_epoch() -> None:
+    stage = job(REQUIRED)
+    epoch = epoch_of(stage)
+    refused("NoCommitment", sent(stage, STRANGER, answer_of(epoch)))
+    assert sent(stage, HOST, EpochProofs.encode_commit_epoch(epoch.root, epoch.total)) is None
+    epoch.made_at = stage.evm.block
+    stage.until_block(epoch.made_at + SEED_DELAY)
+    refused("SeedNotReady", sent(stage, STRANGER, answer_of(epoch)))
+    stage.until_block(epoch.made_at + SEED_DELAY + 1)
+    refused("ProofInvalid", sent(stage, STRANGER, answer_of(epoch)))
+    epoch.prove(by=STRANGER.address)
+    refused("NoCommitment", sent(stage, STRANGER, answer_of(epoch)))
+    late = epoch_of(stage, 50)
+    late.commit()
+    stage.until_block(late.made_at + SEED_DELAY + 257)
+    refused("SeedExpired", sent(stage, STRANGER, answer_of(late)))
+
+
+def redeem_by_epoch() -> None:
+    stage = job(REQUIRED)
+    epoch = epoch_of(stage)
+    epoch.commit()
+    refused("NotCovered", epoch.redeem(epoch.places))
+    epoch.prove()
+    refused("NotParty", *(epoch.redeem(epoch.places, by=who.address) for who in OUTSIDERS))
+    assert epoch.redeem(epoch.places) is None
+    assert stage.state.signed == stage.state.proven == 40
+    over = job(REQUIRED)
+    epoch = epoch_of(over)
+    epoch.commit()
+    epoch.prove()
+    closed(over)
+    refused("NotOpen", epoch.redeem(epoch.places))
 
 
 def claim_proven() -> None:
@@ -298,6 +382,9 @@ CHECKS: Final[dict[Call, Callable[[], None]]] = {
     Call.COMMIT_PROOF: commit_proof,
     Call.SUBMIT_PROOF: submit_proof,
     Call.REDEEM: redeem,
+    Call.COMMIT_EPOCH: commit_epoch,
+    Call.PROVE_EPOCH: prove_epoch,
+    Call.REDEEM_BY_EPOCH: redeem_by_epoch,
     Call.CLAIM_PROVEN: claim_proven,
     Call.DISPUTE: dispute,
     Call.CONTRADICT: contradict,

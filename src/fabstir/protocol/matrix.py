@@ -77,12 +77,15 @@ class Bond(StrEnum):
 
 
 class Call(StrEnum):
-    """Functions of JobMarketplace, then those of PromptBoard."""
+    """Functions of JobMarketplace and EpochProofs, then those of PromptBoard."""
 
     TOP_UP = "topUp"
     COMMIT_PROOF = "commitProof"
     SUBMIT_PROOF = "submitProof"
     REDEEM = "redeem"
+    COMMIT_EPOCH = "commitEpoch"
+    PROVE_EPOCH = "proveEpoch"
+    REDEEM_BY_EPOCH = "redeemByEpoch"
     CLAIM_PROVEN = "claimProven"
     DISPUTE = "dispute"
     CONTRADICT = "contradict"
@@ -119,6 +122,9 @@ RIGHTS: Final[tuple[Right, ...]] = (
     Right(Call.COMMIT_PROOF, "host", "at once, while no claim is undecided", _CLOSED, 55_000),
     Right(Call.SUBMIT_PROOF, "anyone", "3 blocks after the commitment", "258 blocks after the commitment, or the job is closed", 500_000),
     Right(Call.REDEEM, "host", "at once (policy required: once proven, alone or in an epoch)", _CLOSED, 57_000),
+    Right(Call.COMMIT_EPOCH, "a host, for its own sessions", "at once, while no epoch of it waits for its proof", "never", 30_000),
+    Right(Call.PROVE_EPOCH, "anyone", "3 blocks after the commitment", "258 blocks after the commitment", 525_000),
+    Right(Call.REDEEM_BY_EPOCH, "host", "once the epoch is proven", _CLOSED, 72_000),
     Right(Call.CLAIM_PROVEN, "host with a stake", "once proven, not by an epoch", "the job is closed, or a claim in it was lost", 75_000),
     Right(Call.DISPUTE, "renter, with the bond", "a claim is held", "challenge seconds after the claim", 59_000),
     Right(Call.CONTRADICT, "anyone with the host's Close for fewer tokens", "a claim is held", "the claim is decided", 101_000),
