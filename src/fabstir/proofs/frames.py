@@ -6,19 +6,16 @@ ends the connection.
 
 from __future__ import annotations
 
-import asyncio
-import struct
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
+from fabstir.ports.framing import Framing
 from fabstir.ports.prover import ProofStatement
 from fabstir.protocol.spot import SpotVector
 
 MAX_FRAME: Final = 1 << 20
 """The largest honest frame, 64 vectors of the circuit `spot`, is below 300 KiB; a prove job of `bind` below 10 KiB."""
-
-_LENGTH: Final = struct.Struct(">I")
 
 
 class CommitJob(msgspec.Struct, frozen=True, tag="commit"):
@@ -109,42 +106,7 @@ SpotJob = SpotCommitJob | SpotProveJob | SpotVerifyJob
 Job = CommitJob | ProveJob | VerifyJob | SpotJob
 Reply = Ready | Committed | Proved | Verified | SpotCommitted | SpotProved | Fault
 
-_decode_job: Final[msgspec.msgpack.Decoder[Job]] = msgspec.msgpack.Decoder(Job)
-_decode_reply: Final[msgspec.msgpack.Decoder[Reply]] = msgspec.msgpack.Decoder(Reply)
-_encoder: Final = msgspec.msgpack.Encoder()
-
-
-class ByteStream(Protocol):
-    """A blocking file over the socket."""
-
-    def read(self, size: int, /) -> bytes: ...
-
-
-def frame(message: Job | Reply) -> bytes:
-    """`message` with its length in front."""
-    body = _encoder.encode(message)
-    return _LENGTH.pack(len(body)) + body
-
-
-def read_job(stream: ByteStream) -> Job | None:
-    """The next job; None where the supervisor closed the connection. Raises EOFError, ValueError, msgspec.DecodeError."""
-    header = stream.read(_LENGTH.size)
-    if not header:
-        return None
-    body = stream.read(_body_length(header))
-    return _decode_job.decode(body)
-
-
-async def read_reply(reader: asyncio.StreamReader) -> Reply:
-    """The next reply. Raises asyncio.IncompleteReadError, ValueError, msgspec.DecodeError."""
-    header = await reader.readexactly(_LENGTH.size)
-    return _decode_reply.decode(await reader.readexactly(_body_length(header)))
-
-
-def _body_length(header: bytes) -> int:
-    if len(header) != _LENGTH.size:
-        raise EOFError("the connection ended inside a frame")
-    (length,) = _LENGTH.unpack(header)
-    if length > MAX_FRAME:
-        raise ValueError(f"a frame of {length} bytes, the bound is {MAX_FRAME}")
-    return int(length)
+_framing: Final[Framing[Job, Reply]] = Framing(Job, Reply, MAX_FRAME)
+frame: Final = _framing.frame
+read_job: Final = _framing.read_job
+read_reply: Final = _framing.read_reply

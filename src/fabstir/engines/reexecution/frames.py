@@ -6,18 +6,15 @@ ends the connection.
 
 from __future__ import annotations
 
-import asyncio
-import struct
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
+from fabstir.ports.framing import Framing
 from fabstir.protocol.audit_sampler import ClaimedSampler, Position
 
 MAX_FRAME: Final = 1 << 28
 """A position takes at most 300 bytes in either direction; models of today have contexts below a million tokens."""
-
-_LENGTH: Final = struct.Struct(">I")
 
 
 class Prefill(msgspec.Struct, frozen=True, tag="prefill"):
@@ -93,41 +90,7 @@ class Fault(msgspec.Struct, frozen=True, tag="fault"):
 Job = Prefill | Trace | Describe
 Reply = Prefilled | Traced | Described | Fault
 
-_decode_job: Final[msgspec.msgpack.Decoder[Job]] = msgspec.msgpack.Decoder(Job)
-_decode_reply: Final[msgspec.msgpack.Decoder[Reply]] = msgspec.msgpack.Decoder(Reply)
-_encoder: Final = msgspec.msgpack.Encoder()
-
-
-class ByteStream(Protocol):
-    """A blocking file over the socket."""
-
-    def read(self, size: int, /) -> bytes: ...
-
-
-def frame(message: Job | Reply) -> bytes:
-    """`message` with its length in front."""
-    body = _encoder.encode(message)
-    return _LENGTH.pack(len(body)) + body
-
-
-def read_job(stream: ByteStream) -> Job | None:
-    """The next job; None where the other end closed. Raises EOFError, ValueError, msgspec.DecodeError."""
-    header = stream.read(_LENGTH.size)
-    if not header:
-        return None
-    return _decode_job.decode(stream.read(_body_length(header)))
-
-
-async def read_reply(reader: asyncio.StreamReader) -> Reply:
-    """The reply. Raises asyncio.IncompleteReadError, ValueError, msgspec.DecodeError."""
-    header = await reader.readexactly(_LENGTH.size)
-    return _decode_reply.decode(await reader.readexactly(_body_length(header)))
-
-
-def _body_length(header: bytes) -> int:
-    if len(header) != _LENGTH.size:
-        raise EOFError("the connection ended inside a frame")
-    (length,) = _LENGTH.unpack(header)
-    if length > MAX_FRAME:
-        raise ValueError(f"a frame of {length} bytes, the bound is {MAX_FRAME}")
-    return int(length)
+_framing: Final[Framing[Job, Reply]] = Framing(Job, Reply, MAX_FRAME)
+frame: Final = _framing.frame
+read_job: Final = _framing.read_job
+read_reply: Final = _framing.read_reply
