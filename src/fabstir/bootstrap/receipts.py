@@ -13,6 +13,7 @@ from fabstir.ops.config import Config
 from fabstir.protocol.renter_log import RenterLedger, decode_event
 from fabstir.protocol.transcript_file import ReceiptFile, SessionTranscript, check
 from fabstir.renter.jobs import STREAM_PREFIX
+from fabstir.renter.keeping import Keeper
 from fabstir.storage.journal import JOURNAL_FILE
 from fabstir.storage.reader import JournalReader
 
@@ -30,23 +31,27 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 def list_kept(config: Config) -> tuple[Kept, ...]:
     """Oldest first; of this journal's jobs only. Raises LocalFault (`journal_missing`, `journal_unreadable`)."""
     keeper, found = keeper_of(config), []
-    for job in keeper.jobs():
-        ledger = _ledger(config, job)
-        if ledger is None:
-            continue
-        words, fault, answers = True, "", 0
-        try:
-            receipt = keeper.receipt(ledger)
-            answers = len(receipt.turns)
-            check(receipt)
-        except FabstirError as problem:
-            fault = problem.detail
-        try:
-            keeper.transcript(ledger)
-        except FabstirError:
-            words = False
-        found.append(Kept(ledger=ledger, words=words, answers=answers, fault=fault))
+    with JournalReader(config.renter.data_dir / JOURNAL_FILE) as journal:
+        streams = frozenset(journal.streams())
+        for job in keeper.jobs():
+            if STREAM_PREFIX + job.hex() in streams:
+                found.append(_kept(keeper, _ledger(journal, job)))
     return tuple(found)
+
+
+def _kept(keeper: Keeper, ledger: RenterLedger) -> Kept:
+    words, fault, answers = True, "", 0
+    try:
+        receipt = keeper.receipt(ledger)
+        answers = len(receipt.turns)
+        check(receipt)
+    except FabstirError as problem:
+        fault = problem.detail
+    try:
+        keeper.transcript(ledger)
+    except FabstirError:
+        words = False
+    return Kept(ledger=ledger, words=words, answers=answers, fault=fault)
 
 
 def export(config: Config, job: str, *, words: bool) -> ReceiptFile | SessionTranscript:
@@ -55,19 +60,18 @@ def export(config: Config, job: str, *, words: bool) -> ReceiptFile | SessionTra
     found = [one for one in keeper.jobs() if to_hex(one).startswith(job.lower())]
     if len(found) != 1:
         raise error("transcript_missing", f"{len(found)} kept jobs begin with {job}" if found else f"job {job}")
-    ledger = _ledger(config, found[0])
-    if ledger is None:
-        raise error("transcript_missing", f"job {to_hex(found[0])} is not in the journal of {config.renter.data_dir}")
+    with JournalReader(config.renter.data_dir / JOURNAL_FILE) as journal:
+        if STREAM_PREFIX + found[0].hex() not in journal.streams():
+            what = f"job {to_hex(found[0])} is not in the journal of {config.renter.data_dir}"
+            raise error("transcript_missing", what)
+        ledger = _ledger(journal, found[0])
     return keeper.transcript(ledger) if words else keeper.receipt(ledger)
 
 
-def _ledger(config: Config, job: JobId) -> RenterLedger | None:
-    with JournalReader(config.renter.data_dir / JOURNAL_FILE) as journal:
-        stream = STREAM_PREFIX + job.hex()
-        if stream not in journal.streams():
-            return None
-        try:
-            with contextlib.closing(journal.events(stream)) as events:
-                return RenterLedger.replay([decode_event(data) for data in events])
-        except (msgspec.MsgspecError, ValueError) as unreadable:
-            raise error("journal_unreadable", f"{journal.path}, {stream}: {unreadable}") from unreadable
+def _ledger(journal: JournalReader, job: JobId) -> RenterLedger:
+    stream = STREAM_PREFIX + job.hex()
+    try:
+        with contextlib.closing(journal.events(stream)) as events:
+            return RenterLedger.replay([decode_event(data) for data in events])
+    except (msgspec.MsgspecError, ValueError) as unreadable:
+        raise error("journal_unreadable", f"{journal.path}, {stream}: {unreadable}") from unreadable

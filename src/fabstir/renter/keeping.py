@@ -110,8 +110,9 @@ class Keeper:
 
     def transcript(self, ledger: RenterLedger, model: str = "") -> SessionTranscript:
         """Of this job, with words. Raises LocalFault (`transcript_missing`)."""
-        turns = [turn for turn in self._turns(ledger.job) if isinstance(turn, SpokenTurn)]
-        if len(turns) != len(self._turns(ledger.job)):
+        kept = self._turns(ledger.job)
+        turns = [turn for turn in kept if isinstance(turn, SpokenTurn)]
+        if len(turns) != len(kept):
             raise error("transcript_missing", f"the words of job {to_hex(ledger.job)} were not kept")
         return SessionTranscript(
             chain_id=ledger.market.chain_id,
