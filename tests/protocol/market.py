@@ -48,8 +48,7 @@ from fabstir.protocol.messages import (
     decode_from_renter,
     encode,
 )
-from fabstir.protocol.renter_log import JobPlanned, RenterLedger
-from fabstir.protocol.renter_session import (
+from fabstir.protocol.renter_items import (
     AnswerBroken,
     AnswerDone,
     Ask,
@@ -60,14 +59,14 @@ from fabstir.protocol.renter_session import (
     LeaveHost,
     RenterEffect,
     RenterInput,
-    RenterSession,
-    RenterState,
     Rewound,
     SendHost,
     SessionClosed,
     StoreRenter,
     TurnKept,
 )
+from fabstir.protocol.renter_log import JobPlanned, RenterLedger
+from fabstir.protocol.renter_session import RenterSession, RenterState
 from fabstir.protocol.signing import Market, SigningKey, keccak
 from fabstir.protocol.transcript import TokenRecord
 from fabstir.protocol.transcript_file import ReceiptFile, SessionTranscript, SpokenTurn, signed_count

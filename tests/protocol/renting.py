@@ -8,12 +8,8 @@ from fabstir.domain.errors import FabstirError
 from fabstir.protocol.messages import (
     ReceiptAck,
 )
+from fabstir.protocol.renter_items import LeaveHost, SendHost, StoreRenter
 from fabstir.protocol.renter_log import VoucherSigned
-from fabstir.protocol.renter_session import (
-    LeaveHost,
-    SendHost,
-    StoreRenter,
-)
 from tests.protocol.market import World, opened
 
 

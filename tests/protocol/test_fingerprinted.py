@@ -12,7 +12,8 @@ from fabstir.domain.ids import to_hex
 from fabstir.protocol.effects import RunFingerprints
 from fabstir.protocol.host_session import FingerprintsMade
 from fabstir.protocol.messages import ChatMessage, Fingerprints, SessionReady
-from fabstir.protocol.renter_session import Ask, Finish, RenterState, StopAnswer
+from fabstir.protocol.renter_items import Ask, Finish, StopAnswer
+from fabstir.protocol.renter_session import RenterState
 from fabstir.protocol.signing import SigningKey
 from fabstir.protocol.transcript_file import check, encode_file, read_transcript
 from tests.protocol.market import HOST_KEY, MARKET, World, changed, named, opened

@@ -14,16 +14,9 @@ from fabstir.protocol.messages import (
     Receipt,
     SessionEnd,
 )
+from fabstir.protocol.renter_items import Connect, Finish, SendHost, SessionClosed, StoreRenter
 from fabstir.protocol.renter_log import HostReleased
-from fabstir.protocol.renter_session import (
-    Connect,
-    Finish,
-    RenterSession,
-    RenterState,
-    SendHost,
-    SessionClosed,
-    StoreRenter,
-)
+from fabstir.protocol.renter_session import RenterSession, RenterState
 from fabstir.protocol.signing import SigningKey, keccak, recover
 from tests.protocol.market import HOST_KEY, MARKET, SESSION, SESSION_KEY, World, opened, terms
 from tests.protocol.renting import arriving, left, sent, stored, streaming

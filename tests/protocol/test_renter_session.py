@@ -25,8 +25,7 @@ from fabstir.protocol.messages import (
     decode_from_renter,
     encode,
 )
-from fabstir.protocol.renter_log import TurnSeen
-from fabstir.protocol.renter_session import (
+from fabstir.protocol.renter_items import (
     AnswerBroken,
     AnswerDone,
     Ask,
@@ -34,13 +33,13 @@ from fabstir.protocol.renter_session import (
     Deliver,
     HostLost,
     LeaveHost,
-    RenterState,
     Rewound,
     SessionOpened,
     ShowNotice,
     StopAnswer,
-    as_fault,
 )
+from fabstir.protocol.renter_log import TurnSeen
+from fabstir.protocol.renter_session import RenterState, as_fault
 from fabstir.protocol.signing import keccak, recover
 from fabstir.protocol.transcript import TokenRecord
 from tests.protocol.market import HOST_KEY, MARKET, SESSION, SESSION_KEY, World, named, opened, records, terms

@@ -9,7 +9,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from fabstir.protocol.host_session import HostInput, SessionState
 from fabstir.protocol.messages import Prompt, ReceiptAck, decode_from_renter
-from fabstir.protocol.renter_session import Ask, Finish, RenterState, StopAnswer
+from fabstir.protocol.renter_items import Ask, Finish, StopAnswer
+from fabstir.protocol.renter_session import RenterState
 from fabstir.protocol.signing import recover
 from fabstir.protocol.transcript_file import check
 from tests.machines import played

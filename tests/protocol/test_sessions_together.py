@@ -10,7 +10,8 @@ from fabstir.domain.errors import error
 from fabstir.protocol.generation import TokenBatch
 from fabstir.protocol.host_inputs import EngineBatch, EngineFailed, SessionState
 from fabstir.protocol.messages import ChatMessage, ReceiptAck, decode_from_renter
-from fabstir.protocol.renter_session import Ask, Finish, LeaveHost, RenterState, StopAnswer
+from fabstir.protocol.renter_items import Ask, Finish, LeaveHost, StopAnswer
+from fabstir.protocol.renter_session import RenterState
 from tests.protocol.market import World, opened, records, same_ledger
 
 

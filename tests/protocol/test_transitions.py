@@ -46,17 +46,17 @@ from fabstir.protocol.messages import (
     decode_from_host,
     decode_from_renter,
 )
-from fabstir.protocol.renter_session import (
+from fabstir.protocol.renter_items import (
     Ask,
     Connect,
     Finish,
     HostLost,
     RenterCommand,
     RenterInput,
-    RenterState,
     StopAnswer,
     TellDeposit,
 )
+from fabstir.protocol.renter_session import RenterState
 from fabstir.protocol.signing import keccak
 from tests.protocol.market import SESSION, World, named, opened, records, terms
 

@@ -11,11 +11,9 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any, Final
 
-import msgspec
-
 from fabstir.domain.errors import CATALOGUE, FabstirError, error
 from fabstir.domain.ids import Hash32, SessionId, from_hex, to_hex
-from fabstir.domain.money import BaseUnits, Tokens
+from fabstir.domain.money import Tokens
 from fabstir.protocol.fingerprinted import FingerprintedAnswer
 from fabstir.protocol.messages import (
     PROTOCOL_VERSION,
@@ -24,7 +22,6 @@ from fabstir.protocol.messages import (
     DepositChanged,
     Error,
     Fingerprints,
-    FromHost,
     FromRenter,
     Notice,
     PaymentReceived,
@@ -39,7 +36,6 @@ from fabstir.protocol.messages import (
     SessionInit,
     SessionReady,
     SessionResume,
-    Signature,
     StreamChunk,
     WireTerms,
     amount_of,
@@ -47,6 +43,31 @@ from fabstir.protocol.messages import (
     decode_from_renter,
     encode,
     records_valid,
+)
+from fabstir.protocol.renter_items import (
+    AnswerBroken,
+    AnswerDone,
+    Ask,
+    Connect,
+    Deliver,
+    FingerprintsKept,
+    Finish,
+    HostLost,
+    LeaveHost,
+    PaymentDue,
+    PaymentSeen,
+    RenterCommand,
+    RenterEffect,
+    RenterInput,
+    Rewound,
+    SendHost,
+    SessionClosed,
+    SessionOpened,
+    ShowNotice,
+    StopAnswer,
+    StoreRenter,
+    TellDeposit,
+    TurnKept,
 )
 from fabstir.protocol.renter_log import HostReleased, RenterEvent, RenterLedger, TurnSeen, VoucherSigned
 from fabstir.protocol.rungs import Rung
@@ -73,163 +94,6 @@ class RenterState(Enum):
     """session_end is sent."""
     ENDED = "ended"
     """The host confirmed the end, or was left for good."""
-
-
-# -- commands (in) ----------------------------------------------------------------------------------------------------------
-
-
-class Connect(msgspec.Struct, frozen=True, kw_only=True):
-    """A connection stands: introduce ourselves. `nonce` is 32 fresh random bytes."""
-
-    session_id: SessionId
-    context: tuple[ChatMessage, ...] = ()
-    nonce: Hash32
-    issued_at: int
-
-
-class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """Ask a question; `prefix` is what an earlier host delivered of the answer."""
-
-    content: str
-    prefix: str = ""
-    max_tokens: int = 512
-    temperature: float = 0.8
-    top_p: float = 0.95
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-    score: tuple[int, ...] = ()
-    """Token ids of an answer that is there: how likely is each?"""
-
-
-class StopAnswer(msgspec.Struct, frozen=True):
-    """Cancel the running answer."""
-
-
-class Finish(msgspec.Struct, frozen=True):
-    """End the session and let the host settle."""
-
-
-class TellDeposit(msgspec.Struct, frozen=True):
-    """The job was topped up: let the host look."""
-
-
-class HostLost(msgspec.Struct, frozen=True):
-    """The connection is gone."""
-
-    detail: str = ""
-
-
-RenterCommand = Connect | Ask | StopAnswer | Finish | TellDeposit | HostLost
-
-# -- effects (out) ------------------------------------------------------------------------------------------------------------
-
-
-class StoreRenter(msgspec.Struct, frozen=True):
-    """Append to the job's log; durable before the next effect runs."""
-
-    events: tuple[RenterEvent, ...]
-
-
-class SendHost(msgspec.Struct, frozen=True):
-    """Send to the host."""
-
-    message: FromRenter
-
-
-class SessionOpened(msgspec.Struct, frozen=True):
-    """Questions may be asked."""
-
-    ready: SessionReady
-
-
-class Deliver(msgspec.Struct, frozen=True):
-    """Text for the person; `tokens` is how many it took."""
-
-    text: str
-    tokens: int
-    records: tuple[TokenRecord, ...] = ()
-    """What was committed about each of them."""
-
-
-class AnswerDone(msgspec.Struct, frozen=True):
-    """The answer is complete."""
-
-    response: Response
-
-
-class AnswerBroken(msgspec.Struct, frozen=True):
-    """The answer was cut off; the connection may still stand."""
-
-    fault: FabstirError
-
-
-class LeaveHost(msgspec.Struct, frozen=True):
-    """Close the connection: this host is not to be trusted or does not want us. Nothing more is signed."""
-
-    fault: FabstirError
-
-
-class TurnKept(msgspec.Struct, frozen=True):
-    """An answer ended, with all that came of it: for whoever keeps transcripts."""
-
-    turn: SpokenTurn
-
-
-class FingerprintsKept(msgspec.Struct, frozen=True):
-    """The host's fingerprints of an answer that was kept before, signed by it."""
-
-    of: FingerprintedAnswer
-    fingerprints: tuple[bytes, ...]
-    signature: Signature
-
-
-class Rewound(msgspec.Struct, frozen=True):
-    """Both sides go on from here; what came after was not delivered."""
-
-    tokens: Tokens
-
-
-class SessionClosed(msgspec.Struct, frozen=True):
-    """The host confirmed the end."""
-
-    end: SessionEnd
-
-
-class PaymentDue(msgspec.Struct, frozen=True):
-    """The deposit will soon be used up."""
-
-    tokens_left: int
-
-
-class PaymentSeen(msgspec.Struct, frozen=True):
-    """The host knows of this deposit."""
-
-    deposit: BaseUnits
-
-
-class ShowNotice(msgspec.Struct, frozen=True):
-    """For people."""
-
-    notice: Notice
-
-
-RenterEffect = (
-    StoreRenter
-    | SendHost
-    | SessionOpened
-    | Deliver
-    | AnswerDone
-    | AnswerBroken
-    | LeaveHost
-    | TurnKept
-    | FingerprintsKept
-    | Rewound
-    | SessionClosed
-    | PaymentDue
-    | PaymentSeen
-    | ShowNotice
-)
-RenterInput = RenterCommand | FromHost
 
 
 class RenterSession:

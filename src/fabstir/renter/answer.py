@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from fabstir.domain.ids import Address
-from fabstir.protocol.renter_session import Ask, Deliver
+from fabstir.protocol.renter_items import Ask, Deliver
 from fabstir.protocol.transcript import TokenRecord
 from fabstir.renter.access import Setbacks
 from fabstir.renter.jobs import RenterJob

@@ -19,8 +19,8 @@ import structlog
 from fabstir.domain.errors import error
 from fabstir.domain.ids import JobId, to_hex
 from fabstir.protocol.messages import Signature, WireTerms
+from fabstir.protocol.renter_items import FingerprintsKept
 from fabstir.protocol.renter_log import RenterLedger
-from fabstir.protocol.renter_session import FingerprintsKept
 from fabstir.protocol.transcript_file import HashedTurn, ReceiptFile, SessionTranscript, SpokenTurn, signed_count
 
 log = structlog.get_logger()

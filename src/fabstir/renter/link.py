@@ -27,7 +27,7 @@ from fabstir.protocol.messages import (
     decode_from_host,
     encode,
 )
-from fabstir.protocol.renter_session import (
+from fabstir.protocol.renter_items import (
     AnswerBroken,
     AnswerDone,
     Ask,
@@ -41,7 +41,6 @@ from fabstir.protocol.renter_session import (
     PaymentSeen,
     RenterEffect,
     RenterInput,
-    RenterState,
     Rewound,
     SendHost,
     SessionClosed,
@@ -52,6 +51,7 @@ from fabstir.protocol.renter_session import (
     TellDeposit,
     TurnKept,
 )
+from fabstir.protocol.renter_session import RenterState
 from fabstir.protocol.transcript_file import SpokenTurn
 from fabstir.renter.jobs import Jobs, RenterJob
 from fabstir.renter.settings import RenterSettings

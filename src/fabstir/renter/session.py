@@ -16,7 +16,7 @@ from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import ModelId, SessionId
 from fabstir.domain.money import BaseUnits
 from fabstir.protocol.messages import ChatMessage, Response
-from fabstir.protocol.renter_session import AnswerBroken, Ask, Deliver
+from fabstir.protocol.renter_items import AnswerBroken, Ask, Deliver
 from fabstir.protocol.transcript import TokenRecord
 from fabstir.protocol.transcript_file import SpokenTurn
 from fabstir.renter.access import ANY_HOST, Access, Context, Parts, Setbacks, Wish
