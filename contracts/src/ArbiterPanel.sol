@@ -71,6 +71,7 @@ contract ArbiterPanel {
     function votesOf(bytes32 id) external view returns (uint256 forHost, uint256 forRenter) {
         JobView memory job = market.jobs(id);
         bytes32 dispute = _name(id, job);
+        // slither-disable-next-line boolean-cst -- the two sides are the two keys
         return (_votes[dispute][true], _votes[dispute][false]);
     }
 

@@ -125,6 +125,7 @@ contract EpochProofs is IEpochProofs {
     {
         for (uint256 i; i < left; ++i) {
             SumTree.Place memory node = row[i];
+            // slither-disable-next-line incorrect-exp -- the neighbour's place differs in the lowest bit
             uint256 sibling = node.index ^ 1;
             if (sibling < width) {
                 if (i + 1 < left && row[i + 1].index == sibling) {

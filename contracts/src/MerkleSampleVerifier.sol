@@ -16,7 +16,7 @@ contract MerkleSampleVerifier is MerkleRecordVerifier {
         returns (bytes32[] memory digests, uint256 length)
     {
         digests = new bytes32[](positions.length);
-        uint256 first; // index of the checkpoint's first record in the job: the records of a checkpoint follow each other
+        uint256 first = 0; // index of the checkpoint's first record in the job: the records of a checkpoint follow each other
         for (uint256 i; i < positions.length; ++i) {
             uint256 k = uint8(opened[length + SamplingRule.FIXED - 1]);
             bytes calldata record = opened[length:length + SamplingRule.FIXED + SamplingRule.PAIR * k];

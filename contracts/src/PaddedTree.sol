@@ -7,6 +7,7 @@ library PaddedTree {
     /// The root that `path`, 32 bytes for each level from below, leads to from the leaf at `place`.
     function climb(uint256 place, bytes32 leaf, bytes calldata path) internal pure returns (bytes32 node) {
         node = leaf;
+        // slither-disable-start incorrect-exp -- left and right differ in one bit
         assembly ("memory-safe") {
             let end := add(path.offset, and(path.length, not(31)))
             for { let level := path.offset } lt(level, end) { level := add(level, 32) } {
@@ -17,5 +18,6 @@ library PaddedTree {
                 place := shr(1, place)
             }
         }
+        // slither-disable-end incorrect-exp
     }
 }

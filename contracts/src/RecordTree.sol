@@ -30,7 +30,7 @@ library RecordTree {
             }
         }
         positions = new uint256[](records < OPENED ? records : OPENED);
-        uint256 count;
+        uint256 count = 0;
         for (uint256 position; count < positions.length; ++position) {
             if ((chosen >> position) & 1 == 1) positions[count++] = position;
         }
@@ -50,9 +50,9 @@ library RecordTree {
             digests[i] = _hash(LEAF, digests[i]);
         }
         bytes32 empty = keccak256(abi.encode(EMPTY));
-        uint256 used;
+        uint256 used = 0;
         for (uint256 level; 1 << level < records; ++level) {
-            uint256 kept;
+            uint256 kept = 0;
             for (uint256 i; i < count; ++i) {
                 (uint256 position, bytes32 node) = (positions[i], digests[i]);
                 if (position & 1 == 1) {
