@@ -6,12 +6,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
 import pytest
 
 from fabstir.domain.money import BaseUnits, Tokens, cost
 from fabstir.domain.terms import ClaimStage, ProofPolicy
 from fabstir.protocol.settlement import Finalize, RequestClose
 from fabstir.protocol.settlement_plan import (
+    TIME_TO_CLAIM,
     AnswerDispute,
     AwaitBlock,
     AwaitClaim,
@@ -23,7 +25,7 @@ from fabstir.protocol.settlement_plan import (
     Situation,
     plan,
 )
-from tests.protocol.settling import ARBITER, BOND, COMPENSATION, SLASH, STAKE, Fault, Settling
+from tests.protocol.settling import ARBITER, BOND, COMPENSATION, RULES, SLASH, STAKE, Fault, Settling
 
 SIGNED, W = 300, 64
 FAULTS: Final = [fault for fault in Fault if fault is not Fault.TX_LATE]
@@ -286,10 +288,30 @@ def test_more_than_is_proven_is_signed_while_a_claim_is_held() -> None:
 
 
 @pytest.mark.parametrize("policy", ProofPolicy)
-def test_a_second_tail_is_not_claimed_while_the_first_is_held(policy: ProofPolicy) -> None:
-    """The job is closed; the contract takes one claim at a time, and W bounds what that costs."""
+def test_a_second_tail_is_claimed_when_the_first_is_decided(policy: ProofPolicy) -> None:
+    """The contract takes one claim at a time: the host waits for it before it closes."""
     world = claimed(policy, tail=10)
     world.serve(20)
+    assert world.plan() == AwaitClaim(world.job.held_until)
+    world.settle()
+    assert (world.mined[-6:], world.reverted) == (["settleClaim", *PROOF, *TAIL], [])
+    check(world, SIGNED + 30)
+
+
+@pytest.mark.parametrize(("left", "waits"), [(TIME_TO_CLAIM, False), (TIME_TO_CLAIM + 1, True)])
+def test_a_second_tail_is_given_away_where_no_time_is_left_for_it(left: int, waits: bool) -> None:
+    """Anybody may close the job `left` seconds after the first claim is decided; W bounds what that costs."""
+    world = claimed(tail=10)
+    world.serve(20)
+    closing = msgspec.structs.replace(world.job, closing_at=world.job.held_until + left)
+    action = plan(world.ledger, msgspec.structs.replace(world.situation, job=closing), world.rules)
+    assert action == (AwaitClaim(world.job.held_until) if waits else CloseJob(None))
+
+
+def test_a_second_tail_that_is_worth_nothing_is_not_waited_for() -> None:
+    """Less than its gas."""
+    world = claimed(tail=10)
+    world.serve(RULES.claim_tail_above - 1)
     world.settle()
     assert (world.mined[-3:], world.reverted) == (TAIL, [])
     check(world, SIGNED + 10)

@@ -7,11 +7,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from fabstir.domain.ids import ZERO_ADDRESS, Address
 from fabstir.domain.money import cost
-from fabstir.domain.terms import ClaimStage, ProofPolicy
+from fabstir.domain.terms import ClaimStage, JobState, ProofPolicy
 from fabstir.protocol.host_log import HostLedger, decode_event
 from fabstir.protocol.settlement import Finalize, RequestClose, SettleClaim, finalizable_at
 from fabstir.protocol.settlement_disputes import UNDECIDED
-from fabstir.protocol.settlement_plan import AwaitBlock, Rest, is_finishing
+from fabstir.protocol.settlement_plan import TIME_TO_CLAIM, AwaitBlock, Rest, is_finishing
 from tests.machines import played
 from tests.protocol.market import same_ledger
 from tests.protocol.settling import ARBITER, BOND, RULES, SLASH, STAKE, Fault, Settling, expected_owed
@@ -214,6 +214,12 @@ class SettlementMachine(RuleBasedStateMachine):
             self.world.ledger.forget_vouchers(self.world.job.signed)
             assert again.vouchers == self.world.ledger.vouchers
 
+    def claim_ends(self, before: JobState) -> int:
+        """When the claim that is held is decided, if nobody says anything more but the host."""
+        world = self.world
+        answers = before.stage is ClaimStage.DISPUTED
+        return world.now + ONE_STEP + world.terms.challenge if answers else before.held_until
+
     def teardown(self) -> None:
         """Once everything works again, the settler comes to its end, and the host has what the matrix says."""
         if not hasattr(self, "world"):
@@ -224,13 +230,17 @@ class SettlementMachine(RuleBasedStateMachine):
         ledger, before = world.ledger, world.job
         finishing = is_finishing(ledger, world.situation, world.rules)
         signed = ledger.amount(ledger.acknowledged)
+        decided = before.stage not in UNDECIDED or world.now >= before.held_until
         steps = world.settle(most=400)
         if finishing and not before.closed:
             lost = world.job.stage is ClaimStage.LOST
             least = max(before.owed - before.held * lost, signed)  # what a claim held, unless it was lost
             everything = expected_owed(ledger, before.deposit, True)
             worth_it = everything - least >= max(1, RULES.claim_tail_above)
-            may = world.situation.staked and not ledger.released and not lost  # again, after a claim that was believed
+            in_time = decided or self.claim_ends(before) + TIME_TO_CLAIM < finalizable_at(world.terms, before)
+            may = (
+                world.situation.staked and not ledger.released and not lost and in_time
+            )  # again, after one that was believed
             assert world.job.owed == (everything if may and worth_it else least)
         if finishing or before.closed:
             assert world.job.closed and steps[-1] == Rest("closed")

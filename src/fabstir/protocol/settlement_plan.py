@@ -19,7 +19,7 @@ from fabstir.protocol.commitments import CHECKPOINT_TOKENS, tree_root
 from fabstir.protocol.epoch_plan import EpochView, Standing, session_of
 from fabstir.protocol.epochs import EpochSession
 from fabstir.protocol.host_log import CommitmentMade, EpochJoined, HostLedger, VoucherAccepted
-from fabstir.protocol.settlement import BLOCKHASH_WINDOW, SEED_DELAY
+from fabstir.protocol.settlement import BLOCKHASH_WINDOW, SEED_DELAY, finalizable_at
 from fabstir.protocol.settlement_disputes import UNDECIDED
 
 
@@ -196,6 +196,8 @@ Action = (
 )
 
 NOT_DUE: Final = Rest("not due")
+TIME_TO_CLAIM: Final = 300
+"""Seconds that a proof and the claim after it may take: no claim is waited for where less is left behind it."""
 
 
 def is_finishing(ledger: HostLedger, situation: Situation, rules: SettlementRules) -> bool:
@@ -247,7 +249,18 @@ def _finish(ledger: HostLedger, situation: Situation, rules: SettlementRules) ->
     if needed > job.proven:
         may_wait = not tail and not is_urgent(ledger, situation, rules)
         return _by_epoch(ledger, situation) or _prove(ledger, situation, needed, may_wait=may_wait)
-    return ClaimTail() if tail else CloseJob(ready)
+    if tail:
+        return ClaimTail()
+    return AwaitClaim(job.held_until) if _claims_again(ledger, situation, rules) else CloseJob(ready)
+
+
+def _claims_again(ledger: HostLedger, situation: Situation, rules: SettlementRules) -> bool:
+    """More was served after the claim that is held: worth another one, and nobody can close the job before that."""
+    job = situation.job
+    if job.stage not in UNDECIDED or not situation.staked or ledger.released:
+        return False
+    in_time = job.held_until + TIME_TO_CLAIM < finalizable_at(ledger.terms, job)
+    return in_time and tail_value(ledger, job) >= max(1, rules.tail_above(ledger.terms.token))
 
 
 def _redeem_running(ledger: HostLedger, situation: Situation, rules: SettlementRules) -> Action:
