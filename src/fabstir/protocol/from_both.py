@@ -1,0 +1,56 @@
+"""Messages that go both ways, and the one shape of an error."""
+
+from __future__ import annotations
+
+import msgspec
+
+from fabstir.domain.errors import FabstirError
+from fabstir.protocol.wire_types import Count, Session, Signature
+
+
+class SessionEnd(msgspec.Struct, frozen=True, kw_only=True, tag="session_end"):
+    """From the renter: end and settle. From the host: ended, with the last position of the meter."""
+
+    session_id: Session
+    reason: str = ""
+    tokens_served: Count = 0
+    tokens_acknowledged: Count = 0
+    close_signature: Signature | None = None
+    """The host's `Close` signature over what was acknowledged: with it the renter may close at once (closeCooperative)."""
+
+
+class Ping(msgspec.Struct, frozen=True, kw_only=True, tag="ping"):
+    """Answered by `pong` with the same id."""
+
+    id: Count = 0
+
+
+class Pong(msgspec.Struct, frozen=True, kw_only=True, tag="pong"):
+    """Answer to `ping`."""
+
+    id: Count = 0
+
+
+class Error(msgspec.Struct, frozen=True, kw_only=True, tag="error"):
+    """The one error shape. `session_id` and `message_index` where they are known."""
+
+    code: str
+    message: str
+    retryable: bool
+    detail: str = ""
+    next_step: str = ""
+    session_id: str | None = None
+    message_index: int | None = None
+
+    @classmethod
+    def of(cls, fault: FabstirError, session_id: str | None = None, message_index: int | None = None) -> Error:
+        """`fault` as a message."""
+        return cls(
+            code=fault.code,
+            message=fault.message,
+            retryable=fault.retryable,
+            detail=fault.detail,
+            next_step=fault.next_step,
+            session_id=session_id,
+            message_index=message_index,
+        )

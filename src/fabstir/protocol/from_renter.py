@@ -1,0 +1,103 @@
+"""Messages that the renter sends."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from fabstir.protocol.from_both import Ping, SessionEnd
+from fabstir.protocol.wire_types import (
+    MAX_CONTENT,
+    MAX_SCORED,
+    PROTOCOL_VERSION,
+    ChatMessage,
+    Count,
+    Decimal,
+    Hex32,
+    Session,
+    SessionAuth,
+    Signature,
+    WireTerms,
+)
+
+
+class SessionInit(msgspec.Struct, frozen=True, kw_only=True, tag="session_init"):
+    """Begin a conversation under a job. Answered by `session_ready` or `error`."""
+
+    session_id: Session
+    job_id: Hex32
+    terms: WireTerms
+    auth: SessionAuth
+    protocol: tuple[int, ...] = (PROTOCOL_VERSION,)
+    """Versions that the sender speaks."""
+    conversation_context: tuple[ChatMessage, ...] = ()
+    """What was said before; kept in memory only."""
+    rung: Annotated[int, Meta(ge=0, le=9)] | None = None
+    """Of the ladder of verification, as the offer lists it: the price of the terms must be that of this rung. None: what their policy
+    implies."""
+
+
+class SessionResume(msgspec.Struct, frozen=True, kw_only=True, tag="session_resume"):
+    """Go on after a drop, on this host or another one: the renter brings the conversation, both agree on the count. Between two answers
+    it also replaces the conversation of a running session."""
+
+    session_id: Session
+    job_id: Hex32
+    terms: WireTerms
+    auth: SessionAuth
+    protocol: tuple[int, ...] = (PROTOCOL_VERSION,)
+    conversation_context: tuple[ChatMessage, ...] = ()
+    last_message_index: Count = 0
+    """Messages in `conversation_context`. For people who read logs: the next prompt's index stands in `session_ready`."""
+    tokens_received: Count = 0
+    """Tokens of this job that the renter has."""
+    transcript: Hex32 | None = None
+    """The renter's transcript head at `tokens_received`; None before the first token."""
+    rung: Annotated[int, Meta(ge=0, le=9)] | None = None
+    """As in `session_init`."""
+
+
+class Prompt(msgspec.Struct, frozen=True, kw_only=True, tag="prompt"):
+    """Ask. Answered by `stream_chunk`s, `receipt`s and one `response`, or by `error`."""
+
+    session_id: Session
+    message_index: Count
+    content: Annotated[str, Meta(min_length=1, max_length=MAX_CONTENT)]
+    max_tokens: Annotated[int, Meta(ge=1, le=1 << 20)] = 512
+    temperature: Annotated[float, Meta(ge=0, le=5)] = 0.8
+    top_p: Annotated[float, Meta(gt=0, le=1)] = 0.95
+    seed: Annotated[int, Meta(ge=0, lt=2**32)] | None = None
+    stop: Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...], Meta(max_length=8)] = ()
+    prefix: Annotated[str, Meta(max_length=MAX_CONTENT)] = ""
+    """Beginning of the answer that the renter has already (from another host): go on after it."""
+    score: Annotated[tuple[Annotated[int, Meta(ge=0, lt=2**32)], ...], Meta(max_length=MAX_SCORED)] = ()
+    """Ids of an answer that is there. Nothing is generated: the records say how likely each of these tokens was, and are billed like
+    generated ones. Only where `capabilities` has `score`."""
+
+
+class ReceiptAck(msgspec.Struct, frozen=True, kw_only=True, tag="receipt_ack"):
+    """The voucher: the session key's signature over what a receipt says (EIP-712 `Voucher`)."""
+
+    session_id: Session
+    tokens: Count
+    amount: Decimal
+    transcript: Hex32
+    signature: Signature
+
+
+class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag="cancel"):
+    """Stop the answer; what was delivered is acknowledged as usual."""
+
+    session_id: Session
+    message_index: Count
+
+
+class DepositChanged(msgspec.Struct, frozen=True, kw_only=True, tag="deposit_changed"):
+    """The job was topped up on chain: look there. Answered by `payment_received`, or by `error`."""
+
+    session_id: Session
+
+
+FromRenter = SessionInit | SessionResume | Prompt | ReceiptAck | Cancel | DepositChanged | SessionEnd | Ping
