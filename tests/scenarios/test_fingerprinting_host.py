@@ -12,7 +12,8 @@ from fabstir.bootstrap.verification import Weights, verify_session
 from fabstir.engines.model_file import default_model
 from fabstir.protocol.transcript_file import encode_file
 from fabstir.renter.keeping import Keeper
-from tests.scenarios.test_spot_host import SETTLE_SECONDS, _registered, place
+from tests.scenarios.host_place import SETTLE_SECONDS, registered
+from tests.scenarios.test_spot_host import place
 
 pytestmark = [pytest.mark.real, pytest.mark.scenario]
 SETTINGS = {"[host]\n": "fingerprint_surcharge_percent = 50\n", "[engine]\n": "fingerprints = true\n"}
@@ -33,7 +34,7 @@ async def test_a_renter_checks_the_fingerprints_that_it_paid_for(tmp_path: Path)
         keeper = Keeper(tmp_path / "kept", words=True)
         async with renter_market(now.renter) as market:
             market.keeping(keeper)
-            await _registered(market)
+            await registered(market)
             async with market.session("tiny-chat", rung=2) as session:
                 for seed in range(3):
                     async for _ in session.prompt("Write about bees.", temperature=0.8, max_tokens=60, seed=seed):

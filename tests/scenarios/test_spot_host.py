@@ -5,48 +5,32 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
-import urllib.request
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from fabstir.bootstrap.devnet import RunningDevnet, devnet
 from fabstir.bootstrap.host import run_host
 from fabstir.bootstrap.parts import deployed_circuit, deployed_spot
 from fabstir.bootstrap.renter import renter_market
-from fabstir.chain.bindings import JobMarketplace
-from fabstir.chain.deploy import MINIMUM_STAKE
-from fabstir.chain.deployer import read
-from fabstir.chain.devnet import CHAIN_ID, DEV_KEYS
-from fabstir.chain.keys import load_key
-from fabstir.chain.rpc import JsonRpc
 from fabstir.demo.accounts import host_ledgers
-from fabstir.demo.host_process import HostProcess
-from fabstir.demo.places import Places
 from fabstir.domain.errors import FabstirError
-from fabstir.domain.ids import Hash32, JobId, to_hex
+from fabstir.domain.ids import Hash32, to_hex
 from fabstir.domain.terms import MAX_CHALLENGE_SECONDS
 from fabstir.engines.llama import LlamaEngine
 from fabstir.engines.reexecution.tracer import AnswerTracer
-from fabstir.ops.clock import SystemClock
 from fabstir.ops.config import Config
 from fabstir.ops.settings import load
 from fabstir.ports.chain import contract_addresses
-from fabstir.protocol.signing import SigningKey, keccak
-from fabstir.renter.market import Market
 from tests.engines.model_variants import Kind, write_variant
 from tests.host.world import eventually
+from tests.scenarios.host_place import SETTLE_SECONDS, HostPlace, host_place, registered
 
 pytestmark = [pytest.mark.real, pytest.mark.scenario]
-SETTLE_SECONDS = 90.0
 SPOT = '\n[proofs]\ncircuit = "spot"\n'
-PROOF_ACCEPTED = to_hex(keccak(b"ProofAccepted(bytes32,uint32,bytes32,bytes32)"))
 
 RENTER = """
 import asyncio, json, os, signal, sys
@@ -68,40 +52,13 @@ asyncio.run(main(json.loads(sys.argv[1])))
 """Asks twice, and is gone for ever with the first word of the second answer."""
 
 
-class Place:
-    """A devnet with one host's configuration."""
-
-    def __init__(self, net: RunningDevnet, host: HostProcess, renter: Config) -> None:
-        self.net, self.host, self.renter = net, host, renter
-
-    async def ask(self, path: str) -> dict[str, Any]:
-        """One of the host's pages."""
-
-        def get() -> bytes:
-            with urllib.request.urlopen(self.host.url + path, timeout=10) as answer:
-                return bytes(answer.read())
-
-        return dict(json.loads(await asyncio.to_thread(get)))
+class Place(HostPlace):
+    """With a host of `spot`."""
 
     async def circuits(self) -> list[Hash32]:
         """Of the proofs that the market took, in order."""
-        async with endpoint(self.net) as rpc:
-            asked = {"address": to_hex(self.net.info.market), "topics": [PROOF_ACCEPTED], "fromBlock": "0x0"}
-            logs = await rpc.request("eth_getLogs", asked)
+        logs = await self.events(self.net.info.market, b"ProofAccepted(bytes32,uint32,bytes32,bytes32)")
         return [Hash32(bytes.fromhex(log["data"][2:])[32:64]) for log in logs]
-
-    async def owed(self, job: JobId) -> int:
-        """What the market has credited for a job, and does not hold."""
-        async with endpoint(self.net) as rpc:
-            found = await read(rpc, self.net.info.market, JobMarketplace.encode_jobs(job))
-        job_state = JobMarketplace.decode_jobs(found)
-        return int(job_state.owed) - int(job_state.held)
-
-    async def logged(self, event: str) -> list[dict[str, Any]]:
-        """The lines of the host's log about an event."""
-        lines = await asyncio.to_thread((self.host.config.parent / "log").read_text)
-        parsed = [json.loads(line) for line in lines.splitlines() if line.startswith("{")]
-        return [line for line in parsed if line.get("event") == event]
 
     async def renter_dies(self) -> None:
         """A renter of its own asks twice and is killed in the middle of the second answer."""
@@ -114,36 +71,12 @@ class Place:
 
 
 @asynccontextmanager
-async def endpoint(net: RunningDevnet) -> AsyncIterator[JsonRpc]:
-    rpc = JsonRpc([net.url], SystemClock())
-    try:
-        yield rpc
-    finally:
-        await rpc.close()
-
-
-@asynccontextmanager
 async def place(root: Path) -> AsyncIterator[Place]:
     """A devnet, a funded renter, and a host of `spot` that was not started."""
-    async with devnet(Config(), book=root / "addresses.json") as net:
-        places = Places(root, net.url, net.info)
-        renter = places.renter(os.urandom(32))
-        host = HostProcess("a", places.host("a", DEV_KEYS[1], idle_close=1))
-        host.config.write_text(host.config.read_text() + SPOT)
-        now = Place(net, host, renter)
-        await net.fund(SigningKey(load_key(renter.renter.key_file, chain_id=CHAIN_ID)).address)
-        await net.fund(SigningKey(DEV_KEYS[1]).address, MINIMUM_STAKE)
-        try:
-            yield now
-        finally:
-            await host.kill()
-
-
-async def _registered(market: Market) -> None:
-    async def found() -> bool:
-        return any(candidate.offer is not None for candidate in await market.hosts(refresh=True))
-
-    await eventually(found)
+    async with host_place(root, idle_close=1) as plain:
+        now = Place(plain.net, plain.rpc, plain.host, plain.renter)
+        now.configure(SPOT)
+        yield now
 
 
 async def test_a_session_is_settled_by_a_proof_of_the_model(tmp_path: Path) -> None:
@@ -155,7 +88,7 @@ async def test_a_session_is_settled_by_a_proof_of_the_model(tmp_path: Path) -> N
         for page in (await now.ask("/v1/offer"), (await now.ask("/health"))["prover"]):
             assert told.items() <= page.items()
         async with renter_market(now.renter) as market:
-            await _registered(market)
+            await registered(market)
             async with market.session("tiny-chat") as session:
                 for temperature in (0.0, 0.8):
                     async for _ in session.prompt("Write about bees.", temperature=temperature, max_tokens=60):
@@ -195,7 +128,7 @@ async def test_a_host_that_was_started_again_proves_with_bind_and_says_so(tmp_pa
     """The words were in the memory of the process that was killed: what it served is committed for `bind`, and paid."""
     async with place(tmp_path) as now, renter_market(now.renter) as market:
         await now.host.start()
-        await _registered(market)
+        await registered(market)
         async with market.session("tiny-chat") as session:
             async for _ in session.prompt("Write about bees.", temperature=0.8, max_tokens=60):
                 pass
