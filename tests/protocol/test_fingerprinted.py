@@ -92,7 +92,7 @@ def test_only_who_pays_for_rung_2_has_them(rung: int | None) -> None:
 def test_neither_scores_nor_empty_answers_are_read_again() -> None:
     """The first are about another host's tokens, the second have none."""
     world = opened(rung=2)
-    world.host._offer = msgspec.structs.replace(world.offer, scores=True)
+    world.host._core.offer = msgspec.structs.replace(world.offer, scores=True)
     world.renter_in(Ask(content="q", score=(0, 1, 2)))
     world.flow()
     world.generate(3)
@@ -242,7 +242,7 @@ def test_after_a_new_connection_none_are_waited_for() -> None:
 def test_a_host_that_makes_none_is_not_waited_for() -> None:
     """It does not say that it does."""
     world = World(opened().terms, 1_000_000, rung=2)
-    world.host._offer = msgspec.structs.replace(world.offer, fingerprints=False)
+    world.host._core.offer = msgspec.structs.replace(world.offer, fingerprints=False)
     world.connect()
     world.deliver_to_host()
     [ready] = world.on_the_way()

@@ -134,12 +134,12 @@ def test_receipts_that_were_answered_are_forgotten() -> None:
     world = opened()
     for _ in range(3):
         world.answer(40)
-    assert world.host._meter._issued == {}
+    assert world.host._core.meter._issued == {}
     world.ask()
     world.generate(32)
     world.generate(32)
     world.host_in(ack(world, 152))
-    assert list(world.host._meter._issued) == [184]
+    assert list(world.host._core.meter._issued) == [184]
 
 
 def test_nothing_is_receipted_twice() -> None:

@@ -302,7 +302,7 @@ def test_a_host_that_says_more_than_was_asked_is_left() -> None:
     world = opened()
     world.answer(5)
     world.ask(max_tokens=3)
-    world.host._answer.budget = 100  # type: ignore[union-attr]  # a host that does not keep to it
+    world.host._core.answer.budget = 100  # type: ignore[union-attr]  # a host that does not keep to it
     world.generate(3)
     world.flow()
     assert (world.renter.received, world.renter.state) == (8, RenterState.RECEIVING)

@@ -145,7 +145,7 @@ async def test_a_receipt_that_is_repeated_is_acknowledged_once() -> None:
 
 async def test_a_host_that_asks_for_more_too_soon_locks_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """It says `payment_required` from its first token on: the renter counts for itself, and pays when the deposit runs low."""
-    monkeypatch.setattr("fabstir.protocol.host_session.ANNOUNCE_AHEAD", 1 << 40)
+    monkeypatch.setattr("fabstir.protocol.host_paying.ANNOUNCE_AHEAD", 1 << 40)
     asked: list[FromHost] = []
 
     def listen(message: FromHost) -> FromHost:

@@ -1,0 +1,215 @@
+"""How a host answers: from the prompt to the last token, held back where the renter has not acknowledged, cut off where something broke."""
+
+from __future__ import annotations
+
+from fabstir.domain.errors import FabstirError, error
+from fabstir.domain.money import Tokens
+from fabstir.protocol.answer import Answer
+from fabstir.protocol.effects import CancelGeneration, RunGeneration, Store
+from fabstir.protocol.generation import GenerationRequest, TokenBatch
+from fabstir.protocol.host_core import HostCore
+from fabstir.protocol.host_fingerprints import fingerprint
+from fabstir.protocol.host_inputs import EngineBatch, EngineFailed, EngineFinished, SessionState
+from fabstir.protocol.host_log import TurnEnded, TurnStarted, session_tag
+from fabstir.protocol.host_paying import announce_payment
+from fabstir.protocol.messages import (
+    Cancel,
+    ChatMessage,
+    Error,
+    Prompt,
+    ReceiptAck,
+    Response,
+    StreamChunk,
+    Usage,
+    canonical,
+)
+from fabstir.protocol.transcript import request_hash
+
+
+def prompt(core: HostCore, item: Prompt, now: float) -> None:
+    """Begin an answer, within what the deposit pays for."""
+    core.check_session(item.session_id)
+    ledger = core.ledger
+    if item.message_index != ledger.message_index:
+        raise error("message_out_of_order", f"message_index {item.message_index}, expected {ledger.message_index}")
+    left = core.meter.left
+    if left <= 0:
+        raise error("deposit_exhausted", f"{core.served} tokens served, {ledger.affordable} paid for")
+    wanted = _wanted(core, item)
+    core.turns += 1
+    answer = Answer(core.turns, item, min(wanted, left), deposit_bound=left < wanted)
+    core.answer = answer
+    messages = core.conversation.asked(item.content)
+    if core.held is not None:
+        core.held_answer = core.held.begin(messages, item.prefix, core.salt)
+    request = request_hash(core.salt, canonical((messages, item)))
+    core.store(TurnStarted(item.message_index, request, session_tag(ledger.job, core.session)))
+    core.state = SessionState.GENERATING
+    core.out.append(RunGeneration(_generation(item, messages, answer.budget), core.turns))
+    announce_payment(core)
+
+
+def _generation(item: Prompt, messages: tuple[ChatMessage, ...], budget: int) -> GenerationRequest:
+    """What the engine is asked."""
+    return GenerationRequest(
+        messages=messages,
+        prefix=item.prefix,
+        max_tokens=budget,
+        temperature=item.temperature,
+        top_p=item.top_p,
+        seed=item.seed,
+        stop=item.stop,
+        score=item.score[:budget],
+    )
+
+
+def _wanted(core: HostCore, item: Prompt) -> int:
+    """Tokens that the renter asks for, within this host's bounds."""
+    longest = core.offer.max_answer_tokens
+    if not item.score:
+        return min(item.max_tokens, longest)
+    if not core.offer.scores:
+        raise error("engine_refused", "this host does not score answers; see `capabilities` in session_ready")
+    if len(item.score) > longest:
+        raise error("engine_refused", f"{len(item.score)} tokens to score, at most {longest} at once")
+    return len(item.score)
+
+
+def engine_batch(core: HostCore, item: EngineBatch, now: float) -> None:
+    """Tokens came from the engine."""
+    answer = core.running()
+    if item.turn == answer.turn:
+        answer.hold(item.batch)
+        pump(core, now)
+
+
+def engine_finished(core: HostCore, item: EngineFinished, now: float) -> None:
+    """The engine has said all."""
+    answer = core.running()
+    if item.turn == answer.turn:
+        answer.end = item.end
+        pump(core, now)
+
+
+def engine_failed(core: HostCore, item: EngineFailed, now: float) -> None:
+    """The engine broke off."""
+    if item.turn == core.running().turn:
+        break_off(core, item.fault, cancel=False)
+
+
+def pump(core: HostCore, now: float) -> None:
+    """Serve what may be served; then block, or finish the answer."""
+    answer = core.running()
+    while (batch := answer.take(core.meter.room)) is not None:
+        _serve(core, answer, batch)
+        if core.meter.receipt_due:
+            core.store()
+            core.send_receipt()
+    if answer.waiting:
+        _block(core, now)
+    elif answer.end is not None:
+        finish_turn(core, answer, answer.finish_reason(answer.end))
+    else:
+        _unblock(core)
+
+
+def _serve(core: HostCore, answer: Answer, batch: TokenBatch) -> None:
+    first = core.meter.serve(core.salt, batch.records, answer.sampler, core.held_answer)
+    announce_payment(core)
+    core.send(
+        StreamChunk(
+            session_id=core.session,
+            message_index=answer.prompt.message_index,
+            index=first,
+            content=batch.text,
+            tokens=batch.records,
+        )
+    )
+
+
+def _block(core: HostCore, now: float) -> None:
+    if core.state is not SessionState.BLOCKED:
+        core.store()
+        core.send_receipt()
+        core.state = SessionState.BLOCKED
+        core.blocked_until = now + core.offer.ack_timeout
+
+
+def _unblock(core: HostCore) -> None:
+    core.blocked_until = None
+    core.state = SessionState.GENERATING
+
+
+def finish_turn(core: HostCore, answer: Answer, reason: str) -> None:
+    """The answer is complete, or complete enough: bill it and say so."""
+    messages = core.conversation.asked(answer.prompt.content)
+    _remember(core, answer)
+    usage = Usage(prompt_tokens=answer.end.prompt_tokens if answer.end else 0, completion_tokens=answer.served)
+    core.store(TurnEnded(answer.prompt.message_index, reason, Tokens(usage.prompt_tokens)))
+    core.send_receipt()
+    core.send(
+        Response(
+            session_id=core.session,
+            message_index=answer.prompt.message_index,
+            tokens_used=answer.served,
+            finish_reason=reason,
+            usage=usage,
+        )
+    )
+    fingerprint(core, answer, messages)
+    _idle(core)
+
+
+def _remember(core: HostCore, answer: Answer) -> None:
+    if answer.text and not answer.prompt.score:
+        core.conversation = core.conversation.answered(answer.prompt.content, answer.text)
+
+
+def _idle(core: HostCore) -> None:
+    core.answer = None
+    core.blocked_until = None
+    core.state = SessionState.READY
+
+
+def cancel(core: HostCore, item: Cancel, now: float) -> None:
+    """Stop the answer; what was served stays served and is billed."""
+    core.check_session(item.session_id)
+    answer = core.answer
+    if answer is not None and item.message_index == answer.prompt.message_index:
+        core.out.append(CancelGeneration(answer.turn))
+        finish_turn(core, answer, "cancelled")
+    elif item.message_index > core.ledger.message_index:
+        raise error("message_out_of_order", f"message_index {item.message_index} is not being answered")
+    # else it crossed the end or the refusal of its answer on the way, which is no fault of the renter
+
+
+def break_off(core: HostCore, fault: FabstirError, cancel: bool = True) -> None:
+    """End the answer with a named error; what was served stays served and billed, what was held back is dropped. Neither side
+    counts it as said: the renter brings the conversation along when it asks again."""
+    answer = core.running()
+    if cancel:
+        core.out.append(CancelGeneration(answer.turn))
+    core.store(TurnEnded(answer.prompt.message_index, fault.code))
+    core.send_receipt()
+    core.send(Error.of(fault, core.session, answer.prompt.message_index))
+    _idle(core)
+
+
+def busy(core: HostCore, item: Prompt, now: float) -> None:
+    """One answer at a time."""
+    raise error("session_busy")
+
+
+def receipt_ack(core: HostCore, item: ReceiptAck, now: float) -> None:
+    """A voucher came: what waited for it goes on."""
+    core.check_session(item.session_id)
+    core.out.append(Store(core.meter.accept(item)))
+    if core.answer is not None:
+        pump(core, now)
+
+
+def overdue(core: HostCore) -> None:
+    """The acknowledgement that the stream waits for did not come in time."""
+    ledger = core.ledger
+    unpaid = f"{core.served - ledger.acknowledged} tokens of {ledger.terms.exposure} unacknowledged"
+    break_off(core, error("ack_timeout", unpaid))
