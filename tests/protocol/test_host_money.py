@@ -193,7 +193,7 @@ def test_the_end_comes_with_a_close_signature() -> None:
     digest = MARKET.close_digest(ledger.job, BaseUnits(2), Tokens(10))
     assert recover(digest, bytes.fromhex(end.close_signature[2:])) == HOST_KEY.address
     assert stored(effects) == [SessionFinished("ended by the renter", released=True)]
-    assert repr(world.host._conversation) == "<Conversation 0 messages>"
+    assert repr(world.host._core.conversation) == "<Conversation 0 messages>"
     assert [e for e in effects if isinstance(e, RequestSettlement | Disconnect)] == [
         RequestSettlement("ended by the renter"),
         Disconnect("ended"),
@@ -224,7 +224,7 @@ def test_a_lost_renter_leaves_an_open_job() -> None:
     assert stored(effects)[-1] == TurnEnded(1, "client_too_slow")
     assert effects[-1] == RequestSettlement("connection lost")
     assert (world.host.state, world.host.served, world.host.connected) == (SessionState.DETACHED, 15, False)
-    assert repr(world.host._conversation) == "<Conversation 0 messages>"
+    assert repr(world.host._core.conversation) == "<Conversation 0 messages>"
 
 
 def test_closing_on_chain_ends_the_service() -> None:
@@ -255,7 +255,7 @@ def test_repr_says_where_it_stands() -> None:
 
 def _connected(state: SessionState) -> bool:
     world = opened()
-    world.host.state = state
+    world.host._core.state = state
     return world.host.connected
 
 

@@ -121,7 +121,7 @@ def test_heads_before_the_signed_one_are_forgotten() -> None:
     world = opened()
     for _ in range(3):
         world.answer(40)
-    assert list(world.renter._heads) == [120]
+    assert list(world.renter._core.heads) == [120]
 
 
 # -- the end of the session ------------------------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ def test_repr_says_where_it_stands() -> None:
     world.answer(10, "a secret")
     job = world.renter.ledger.job.hex()[:8]
     assert repr(world.renter) == f"<RenterSession {job} ready: received 10, signed 10>"
-    assert repr(world.host._conversation) == "<Conversation 2 messages>"
+    assert repr(world.host._core.conversation) == "<Conversation 2 messages>"
 
 
 def test_what_is_left_after_a_crash_is_what_was_signed() -> None:

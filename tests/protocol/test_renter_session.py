@@ -122,7 +122,7 @@ def test_a_host_that_is_ready_for_something_else_is_left(field: str, value: obje
 def test_it_goes_on_where_the_host_stands() -> None:
     """Tokens that the host does not remember are given back; the next prompt has the index that the host expects."""
     world, ready = ready_after(10, 15)
-    head = world.renter._heads[12]
+    head = world.renter._core.heads[12]
     ready = msgspec.structs.replace(ready, tokens_served=12, transcript=to_hex(head), message_index=7)
     assert world.renter.receive(ready, 0.0) == [Rewound(Tokens(12)), SessionOpened(ready)]
     assert (world.renter.received, world.renter.state) == (12, RenterState.READY)
@@ -135,7 +135,7 @@ def test_it_goes_on_where_the_host_stands() -> None:
 def test_positions_that_were_given_back_are_forgotten() -> None:
     """After both agreed on 12 tokens, the 15 that once arrived are no position any more."""
     world, ready = ready_after(10, 15)
-    again = msgspec.structs.replace(ready, tokens_served=12, transcript=to_hex(world.renter._heads[12]))
+    again = msgspec.structs.replace(ready, tokens_served=12, transcript=to_hex(world.renter._core.heads[12]))
     world.renter.receive(again, 0.0)
     world.renter.receive(HostLost(), 0.0)
     world.renter.receive(Connect(session_id=SESSION, nonce=keccak(b"m"), issued_at=1), 0.0)

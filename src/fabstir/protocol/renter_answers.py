@@ -1,0 +1,150 @@
+"""How a renter asks and takes an answer: what of the host's stream is believed, and what becomes of an answer that is cut off."""
+
+from __future__ import annotations
+
+from fabstir.domain.errors import CATALOGUE, FabstirError, error
+from fabstir.domain.ids import to_hex
+from fabstir.protocol.messages import (
+    Cancel,
+    ChatMessage,
+    Error,
+    Prompt,
+    Response,
+    StreamChunk,
+    canonical,
+    decode_from_renter,
+    encode,
+    records_valid,
+)
+from fabstir.protocol.renter_core import RenterCore, RenterState
+from fabstir.protocol.renter_fingerprints import await_fingerprints
+from fabstir.protocol.renter_items import (
+    AnswerBroken,
+    AnswerDone,
+    Ask,
+    Deliver,
+    LeaveHost,
+    RenterInput,
+    SendHost,
+    TurnKept,
+)
+from fabstir.protocol.renter_log import TurnSeen
+from fabstir.protocol.transcript import Sampler, TokenRecord, request_hash
+from fabstir.protocol.transcript_file import SpokenTurn
+
+
+def ask(core: RenterCore, item: Ask) -> None:
+    """Ask; nothing is sent that the host could not read."""
+    prompt = Prompt(
+        session_id=core.session,
+        message_index=core.message_index,
+        content=item.content,
+        max_tokens=item.max_tokens,
+        temperature=item.temperature,
+        top_p=item.top_p,
+        seed=item.seed,
+        stop=item.stop,
+        prefix=item.prefix,
+        score=item.score,
+    )
+    decode_from_renter(encode(prompt))  # the host could not read it, and could not say of which answer that is
+    messages = (*core.context, ChatMessage("user", item.content))
+    core.transcript.begin_turn(core.message_index, request_hash(core.salt, canonical((messages, prompt))))
+    core.prompt, core.answer, core.answer_starts = prompt, [], core.received
+    core.records, core.messages = [], messages
+    core.sampler = Sampler.of(prompt.temperature, prompt.top_p)
+    core.state = RenterState.RECEIVING
+    core.out.append(SendHost(prompt))
+
+
+def stop_answer(core: RenterCore, item: RenterInput) -> None:
+    """Let the host stop; its `response` ends the answer."""
+    core.out.append(SendHost(Cancel(session_id=core.session, message_index=core.asked().message_index)))
+
+
+def stream_chunk(core: RenterCore, item: StreamChunk) -> None:
+    """Tokens that follow on what was received before, and no more than were asked for."""
+    prompt = core.asked()
+    if item.session_id != core.session or item.message_index != prompt.message_index:
+        raise error("message_out_of_order", "stream_chunk of another answer")
+    if item.index != core.received or not records_valid(item.tokens):
+        raise error("message_out_of_order", f"stream_chunk at {item.index}, expected {core.received}")
+    _check_wanted(core, prompt, item.tokens)
+    for record in item.tokens:
+        core.transcript.append(core.salt, (record,), core.sampler)
+        core.heads[core.received] = core.transcript.head
+    core.answer.append(item.content)
+    core.records += item.tokens
+    core.out.append(Deliver(item.content, len(item.tokens), item.tokens))
+
+
+def _check_wanted(core: RenterCore, prompt: Prompt, records: tuple[TokenRecord, ...]) -> None:
+    at, wanted = core.received - core.answer_starts, len(prompt.score) or prompt.max_tokens
+    if at + len(records) > wanted:
+        raise error("message_out_of_order", f"more than the {wanted} tokens that were asked for")
+    if prompt.score and tuple(record.token for record in records) != prompt.score[at : at + len(records)]:
+        raise error("message_out_of_order", "the host scored other tokens than were asked for")
+
+
+def response(core: RenterCore, item: Response) -> None:
+    """The answer is complete."""
+    prompt = core.asked()
+    if item.message_index != prompt.message_index:
+        raise error("message_out_of_order", "response of another answer")
+    text = prompt.prefix + core.partial
+    if text and not prompt.score:  # as the host does: such an answer leaves no trace in the conversation
+        core.context = (*core.context, ChatMessage("user", prompt.content), ChatMessage("assistant", text))
+    core.message_index = prompt.message_index + 1
+    core.prompt = None
+    core.state = RenterState.READY
+    core.record(TurnSeen(item.message_index, core.received, item.finish_reason))
+    _keep(core, prompt, item.finish_reason, item.usage.prompt_tokens)
+    await_fingerprints(core, prompt)
+    core.out.append(AnswerDone(item))
+
+
+def host_error(core: RenterCore, item: Error) -> None:
+    """An error that names the answer ends it, and both sides must agree again before the next (`Connect`). While a session opens or
+    ends, it means that the host does not want us. Any other is about a single message and changes nothing."""
+    fault = as_fault(item)
+    if core.state is RenterState.RECEIVING and item.message_index == core.asked().message_index:
+        break_off(core, fault)
+        core.state = RenterState.OFFLINE
+    elif core.state in (RenterState.OPENING, RenterState.ENDING):
+        leave(core, fault)
+
+
+def break_off(core: RenterCore, fault: FabstirError) -> None:
+    """The answer is cut off; what was delivered of it stays."""
+    core.record(TurnSeen(core.asked().message_index, core.received, fault.code))
+    _keep(core, core.asked(), fault.code, 0)
+    core.prompt = None
+    core.out.append(AnswerBroken(fault))
+
+
+def _keep(core: RenterCore, prompt: Prompt, reason: str, prompt_tokens: int) -> None:
+    turn = SpokenTurn(
+        tokens_before=core.answer_starts,
+        messages=core.messages,
+        prompt=prompt,
+        salt=to_hex(core.salt),
+        text=core.partial,
+        records=tuple(core.records),
+        prompt_tokens=prompt_tokens,
+        finish_reason=reason,
+    )
+    core.out.append(TurnKept(turn))
+
+
+def leave(core: RenterCore, fault: FabstirError) -> None:
+    """Nothing more is signed for this host on this connection."""
+    if core.state is RenterState.RECEIVING:
+        break_off(core, fault)
+    core.state = RenterState.OFFLINE
+    core.out.append(LeaveHost(fault))
+
+
+def as_fault(message: Error) -> FabstirError:
+    """The host's error as one of ours; a code that this version does not know becomes `engine_failed`, its words kept."""
+    code = message.code if message.code in CATALOGUE else "engine_failed"
+    return error(code, message.detail or message.message, message.next_step)
