@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import logging
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
+import pytest
 import structlog
 from tests.api.served import Served, serving
 from tests.host.world import PRICE, Renter, World, eventually, some_terms
+from websockets.exceptions import ConnectionClosed
 
 from fabstir.domain.money import Tokens, cost
+from fabstir.ops.config import LogSection
+from fabstir.ops.logging import configure
+from fabstir.ports.engine import GenerationEnd, GenerationRequest, TokenBatch
 from fabstir.protocol.messages import Error, Response
 from fabstir.storage.journal import SqliteJournal
 from fabstir.testing.engine import ScriptedEngine
@@ -94,3 +101,35 @@ async def test_what_was_said_is_neither_on_the_disk_nor_in_the_log(tmp_path: Pat
     written = _contents(tmp_path) + seen.getvalue().encode()
     assert b"session_opened" in written and b"job:" in written and b"Shutting down" in written
     assert [secret for secret in SECRETS if secret.encode() in written or secret[:7].encode() in written] == []
+
+
+class QuotingEngine(ScriptedEngine):
+    """Fails in the middle of an answer as code does that nobody foresaw: quoting what it had in hand."""
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenBatch | GenerationEnd, None]:
+        async for item in super().generate(request):
+            yield item
+            said = request.messages[-1].content
+            if "Xylophone" in said:
+                raise RuntimeError(said) from json.JSONDecodeError(said, said, 0)
+
+
+async def test_an_exception_in_the_middle_of_an_answer_tells_its_place_and_nothing_of_what_was_said() -> None:
+    """It is logged, with type and place; the connection ends, and others are served."""
+    seen = io.StringIO()
+    root = logging.getLogger()
+    before = list(root.handlers), root.level
+    configure(LogSection(level="debug", format="json"), seen)
+    try:
+        async with serving(World(engine=QuotingEngine())) as served:
+            renter = await served.renter()
+            await renter.ask("Xylophone Quetzalcoatl")
+            with pytest.raises(ConnectionClosed):
+                await renter.hear()
+            await eventually(lambda: "RuntimeError" in seen.getvalue())
+            await served.sound(renter)
+    finally:
+        root.handlers[:], root.level = before
+        structlog.reset_defaults()
+    assert "test_many_and_private.py" in seen.getvalue()
+    assert [secret for secret in SECRETS if secret in seen.getvalue()] == []

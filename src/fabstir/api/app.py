@@ -29,6 +29,7 @@ def host_app(
             *attestation_routes(attester),
         ],
         exception_handlers=HANDLERS,
+        debug=False,  # never by an environment variable: its pages show what was asked
         openapi_config=None,
         logging_config=None,
     )

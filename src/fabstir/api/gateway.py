@@ -50,6 +50,7 @@ def gateway_app(market: Market, pool: Pool, api_key: str | None = None, keys: Ke
         before_send=[with_request_id],
         exception_handlers=HANDLERS,
         request_max_body_size=MAX_BODY_BYTES,
+        debug=False,  # never by an environment variable: its pages show what was asked
         openapi_config=None,
         logging_config=None,
     )

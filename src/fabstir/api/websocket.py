@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
 
+import structlog
 from litestar import asgi
 from litestar.enums import ScopeType
 from litestar.handlers import ASGIRouteHandler
@@ -30,6 +31,7 @@ CLOSE_CODES: Final = {"ended": 1000, "draining": 1001, "journal_failed": 1011, "
 POLICY_VIOLATION: Final = 1008
 
 Event = dict[str, Any]
+log = structlog.get_logger()
 
 
 class WebSocketTransport:
@@ -99,6 +101,9 @@ class Door:
             await reply({"type": "websocket.accept"})
             abort = cast(Event, scope["extensions"])[ABORT_EXTENSION]["abort"]
             return await self._node.connect(WebSocketTransport(events, reply, abort))
+        except Exception as unforeseen:  # the framework would swallow it
+            log.error("connection_failed", exc_info=unforeseen)
+            self._node.metrics.failure("node_failed")
         finally:
             self._open -= 1
             self._node.metrics.connections_open.dec()

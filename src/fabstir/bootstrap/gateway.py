@@ -14,6 +14,8 @@ from fabstir.api.server import listen, serve, url_of
 from fabstir.bootstrap.renter import renter_market
 from fabstir.domain.money import BaseUnits
 from fabstir.ops.config import Config
+from fabstir.ops.last_words import guard_last_words, guard_tasks
+from fabstir.ports.private_process import leave_no_core
 from fabstir.renter.gateway_keys import KEYS_FILE, KeyCard, KeyRing, read_cards
 from fabstir.renter.pool import Pool
 from fabstir.renter.spending import STREAM, Tally
@@ -27,6 +29,9 @@ log = structlog.get_logger()
 
 async def run_gateway(config: Config, stop: asyncio.Event, on_ready: Callable[[str], None]) -> None:
     """Serve until `stop` is set, let running answers end, end the sessions. `on_ready` gets the URL. Raises LocalFault, ChainFault."""
+    leave_no_core()
+    guard_last_words()
+    guard_tasks(asyncio.get_running_loop())
     async with renter_market(config) as market:
         pool = Pool(market, limit=config.renter.gateway_parallel)
         listener = listen(config.renter.gateway_host, config.renter.gateway_port)

@@ -36,8 +36,10 @@ from fabstir.host.settler import Settler
 from fabstir.host.watchtower import Watchtower
 from fabstir.ops.clock import SystemClock
 from fabstir.ops.config import Config
+from fabstir.ops.last_words import guard_last_words, guard_tasks
 from fabstir.ops.metrics import Metrics
 from fabstir.ports.chain import NO_KEY
+from fabstir.ports.private_process import leave_no_core
 from fabstir.proofs.stored import StoredProver
 from fabstir.protocol.signing import SigningKey
 from fabstir.storage.journal import SqliteJournal
@@ -51,6 +53,9 @@ async def run_host(config: Config, stop: asyncio.Event, on_ready: Callable[[Host
 
     Raises LocalFault and ChainFault where a part cannot work; nothing is served then.
     """
+    leave_no_core()
+    guard_last_words()
+    guard_tasks(asyncio.get_running_loop())
     clock = SystemClock()
     key = await asyncio.to_thread(read_key, config, "host")
     journal = open_journal(config.host.data_dir, config.chain.chain_id)

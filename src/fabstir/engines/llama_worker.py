@@ -11,9 +11,7 @@ be loaded it loads again aloud to say why.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-import resource
 import signal
 import sys
 from pathlib import Path
@@ -21,7 +19,8 @@ from typing import Any, Final
 
 import msgspec
 
-PR_SET_PDEATHSIG: Final = 1
+from fabstir.ports.private_process import end_with_parent
+
 KEY_VARIABLE: Final = "LLAMA_API_KEY"
 """Of llama-server's own choosing."""
 CPU_BATCH: Final = 128
@@ -48,8 +47,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
 def main() -> None:
     """Run until the parent ends."""
     settings = msgspec.json.decode(sys.argv[1], type=WorkerSettings)
-    _end_with(settings.parent)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    end_with_parent(settings.parent)
     if settings.binary:
         os.execv(settings.binary, [settings.binary, *server_arguments(settings)])  # noqa: S606  the program that the operator named
     try:
@@ -61,14 +59,6 @@ def main() -> None:
         sys.exit(1)  # in order, so that the engine's log thread writes what it has
     sys.stdin.read()
     os._exit(0)  # never through the server's destructor, which may wait for ever
-
-
-def _end_with(parent: int) -> None:
-    """Die when the parent does, also where it died before this line."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def _serve(settings: WorkerSettings, verbosity: int) -> Any:

@@ -137,6 +137,8 @@ def _add_exception(kept: Event, given: object) -> None:
     raised = given[1] if isinstance(given, tuple) else given
     if not isinstance(raised, BaseException):
         return
+    while isinstance(raised, BaseExceptionGroup) and len(raised.exceptions) == 1:
+        raised = raised.exceptions[0]
     frames = traceback.extract_tb(raised.__traceback__)
     places = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames]
     kept["exception"] = " < ".join([type(raised).__qualname__, *reversed(places)])

@@ -7,7 +7,6 @@ stdout; what the library says goes to stderr, which the supervisor reads. Dies w
 from __future__ import annotations
 
 import argparse
-import ctypes
 import logging
 import os
 import signal
@@ -32,11 +31,11 @@ from fabstir.p2p.frames import (
     frame,
 )
 from fabstir.p2p.no_p256 import stand_in
+from fabstir.ports.private_process import end_with_parent
 
 if TYPE_CHECKING:
     from fabstir.p2p.peer import Peer
 
-_PR_SET_PDEATHSIG: Final = 1
 STANDING_SECONDS: Final = 2.0
 LOOKUPS: Final = 4
 """At the same time; further ones wait."""
@@ -72,7 +71,7 @@ class Wire:
 def main() -> int:
     """Serve until the node is gone. Exit code 0, or 1 where the start failed (the reason was sent)."""
     options = _options()
-    _die_with_parent(options.parent)
+    end_with_parent(options.parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the node, which then ends this process in order
     os.dup2(2, 1)
     stand_in()
@@ -134,14 +133,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--socket", type=int, required=True, help="inherited file descriptor")
     parser.add_argument("--parent", type=int, required=True, help="process id of the supervisor")
     return parser.parse_args()
-
-
-def _die_with_parent(parent: int) -> None:
-    """Where the kernel offers it (Linux), be killed when the node dies; elsewhere the closed socket ends us."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died before the line above
-        sys.exit(1)
 
 
 if __name__ == "__main__":

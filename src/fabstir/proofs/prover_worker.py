@@ -8,16 +8,15 @@ parent. Frames: `fabstir.proofs.frames`.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import signal
 import socket
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
 
 from fabstir.domain.errors import FabstirError
+from fabstir.ports.private_process import end_with_parent
 from fabstir.proofs.circuit import SPOT_V1, load_circuit
 from fabstir.proofs.ezkl_bind import EzklBind
 from fabstir.proofs.ezkl_spot import EzklSpot
@@ -41,13 +40,11 @@ from fabstir.proofs.frames import (
 )
 from fabstir.proofs.scratch import scratch_folder
 
-_PR_SET_PDEATHSIG: Final = 1
-
 
 def main() -> int:
     """Serve until the supervisor is gone. Exit code 0, or 1 where the start failed (the reason was sent)."""
     options = _options()
-    _die_with_parent(options.parent)
+    end_with_parent(options.parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor, which then ends this process in order
     os.dup2(2, 1)
     with socket.socket(fileno=options.socket) as connection, ExitStack() as stack:
@@ -117,14 +114,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--circuit", type=Path, required=True, help="folder of the circuit")
     parser.add_argument("--cache", type=Path, required=True, help="for proving keys and scratch files")
     return parser.parse_args()
-
-
-def _die_with_parent(parent: int) -> None:
-    """Where the kernel offers it (Linux), be killed when the supervisor dies; elsewhere the closed socket ends us after the job."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died before the line above
-        sys.exit(1)
 
 
 if __name__ == "__main__":

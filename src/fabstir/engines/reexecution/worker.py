@@ -8,10 +8,7 @@ it reads is kept nowhere.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import resource
-import signal
 import socket
 import sys
 import time
@@ -35,12 +32,12 @@ from fabstir.engines.reexecution.frames import (
 )
 from fabstir.engines.reexecution.traces import traces
 from fabstir.engines.reexecution.weights import Floats, Weights
+from fabstir.ports.private_process import end_with_parent
 from fabstir.protocol.audit_sampler import Position, positions
 from fabstir.protocol.fingerprint import distance, fingerprint
 from fabstir.protocol.fingerprinted import CHUNK_TOKENS
 from fabstir.protocol.spot import packed
 
-PR_SET_PDEATHSIG: Final = 1
 BACKLOG: Final = 16
 
 
@@ -59,8 +56,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
 def main() -> None:
     """Serve until the parent ends."""
     settings = msgspec.json.decode(sys.argv[1], type=WorkerSettings)
-    _end_with(settings.parent)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    end_with_parent(settings.parent)
     os.nice(settings.nice)
     try:
         weights = Weights(settings.model, threads=settings.threads, gpu_layers=settings.gpu_layers)
@@ -131,14 +127,6 @@ def prefill(weights: Weights, job: Prefill) -> Prefilled:
         (*distances, *(1.0 for _ in range(abs(len(chunks) - len(job.compare))))) if job.compare else (),
         time.process_time() - began,
     )
-
-
-def _end_with(parent: int) -> None:
-    """Die when the parent does, also where it died before this line."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 if __name__ == "__main__":
