@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast
 
+from nacl.signing import SigningKey as NodeSecret
+
 from fabstir.domain.ids import ZERO_ADDRESS, Hash32, ModelId
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
 from fabstir.domain.prompts import Cid, PromptId, PromptTerms
@@ -83,7 +85,7 @@ class PromptWorld:
             prover=self.prover,
             journal=self.journal,
             clock=self.clock,
-            key=HOST,
+            keys=(HOST, NodeSecret(bytes(HOST.address) + bytes(12))),
             settings=HostSettings(model_id=MODEL, price=PRICE),
             metrics=self.metrics,
         )

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 import msgspec
+from nacl.signing import SigningKey as NodeSecret
 from tests.host.table_chain import HOST, INFO, USDC, TableChain
 
 from fabstir.domain.errors import error
@@ -274,7 +275,7 @@ class World:
             prover=self.prover,
             journal=journal,
             clock=self.clock,
-            key=HOST,
+            keys=(HOST, NodeSecret(bytes(HOST.address) + bytes(12))),
             settings=self.settings,
             metrics=self.metrics,
         )

@@ -10,14 +10,22 @@ from typing import cast
 import msgspec
 import pytest
 from aiohttp import web
+from nacl.signing import SigningKey as NodeSecret
 from tests.market.test_choice import candidate
 
 from fabstir.domain.errors import FabstirError
 from fabstir.market.offers import MAX_OFFER_BYTES, HttpOffers
-from fabstir.protocol.offer import Offer, WireOffer
+from fabstir.protocol.node_key import NodeKey
+from fabstir.protocol.offer import Offer
+from fabstir.protocol.signed_offer import sign_offer
+from fabstir.protocol.signing import SigningKey
 
-OFFER = cast(Offer, candidate(1).offer)
-BODY = msgspec.json.encode(WireOffer.of(OFFER))
+NOW = 1_800_000_000.0
+ACCOUNT = SigningKey(b"\x07" * 32)
+PLAIN = msgspec.structs.replace(cast(Offer, candidate(1).offer), host=ACCOUNT.address)
+NODE = NodeKey(NodeSecret(b"\x08" * 32), ACCOUNT, PLAIN.market)
+OFFER = msgspec.structs.replace(PLAIN, node=NODE.public)
+BODY = msgspec.json.encode(sign_offer(PLAIN, ACCOUNT, NODE, NOW))
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -38,7 +46,7 @@ async def host(handler: Handler) -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def offers(seconds: float = 30.0) -> AsyncIterator[HttpOffers]:
-    source = HttpOffers(seconds)
+    source = HttpOffers(lambda: NOW, seconds)
     try:
         yield source
     finally:
@@ -70,6 +78,8 @@ async def test_an_offer_arrives_as_it_was_made() -> None:
         (200, BODY.replace(b'"min_deposit":"10000"', b'"min_deposit":"-1"'), "message_malformed"),
         (200, BODY.replace(b'"host":"0x', b'"host":"0y'), "message_malformed"),
         (200, b" " * (MAX_OFFER_BYTES + 1), "message_malformed"),
+        (200, BODY.replace(b'"max_answer_tokens":', b'"max_answer_tokens":1'), "offer_untrusted"),
+        (200, BODY.replace(b'"min_deposit":"10000"', b'"min_deposit":"10001"'), "offer_untrusted"),
     ],
 )
 async def test_an_answer_that_is_no_offer_is_a_named_error(status: int, body: bytes, code: str) -> None:
@@ -119,6 +129,6 @@ async def test_a_host_that_is_not_there_is_a_named_error(url: str) -> None:
 
 async def test_closing_twice_is_once() -> None:
     """And without a question there is nothing to close."""
-    source = HttpOffers()
+    source = HttpOffers(lambda: NOW)
     await source.close()
     await source.close()

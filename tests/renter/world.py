@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, cast
 
 import msgspec
+from nacl.signing import SigningKey as NodeSecret
 
 from fabstir.domain.errors import error
 from fabstir.domain.ids import Address, Hash32, JobId, ModelId
@@ -261,7 +262,7 @@ class Host:
             prover=HashProver(),
             journal=self.journal,
             clock=self.world.clock,
-            key=self.key,
+            keys=(self.key, NodeSecret(bytes(self.key.address) + bytes(12))),
             settings=self.settings,
             metrics=Metrics(),
         )

@@ -18,6 +18,7 @@ from fabstir.protocol.messages import Error
 from fabstir.protocol.offer import WireModelOffer, WirePayment, WireTokenPrice
 from fabstir.protocol.prompt_wire import WireVoucher
 from fabstir.protocol.relay import Relayed, RelayOpening, RelayTopUp
+from fabstir.protocol.signed_offer import WireNode
 from reference.structs import struct
 from reference.table import table
 
@@ -44,6 +45,7 @@ Every error has this body, and the HTTP status of its code: see [errors](errors.
 
 INSIDE = (
     ModelCard,
+    WireNode,
     WireModelOffer,
     WireTokenPrice,
     WirePayment,

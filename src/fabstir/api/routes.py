@@ -15,7 +15,8 @@ from fabstir.domain.ids import to_hex
 from fabstir.host.health import HostHealth
 from fabstir.host.node import HostNode
 from fabstir.ops.metrics import CONTENT_TYPE
-from fabstir.protocol.offer import WireOffer, WireTokenPrice, wire_prices
+from fabstir.protocol.offer import WireTokenPrice, wire_prices
+from fabstir.protocol.signed_offer import WireSignedOffer
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +83,7 @@ def host_routes(node: HostNode) -> list[HTTPRouteHandler]:
         return models_of(node)
 
     @get("/v1/offer")
-    async def offer() -> WireOffer:
-        return WireOffer.of(node.offer)
+    async def offer() -> WireSignedOffer:
+        return node.signed_offer()
 
     return [health, metrics, models, offer]

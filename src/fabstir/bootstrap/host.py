@@ -38,6 +38,7 @@ from fabstir.ops.clock import SystemClock
 from fabstir.ops.config import Config
 from fabstir.ops.last_words import guard_last_words, guard_tasks
 from fabstir.ops.metrics import Metrics
+from fabstir.p2p.identity import identity_file, load_or_make
 from fabstir.ports.chain import NO_KEY
 from fabstir.ports.private_process import leave_no_core
 from fabstir.proofs.stored import StoredProver
@@ -88,6 +89,7 @@ async def _serve_host(
     sealing = await asyncio.to_thread(sealing_key, config, "host") if config.host.prompt_slots else None
     encryption_key = Hash32(sealing.public) if sealing is not None else NO_KEY
     attester = await make_attester(config, key.address, encryption_key, identity)
+    node_identity = await asyncio.to_thread(load_or_make, identity_file(key_file(config, "host")), key.address)
     records, engine = make_held(config), make_engine(config)
     making = await make_host_prover(config, model, engine, chain, records, clock)
     prover = StoredProver(making, config.host.data_dir / "proofs")
@@ -98,7 +100,7 @@ async def _serve_host(
         prover=prover,
         journal=journal,
         clock=clock,
-        key=key,
+        keys=(key, node_identity.secret),
         settings=HostSettings.of(config, identity, url_of(listener), encryption_key),
         metrics=Metrics(chain.info.usdc),
     )

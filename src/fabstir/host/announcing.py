@@ -19,6 +19,7 @@ from fabstir.host.health import NetworkPart
 from fabstir.ports.clock import Clock
 from fabstir.ports.network import Network
 from fabstir.protocol.channel import CHANNEL_VERSION
+from fabstir.protocol.node_key import BINDING_SECONDS
 from fabstir.protocol.offer import ModelOffer, Offer
 from fabstir.protocol.p2p.announcement import AnnouncedModel, AnnouncedPrice, Announcement, bind, seal
 from fabstir.protocol.p2p.provider_keys import capability_key, model_key, shard_of
@@ -27,7 +28,6 @@ from fabstir.protocol.signing import SigningKey
 RENEW_SECONDS: Final = 300.0
 LIFE_SECONDS: Final = 900
 """Two renewals may fail before the others forget this host."""
-BINDING_SECONDS: Final = 86_400
 RETRY_SECONDS: Final = 10.0
 MAX_MODELS: Final = 12
 """What fits in 4 KiB with two currencies each."""

@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 import structlog
+from nacl.signing import SigningKey as NodeSecret
 
 import fabstir
 from fabstir.domain.errors import FabstirError, error
@@ -38,7 +39,9 @@ from fabstir.ports.transport import Transport
 from fabstir.protocol.effects import RequestSettlement, Store
 from fabstir.protocol.host_log import HostLedger
 from fabstir.protocol.host_session import ChainClosing, HostSession
+from fabstir.protocol.node_key import NodeKey
 from fabstir.protocol.offer import Offer
+from fabstir.protocol.signed_offer import WireSignedOffer, sign_offer
 from fabstir.protocol.signing import SigningKey
 
 log = structlog.get_logger()
@@ -47,7 +50,10 @@ log = structlog.get_logger()
 class _Running:
     """What exists once the parts are up."""
 
-    def __init__(self, offer: Offer, reception: Reception, registration: Registration | None, relay: Relay) -> None:
+    def __init__(
+        self, offer: Offer, reception: Reception, registration: Registration | None, relay: Relay, node_key: NodeKey
+    ) -> None:
+        self.node_key: Final = node_key
         self.offer: Final = offer
         self.relay: Final = relay
         self.reception: Final = reception
@@ -65,10 +71,11 @@ class HostNode:
         prover: Prover,
         journal: Journal,
         clock: Clock,
-        key: SigningKey,
+        keys: tuple[SigningKey, NodeSecret],
         settings: HostSettings,
         metrics: Metrics,
     ) -> None:
+        """`keys`: the account's and the node's."""
         self.settings: Final = settings
         self.metrics: Final = metrics
         self.book: Final = JobBook(journal)
@@ -88,7 +95,7 @@ class HostNode:
         self._chain = chain
         self._prover = prover
         self._clock = clock
-        self._key = key
+        self._key, self._identity = keys
         self._probe = Probe(engine, chain, prover, clock)
         self._started_at = clock.monotonic()
         self.started_on: Final = int(clock.now())
@@ -116,7 +123,8 @@ class HostNode:
         admission = Admission(self._chain, offer, self._clock)
         reception = Reception(admission, services, settings, self._core, self._request_settlement)
         relay = Relay(self._chain, offer, self._clock, settings.relay_per_hour)
-        self._running = _Running(offer, reception, self._make_registration(), relay)
+        node_key = NodeKey(self._identity, self._key, offer.market)
+        self._running = _Running(offer, reception, self._make_registration(), relay, node_key)
         log.info("host_started", model_name=info.name, host_address=self._key.address, count=len(self.book.ledgers()))
 
     async def run(self) -> None:
@@ -145,6 +153,16 @@ class HostNode:
     def offer(self) -> Offer:
         """What this host offers. Raises LocalFault (`host_not_running`) before `start`."""
         return self._require_running().offer
+
+    @property
+    def node_key(self) -> NodeKey:
+        """What signs this node's answers. Raises LocalFault (`host_not_running`)."""
+        return self._require_running().node_key
+
+    def signed_offer(self) -> WireSignedOffer:
+        """The offer as it is published now. Raises as `offer`."""
+        running = self._require_running()
+        return sign_offer(running.offer, self._key, running.node_key, self._clock.now())
 
     @property
     def relay(self) -> Relay:

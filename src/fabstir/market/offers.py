@@ -1,29 +1,30 @@
 """Asks a host for its offer over HTTP: `GET /v1/offer`, bounded in time and size.
 
-The answer is a stranger's: it is parsed against the wire type, never followed elsewhere (no redirects) and never
+The answer is a stranger's: it must be signed by the account that it names, it is never followed elsewhere (no redirects) and never
 believed further than `fabstir.market.choice` checks it against the chain.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import aiohttp
-import msgspec
 
 from fabstir.domain.errors import error
-from fabstir.protocol.offer import Offer, WireOffer
+from fabstir.protocol.offer import Offer
+from fabstir.protocol.signed_offer import read_offer
 
 TIMEOUT_SECONDS: Final = 3.0
 MAX_OFFER_BYTES: Final = 1 << 18
-
-_decoder: Final = msgspec.json.Decoder(WireOffer)
 
 
 class HttpOffers:
     """`OfferSource` over HTTP. Holds one connection pool from the first question until `close`."""
 
-    def __init__(self, timeout: float = TIMEOUT_SECONDS) -> None:
+    def __init__(self, now: Callable[[], float], timeout: float = TIMEOUT_SECONDS) -> None:
+        """`now`: Unix seconds."""
+        self._now = now
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._session: aiohttp.ClientSession | None = None
 
@@ -31,7 +32,7 @@ class HttpOffers:
         return f"<HttpOffers {'open' if self._session else 'closed'}>"
 
     async def fetch(self, url: str) -> Offer:
-        """Raises Interrupted (`host_unreachable`), PeerFault (`message_malformed`)."""
+        """Raises Interrupted (`host_unreachable`), PeerFault (`message_malformed`, `offer_untrusted`)."""
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout)
         try:
@@ -41,10 +42,7 @@ class HttpOffers:
                 body = await read_bounded(answer, MAX_OFFER_BYTES, "/v1/offer")
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as broken:
             raise error("host_unreachable", f"GET /v1/offer: {type(broken).__name__}") from broken
-        try:
-            return _decoder.decode(body).offer()
-        except (msgspec.MsgspecError, ValueError) as unreadable:
-            raise error("message_malformed", f"GET /v1/offer: {unreadable}"[:200]) from unreadable
+        return read_offer(body, self._now())
 
     async def close(self) -> None:
         """Idempotent."""

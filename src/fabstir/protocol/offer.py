@@ -20,6 +20,8 @@ from fabstir.protocol.signing import Market
 
 NO_CIRCUIT = Hash32(bytes(32))
 """Of an offer that does not say how it proves."""
+NO_NODE = Hash32(bytes(32))
+"""Of an offer before it is signed."""
 _RUNGS = frozenset(Rung)
 MAX_LIST = 64
 """Models, currencies or arbiters of one offer; NodeRegistry has the same bound for (model, currency)."""
@@ -85,6 +87,8 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     """Versions of the encrypted channel that sessions can be held in (`fabstir.protocol.channel`); empty: none."""
     channel_required: bool = False
     """Sessions in plain text are refused."""
+    node: Hash32 = NO_NODE
+    """Ed25519 key of the node, where the offer was read from a host (`fabstir.protocol.signed_offer`): signs its answers over HTTP."""
 
     def serves(self, model: ModelId) -> bool:
         """In any currency."""

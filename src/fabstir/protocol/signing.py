@@ -43,6 +43,7 @@ CHANNEL: Final = _type("Channel(uint32 protocol,bytes32 renterKey,bytes32 hostKe
 FINGERPRINTS: Final = _type(
     "Fingerprints(bytes32 jobId,uint32 messageIndex,uint32 first,uint32 tokens,bytes32 transcript,bytes32 digest)"
 )
+OFFER: Final = _type("Offer(bytes32 offer,uint64 validUntil)")
 NODE: Final = _type("Node(bytes32 nodeKey,uint64 validUntil)")
 
 
@@ -121,6 +122,10 @@ class Market(msgspec.Struct, frozen=True):
     def node_digest(self, node_key: Hash32, valid_until: int) -> Hash32:
         """What the host's account signs: *until then this Ed25519 key announces for me*."""
         return self._digest(NODE + node_key + _word(valid_until))
+
+    def offer_digest(self, offer: Hash32, valid_until: int) -> Hash32:
+        """What the host's account signs: *until then this is what I offer*."""
+        return self._digest(OFFER + offer + _word(valid_until))
 
 
 @lru_cache(maxsize=16)

@@ -78,7 +78,7 @@ class Market:
     ) -> None:
         """`wallet`, the key of the chain's account, is only needed where `settings.authorize` or `relay` is set."""
         self.settings: Final = settings
-        self._http = HttpOffers() if offers is None else None
+        self._http = HttpOffers(clock.now) if offers is None else None
         self._relay = HttpRelay() if settings.relay and relay is None else None
         self._chain = chain
         self._jobs = Jobs(chain, journal, clock, settings, wallet, relay or self._relay)
