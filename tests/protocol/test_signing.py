@@ -136,6 +136,22 @@ def test_session_authorisations_are_typed_data(
     assert digest == reference(market, "SessionAuth", AUTH, message)
 
 
+@given(market=markets, what=words, valid_until=st.integers(0, 2**64 - 1))
+def test_the_words_of_an_account_for_offer_and_node_are_typed_data(
+    market: Market, what: bytes, valid_until: int
+) -> None:
+    """Of one shape, and never to be taken for each other."""
+    offer, node = (digest(Hash32(what), valid_until) for digest in (market.offer_digest, market.node_digest))
+    until = ("validUntil", "uint64")
+    assert offer == reference(
+        market, "Offer", [("offer", "bytes32"), until], {"offer": what, "validUntil": valid_until}
+    )
+    assert node == reference(
+        market, "Node", [("nodeKey", "bytes32"), until], {"nodeKey": what, "validUntil": valid_until}
+    )
+    assert offer != node
+
+
 @given(terms=all_terms)
 def test_a_job_is_the_hash_of_its_terms(terms: Terms) -> None:
     """keccak(abi.encode(terms)), thirteen words in the contract's order."""
