@@ -132,20 +132,20 @@ async def test_another_conversation_takes_the_place_of_the_last_one() -> None:
 
 
 async def test_requests_at_the_same_time_have_jobs_of_their_own() -> None:
-    """Up to the limit; one more waits for the first to end. Afterwards the jobs are used again."""
-    async with gateway_of(200_000, limit=2) as gateway:
+    """Up to the limit, and the budget has room for each; one more waits for the first to end. Afterwards the jobs are used again."""
+    async with gateway_of(200_000, limit=6) as gateway:
         host = gateway.world.hosts[0]
-        gates = [host.engine.gate(1), host.engine.gate(1)]
-        asked = [asyncio.create_task(gateway.ask("count 3")) for _ in range(3)]
+        gates = [host.engine.gate(1) for _ in range(6)]
+        asked = [asyncio.create_task(gateway.ask("count 3")) for _ in range(7)]
         for gate in gates:
             await gate.reached.wait()
-        assert gateway.pool.busy == 2 and len(host.engine.requests) == 2
+        assert gateway.pool.busy == 6 and len(host.engine.requests) == 6
         for gate in gates:
             gate.open.set()
         answers = await asyncio.gather(*asked)
-        assert [answer.choices[0].message.content for answer in answers] == [counting(3)] * 3
-        assert len(host.ledgers) == 2
-        assert (gateway.pool.busy, gateway.pool.idle) == (0, 2)
+        assert [answer.choices[0].message.content for answer in answers] == [counting(3)] * 7
+        assert len(host.ledgers) == 6
+        assert (gateway.pool.busy, gateway.pool.idle) == (0, 6)
 
 
 async def test_each_conversation_goes_on_where_it_is_held() -> None:
@@ -329,7 +329,7 @@ async def test_health_tells_the_truth() -> None:
         await gateway.ask("hi")
         status, body = await gateway.get("/health")
         assert (status, body["status"], body["models"], body["hosts"]) == (200, "ok", 1, 1)
-        assert (body["busy"], body["idle"], body["budget"], body["budget_left"]) == (0, 1, "1000000", "750000")
+        assert (body["busy"], body["idle"], body["budget"], body["budget_left"]) == (0, 1, "1000000", "857143")
         assert body["block"] > 0
         gateway.world.hosts[0].up = False
         await gateway.world.clock.advance(30)

@@ -44,7 +44,7 @@ class Places:
         key: bytes,
         idle_close: int = IDLE_CLOSE_SECONDS,
         parallel: int = 4,
-        engine: Mapping[str, str] = MappingProxyType({}),
+        engine: Mapping[str, Any] = MappingProxyType({}),
     ) -> Path:
         """Write the configuration and the key of host `name`; returns the configuration's file. `engine`: more of its section."""
         home = self.root / f"host-{name}"

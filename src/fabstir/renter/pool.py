@@ -18,7 +18,7 @@ from fabstir.domain.ids import ModelId
 from fabstir.domain.money import BaseUnits
 from fabstir.renter.access import Context
 from fabstir.renter.market import Market
-from fabstir.renter.purse import Purse
+from fabstir.renter.purse import PARTS, Purse
 from fabstir.renter.session import Session
 
 DEFAULT_LIMIT: Final = 8
@@ -29,7 +29,8 @@ class Pool:
 
     def __init__(self, market: Market, budget: BaseUnits | None = None, limit: int = DEFAULT_LIMIT) -> None:
         self.market: Final = market
-        self.purse: Final = Purse(market.settings.budget if budget is None else budget)
+        parts = limit + PARTS - 1  # room for a job of each session, and to move on with
+        self.purse: Final = Purse(market.settings.budget if budget is None else budget, parts)
         self._limit = limit
         self._idle: list[Session] = []
         """The one that was used last comes last."""

@@ -17,8 +17,10 @@ PARTS = 4
 class Purse:
     """What may be spent. Memory: one number for each job."""
 
-    def __init__(self, budget: BaseUnits) -> None:
+    def __init__(self, budget: BaseUnits, parts: int = PARTS) -> None:
+        """`parts`: jobs that find room beside each other before any of them has settled."""
         self.budget = budget
+        self._parts = parts
         self._committed: dict[JobId, BaseUnits] = {}
 
     def __repr__(self) -> str:
@@ -35,7 +37,7 @@ class Purse:
             raise error(
                 "budget_exceeded", f"{self.left} of {self.budget} base units left, the host takes {smallest} or more"
             )
-        return BaseUnits(min(self.left, max(smallest, self.budget // PARTS)))
+        return BaseUnits(min(self.left, max(smallest, self.budget // self._parts)))
 
     def admits(self, job: JobId, deposit: BaseUnits) -> bool:
         """There is room for `deposit` in `job`."""

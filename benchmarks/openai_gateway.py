@@ -1,0 +1,264 @@
+"""Claim: chat completions through the whole market (gateway, encrypted session over a WebSocket, host, metering, receipts, vouchers,
+journal, llama.cpp's child) are as fast as those of llama.cpp's own server with the same model.
+
+Both answer `POST /v1/chat/completions` as a stream to the same clients, at 1, 8 and 32 at a time, in turns; medians over rounds. The
+peer is asked over a UNIX socket, the gateway over TCP. Model: a random llama of 31 million parameters (`random_model`), one thread;
+some hundred tokens a second of one answer, as on a host's GPU. Gateway and host are processes of their own, as they are run; their
+CPU for each token is told (`gateway_cpu_us_per_token`, `host_cpu_us_per_token`), without engine and prover.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import psutil
+import uvloop
+from common import main
+from random_model import write_random_model
+
+from fabstir.bootstrap.devnet import devnet
+from fabstir.chain.deploy import MINIMUM_STAKE
+from fabstir.chain.devnet import DEV_KEYS
+from fabstir.demo.host_process import HostProcess
+from fabstir.demo.places import Places
+from fabstir.domain.money import BaseUnits
+from fabstir.engines.child import ChildProcess
+from fabstir.engines.llama_worker import KEY_VARIABLE, WorkerSettings
+from fabstir.engines.server_session import ServerSession
+from fabstir.ops import logging
+from fabstir.ops.config import LogSection
+from fabstir.ops.settings import from_tree
+from fabstir.protocol.signing import SigningKey
+
+CLIENTS = (1, 8, 32)
+SLOTS = max(CLIENTS)
+CONTEXT = 512
+PEER_KEY = "bench"
+RENTER = 5
+"""Index of the development key that pays."""
+_usage = msgspec.json.Decoder(dict[str, Any])
+
+
+class Round:
+    """What `count` answers at the same time came to."""
+
+    def __init__(self) -> None:
+        self.first: list[float] = []
+        self.tokens = 0
+        self.seconds = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Tokens a second, all clients together."""
+        return self.tokens / self.seconds
+
+
+class Server:
+    """One of the two that are asked."""
+
+    def __init__(self, session: aiohttp.ClientSession, base: str, model: str) -> None:
+        self._session = session
+        self._url = f"{base}/v1/chat/completions"
+        self._model = model
+
+    async def round(self, count: int, tokens: int) -> Round:
+        """`count` answers of `tokens` tokens at the same time."""
+        found, began = Round(), time.perf_counter()
+        await asyncio.gather(*(self._ask(found, client, tokens) for client in range(count)))
+        found.seconds = time.perf_counter() - began
+        return found
+
+    async def _ask(self, found: Round, client: int, tokens: int) -> None:
+        body = {
+            "model": self._model,
+            "messages": [{"role": "user", "content": f"Write about bees, chapter {client}."}],
+            "max_tokens": tokens,
+            "temperature": 0.0,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        asked, first, last = time.perf_counter(), True, b""
+        async with self._session.post(self._url, json=body) as answer:
+            if answer.status != 200:
+                raise RuntimeError(f"{answer.status}: {(await answer.text())[:200]}")
+            async for data in answer.content.iter_any():
+                last = (last + data)[-4096:]
+                if first and b'"content":"' in last.replace(b'"content":""', b""):
+                    found.first.append(time.perf_counter() - asked)
+                    first = False
+        event = next(one for one in reversed(last.split(b"\n\n")) if b'"usage":{' in one)
+        found.tokens += _usage.decode(event.removeprefix(b"data: "))["usage"]["completion_tokens"]
+
+
+class Figures:
+    """Rounds of both, for each number of clients; CPU seconds of the two Python processes at most clients."""
+
+    def __init__(self) -> None:
+        self.ours: dict[int, list[Round]] = {count: [] for count in CLIENTS}
+        self.peer: dict[int, list[Round]] = {count: [] for count in CLIENTS}
+        self.gateway_cpu: dict[int, float] = dict.fromkeys(CLIENTS, 0.0)
+        self.host_cpu: dict[int, float] = dict.fromkeys(CLIENTS, 0.0)
+
+
+@asynccontextmanager
+async def _peer(model: Path, directory: Path) -> AsyncIterator[Server]:
+    """llama.cpp's own server, with the same options as the host's child."""
+    settings = WorkerSettings(
+        parent=os.getpid(), model=str(model), socket=str(directory / "peer.sock"),
+        context_size=CONTEXT, parallel=SLOTS, threads=1, gpu_layers=0,
+    )  # fmt: skip
+    command = [sys.executable, "-m", "fabstir.engines.llama_worker", msgspec.json.encode(settings).decode()]
+    server = ServerSession("http://engine", PEER_KEY, settings.socket)
+    child = ChildProcess(command, {**os.environ, KEY_VARIABLE: PEER_KEY}, server.answers, load_seconds=60)
+    await child.start()
+    headers, timeout = {"authorization": f"Bearer {PEER_KEY}"}, aiohttp.ClientTimeout(total=300)
+    connector = aiohttp.UnixConnector(settings.socket, limit=SLOTS)
+    try:
+        async with aiohttp.ClientSession(connector=connector, headers=headers, timeout=timeout) as session:
+            yield Server(session, "http://engine", "random")
+    finally:
+        await child.stop()
+        await server.close()
+
+
+@asynccontextmanager
+async def _gateway(places: Places, directory: Path) -> AsyncIterator[tuple[Server, int]]:
+    """`fabstir gateway`, and its process id."""
+    renter = places.renter(DEV_KEYS[RENTER])
+    tree = {
+        "chain": msgspec.to_builtins(renter.chain),
+        "renter": {
+            "data_dir": str(renter.renter.data_dir), "key_file": str(renter.renter.key_file),
+            "budget": 9 * 10**9, "gateway_port": 0, "gateway_parallel": SLOTS,
+        },
+    }  # fmt: skip
+    file = directory / "renter.toml"
+    file.write_text("".join(_section(name, values) for name, values in tree.items()))
+    command = (sys.executable, "-m", "fabstir", "gateway", "--config", str(file), "--json")
+    with (directory / "gateway.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=log
+        )
+    assert process.stdout is not None
+    try:
+        base = msgspec.json.decode(await process.stdout.readline())["base_url"].removesuffix("/v1")
+        connector, timeout = aiohttp.TCPConnector(limit=SLOTS), aiohttp.ClientTimeout(total=300)
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+            yield Server(session, base, await _model_of(session, base)), process.pid
+    finally:
+        process.send_signal(signal.SIGTERM)
+        await process.wait()
+
+
+async def _model_of(session: aiohttp.ClientSession, base: str) -> str:
+    """The one model of the market, once its host has registered."""
+    for _ in range(300):
+        async with session.get(f"{base}/v1/models") as answer:
+            models = (await answer.json()).get("data", [])
+        if models:
+            return str(models[0]["id"])
+        await asyncio.sleep(0.1)
+    raise RuntimeError("no host has registered")
+
+
+def _section(name: str, values: dict[str, Any]) -> str:
+    """What JSON writes for texts, numbers and lists is TOML."""
+    lines = [f"{key} = {msgspec.json.encode(value).decode()}" for key, value in values.items() if value is not None]
+    return "\n".join([f"[{name}]", *lines, ""])
+
+
+def _cpu(process: int) -> float:
+    """CPU seconds so far of one process, without its children."""
+    return sum(psutil.Process(process).cpu_times()[:2])
+
+
+async def _rounds(ours: Server, peer: Server, gateway: int, host: int, rounds: int, tokens: int) -> Figures:
+    found = Figures()
+    for count in CLIENTS[::-1]:  # the most first: every session stands afterwards
+        await ours.round(count, 8)
+        await peer.round(count, 8)
+    for _ in range(rounds):
+        for count in CLIENTS:
+            began = _cpu(gateway), _cpu(host)
+            found.ours[count].append(await ours.round(count, tokens))
+            found.gateway_cpu[count] += _cpu(gateway) - began[0]
+            found.host_cpu[count] += _cpu(host) - began[1]
+            found.peer[count].append(await peer.round(count, tokens))
+    return found
+
+
+async def _measure(model: Path, rounds: int, tokens: int) -> Figures:
+    engine = {"model": str(model), "repository": "benchmark/random", "context_size": CONTEXT}
+    async with AsyncExitStack() as stack:
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fabstir-bench-")))
+        net = await stack.enter_async_context(devnet(from_tree({"engine": engine}), book=root / "addresses.json"))
+        places = Places(root, net.url, net.info)
+        await net.fund(SigningKey(DEV_KEYS[RENTER]).address, BaseUnits(10**10))
+        await net.fund(SigningKey(DEV_KEYS[1]).address, MINIMUM_STAKE)
+        os.environ["FABSTIR_HOST_SETTLE_INTERVAL_S"] = "30"  # as hosts have it; the demo looks each second
+        host = HostProcess("a", places.host("a", DEV_KEYS[1], parallel=SLOTS, engine=engine))
+        stack.push_async_callback(host.stop)
+        await host.start()
+        peer = await stack.enter_async_context(_peer(model, root))
+        ours, gateway = await stack.enter_async_context(_gateway(places, root))
+        return await _rounds(ours, peer, gateway, host.pid, rounds, tokens)
+
+
+def _rate(rounds: list[Round]) -> float:
+    return statistics.median(each.rate for each in rounds)
+
+
+def _first(rounds: list[Round]) -> float:
+    return 1000 * statistics.median(value for each in rounds for value in each.first)
+
+
+def _per_token(seconds: float, rounds: list[Round]) -> float:
+    return round(1e6 * seconds / sum(each.tokens for each in rounds), 1)
+
+
+def measure(quick: bool) -> dict[str, Any]:
+    """Medians over rounds that take turns."""
+    logging.configure(LogSection(level="error"))
+    with tempfile.TemporaryDirectory(prefix="fabstir-model-") as directory:
+        model = Path(directory) / "random.gguf"
+        parameters = write_random_model(model)
+        found = uvloop.run(_measure(model, 2 if quick else 9, 32 if quick else 96))
+    figures: dict[str, Any] = {}
+    for count in CLIENTS:
+        ours, peer = found.ours[count], found.peer[count]
+        figures |= {
+            f"ratio_{count}_clients": round(
+                statistics.median(a.rate / b.rate for a, b in zip(ours, peer, strict=True)), 3
+            ),
+            f"ours_{count}_clients_tokens_per_s": round(_rate(ours), 1),
+            f"peer_{count}_clients_tokens_per_s": round(_rate(peer), 1),
+            f"added_ttft_{count}_clients_ms": round(_first(ours) - _first(peer), 1),
+            f"gateway_cpu_{count}_clients_us_per_token": _per_token(found.gateway_cpu[count], ours),
+            f"host_cpu_{count}_clients_us_per_token": _per_token(found.host_cpu[count], ours),
+        }
+    return {
+        "claim": "tokens per second of streamed chat completions through the gateway, 8 clients, against llama.cpp's own server",
+        "ours": figures["ours_8_clients_tokens_per_s"],
+        "peer": figures["peer_8_clients_tokens_per_s"],
+        "ratio": figures["ratio_8_clients"],
+        "unit": "tokens/s",
+        "n": len(found.ours[8]),
+        "model_parameters": parameters,
+        **figures,
+    }
+
+
+if __name__ == "__main__":
+    main(measure, __doc__ or "")
