@@ -80,7 +80,7 @@ class PromptWorld:
         """One process, from start to end or until it dies; what killed it is in the list."""
         self.journal = self.journal.reopen(hook)
         self.node = HostNode(
-            engine=self.engine,
+            engines={MODEL: {"engine": self.engine}},
             chain=self.host,
             prover=self.prover,
             journal=self.journal,

@@ -21,9 +21,10 @@ from fabstir.domain.prompts import PromptId
 from fabstir.domain.terms import ProofPolicy
 from fabstir.host.reception import MAX_ATTEMPTS
 from fabstir.ops.metrics import Metrics
-from fabstir.protocol.messages import Response
+from fabstir.protocol.messages import Notice, Response
 from fabstir.protocol.prompt_log import Stage
 from fabstir.testing.chain import INFO
+from fabstir.testing.engine import ScriptedEngine
 
 CONSTANT: Final = {"fabstir_build_info"}
 """Set where it is declared."""
@@ -67,23 +68,25 @@ def watched() -> Watched:
 
 
 async def _sessions(watched: Watched) -> None:
-    """An answer, slowly; an error; an engine that came back; money in the contract."""
-    world = World()
+    """An answer, slowly, and one that waits behind it; an error; an engine that came back; money in the contract."""
+    world = World(engine=ScriptedEngine(parallel=1))
     world.metrics, world.chain.earned = watched.metrics, {USDC: BaseUnits(5)}
     world.node = world.new_node(world.journal)
     async with world.running():
         renter = await world.renter()
         await renter.refused("garbage")
-        gates = [world.engine.gate(at) for at in (0, 2)]
+        gate, other = world.engine.gate(2), await world.renter()
         await renter.ask("one two three")
-        for gate, queued in zip(gates, (True, False), strict=True):
-            await gate.reached.wait()
-            await world.node.measure()
-            watched.look()
-            assert watched.requests() == (queued, not queued)
-            gate.open.set()
-        _, end = await renter.hear()
-        assert isinstance(end, Response)
+        await gate.reached.wait()
+        await other.ask("four")
+        await other.until(Notice)
+        await world.node.measure()
+        watched.look()
+        assert watched.requests() == (1, 1)
+        gate.open.set()
+        for each in (renter, other):
+            _, end = await each.hear()
+            assert isinstance(end, Response)
         assert watched.requests() == (0, 0)
         world.engine.crash()
         world.engine.recover()

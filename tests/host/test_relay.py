@@ -32,8 +32,8 @@ class Place:
         self.clock = ManualClock()
         self.chain = MemoryChain(self.clock)
         settings = HostSettings(model_id=MODEL, price=PricePerMTok(200_000), relayed_from=BaseUnits(50_000))
-        offer = settings.offer(HOST.address, INFO, "m", 4096)
-        self.relay = Relay(self.chain.connect(HOST.address), offer, self.clock, per_hour)
+        offer = settings.offer(HOST.address, INFO, {MODEL: ("m", 4096)})
+        self.relay = Relay(self.chain.connect(HOST.address), lambda: offer, self.clock, per_hour)
         self.salts = iter(range(1, 1_000))
         self.sent: list[str] = []
         self.chain.on_transaction = lambda key, phase: self.sent.append(key) if phase == "before" else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 import msgspec
@@ -19,11 +19,12 @@ from fabstir.domain.errors import error
 from fabstir.domain.ids import Hash32, JobId, ModelId, SessionId, from_hex, to_hex
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens, cost
 from fabstir.domain.terms import ProofPolicy, Terms
-from fabstir.host.node import HostNode
+from fabstir.host.node import Engines, HostNode
 from fabstir.host.session_actor import SessionActor
-from fabstir.host.settings import HostSettings
+from fabstir.host.settings import HostSettings, ModelTerms
 from fabstir.ops.metrics import Metrics
 from fabstir.ports.chain import MarketChain
+from fabstir.ports.engine import Engine
 from fabstir.ports.journal import Journal
 from fabstir.protocol.host_log import HostLedger
 from fabstir.protocol.messages import (
@@ -255,22 +256,28 @@ class World:
         journal: Journal | None = None,
         engine: ScriptedEngine | None = None,
         clock: ManualClock | None = None,
+        further: Mapping[ModelId, Mapping[str, Engine]] | None = None,
+        further_terms: tuple[ModelTerms, ...] = (),
         **settings: Any,
     ) -> None:
+        """`further`: engines of the further models, with `further_terms`."""
+        self.further = further or {}
         self.clock = clock or ManualClock()
         self.chain = TableChain()
         self.engine = engine or ScriptedEngine()
         self.prover = HashProver()
         self.journal = journal or MemoryJournal()
         self.metrics = Metrics(USDC)
-        self.settings = msgspec.structs.replace(HostSettings(model_id=MODEL, price=PRICE), **settings)
+        self.settings = msgspec.structs.replace(
+            HostSettings(model_id=MODEL, price=PRICE, further=further_terms), **settings
+        )
         self.settlements: list[JobId] = []
         self._connections: list[asyncio.Task[None]] = []
         self.node = self.new_node(self.journal)
 
-    def new_node(self, journal: Journal) -> HostNode:
+    def new_node(self, journal: Journal, engines: Engines | None = None) -> HostNode:
         node = HostNode(
-            engine=self.engine,
+            engines=engines or {MODEL: {"engine": self.engine}, **self.further},
             chain=cast(MarketChain, self.chain),
             prover=self.prover,
             journal=journal,

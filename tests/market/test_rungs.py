@@ -43,7 +43,7 @@ hosts = st.builds(
 
 def offer_of(settings: HostSettings) -> Offer:
     """As a renter reads it."""
-    return WireOffer.of(settings.offer(HOST.address, INFO, "m", 4096)).offer()
+    return WireOffer.of(settings.offer(HOST.address, INFO, {MODEL: ("m", 4096)})).offer()
 
 
 def ranked_for(settings: HostSettings, rung: Rung | None, policy: ProofPolicy, token: Address = USDC) -> Ranked | str:
@@ -81,7 +81,7 @@ def terms_of(ranked: Ranked) -> Terms:
 
 def admitted(settings: HostSettings, terms: Terms, rung: int | None) -> str:
     """By the offer that the host publishes: `yes`, or the error with its words."""
-    offer = settings.offer(HOST.address, INFO, "m", 4096)
+    offer = settings.offer(HOST.address, INFO, {MODEL: ("m", 4096)})
     try:
         check(terms, job_id(terms), JobState(deposit=DEPOSIT), offer, NOW, None, rung)
     except FabstirError as fault:
@@ -124,7 +124,7 @@ def test_what_is_registered_is_the_dearest_price_and_no_more(settings: HostSetti
 @given(hosts)
 def test_an_offer_is_the_same_as_text(settings: HostSettings) -> None:
     """Rungs with their surcharges included."""
-    assert offer_of(settings) == settings.offer(HOST.address, INFO, "m", 4096)
+    assert offer_of(settings) == settings.offer(HOST.address, INFO, {MODEL: ("m", 4096)})
 
 
 def settings(**changes: Any) -> HostSettings:
@@ -189,7 +189,7 @@ def test_a_known_job_keeps_its_price_and_its_rung() -> None:
     ranked = ranked_for(settings(), None, ProofPolicy.REQUIRED)
     assert not isinstance(ranked, str)
     terms = terms_of(ranked)
-    offer = settings(proof_surcharge=50).offer(HOST.address, INFO, "m", 4096)
+    offer = settings(proof_surcharge=50).offer(HOST.address, INFO, {MODEL: ("m", 4096)})
     check(terms, job_id(terms), JobState(deposit=DEPOSIT), offer, NOW, Tokens(0), 4)
 
 
@@ -200,7 +200,7 @@ def test_a_host_without_the_rung_is_discarded_with_the_reason() -> None:
 
 def test_unknown_rungs_of_a_newer_host_are_left_out() -> None:
     """As policies are; what is known stays."""
-    wire = WireOffer.of(settings().offer(HOST.address, INFO, "m", 4096))
+    wire = WireOffer.of(settings().offer(HOST.address, INFO, {MODEL: ("m", 4096)}))
     newer = msgspec.structs.replace(wire, rungs=(*wire.rungs, msgspec.structs.replace(wire.rungs[0], rung=7)))
     assert newer.offer() == wire.offer()
 

@@ -257,7 +257,7 @@ class Host:
 
     def _new_node(self) -> HostNode:
         node = HostNode(
-            engine=self.engine,
+            engines={self.settings.model_id: {"engine": self.engine}},
             chain=self.world.chain.view(self.key.address),
             prover=HashProver(),
             journal=self.journal,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from inspect import cleandoc
 from itertools import groupby
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 from unittest import mock
 
 from fabstir.ops import settings
@@ -27,19 +28,26 @@ def render() -> str:
         defaults = Config()
     parts = [INTRODUCTION]
     for section, members in groupby(settings.settings(), key=lambda setting: setting.section):
-        parts.append(f"## [{section}]\n\n{get_type_hints(Config)[section].__doc__}")
+        hint = get_type_hints(Config)[section]
+        table_type = get_args(hint)[0] if get_origin(hint) is tuple else hint
+        of = table_type() if table_type is not hint else getattr(defaults, section)
+        parts.append(f"## {_heading(section, listed=table_type is not hint)}\n\n{cleandoc(table_type.__doc__)}")
         rows = [
             (
                 f"`{member.name}`",
                 member.kind,
-                _shown(getattr(getattr(defaults, section), member.name)),
-                f"`{member.variable}`",
+                _shown(getattr(of, member.name)),
+                "" if member.listed else f"`{member.variable}`",
                 member.description,
             )
             for member in members
         ]
         parts.append(table(("Setting", "Type", "Default", "Variable", "Meaning"), rows))
     return "\n\n".join(parts)
+
+
+def _heading(section: str, *, listed: bool) -> str:
+    return f"[[{section}]]" if listed else f"[{section}]"
 
 
 def _shown(value: Any) -> str:

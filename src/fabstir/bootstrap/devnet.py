@@ -11,7 +11,8 @@ from typing import Final
 import structlog
 
 from fabstir.bootstrap.model_heads import known_head
-from fabstir.bootstrap.parts import address_book, deployed_circuit, deployed_spot, model_file, served_model
+from fabstir.bootstrap.models import identities
+from fabstir.bootstrap.parts import address_book, deployed_circuit, deployed_spot, model_file
 from fabstir.chain import addresses, bindings
 from fabstir.chain.anvil import find_anvil
 from fabstir.chain.deploy import Operator
@@ -63,10 +64,12 @@ class RunningDevnet:
         await DevnetControl(self._rpc).advance(seconds)
 
     async def approve_model(self, config: Config) -> None:
-        """Let hosts offer the model that `config` serves; with its output head, where its rows were committed before, so that they can
-        prove with `spot`."""
-        model = await served_model(config)
-        await self._operator.approve_model(self.info, model, await _head_of(config, model))
+        """Let hosts offer the models that `config` serves; the first one with its output head, where its rows were committed before, so
+        that they can prove with `spot`."""
+        (first, *further) = await identities(config)
+        await self._operator.approve_model(self.info, first, await _head_of(config, first))
+        for each in further:
+            await self._operator.approve_model(self.info, each, NO_HEAD)
 
     async def mine(self) -> None:
         """One block now."""

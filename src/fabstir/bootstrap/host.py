@@ -11,14 +11,13 @@ from fabstir.api.app import host_app
 from fabstir.api.server import listen, serve, settle_garbage_collector, url_of
 from fabstir.bootstrap.attestation import make_attester
 from fabstir.bootstrap.keys import key_file, read_key
+from fabstir.bootstrap.models import served_models
 from fabstir.bootstrap.p2p import announced
 from fabstir.bootstrap.parts import (
     connect_chain,
-    make_engine,
     make_fingerprinter,
     make_held,
     open_journal,
-    served_model,
 )
 from fabstir.bootstrap.prompts import make_desk, sealing_key
 from fabstir.bootstrap.spot import make_host_prover
@@ -26,7 +25,7 @@ from fabstir.chain.job_events import JobEvents
 from fabstir.chain.keys import held
 from fabstir.chain.market import MarketClient
 from fabstir.domain.errors import error
-from fabstir.domain.ids import Hash32, JobId
+from fabstir.domain.ids import Hash32, JobId, ModelId
 from fabstir.host.attestation import Attester
 from fabstir.host.node import HostNode
 from fabstir.host.prompt_voucher import awaits_voucher
@@ -80,28 +79,27 @@ async def _serve_host(
     stop: asyncio.Event,
     on_ready: Callable[[HostNode, str], None],
 ) -> None:
-    model = await served_model(config)
-    identity = model.model_id
-    if not await chain.model_approved(identity):
-        raise error(
-            "model_invalid", f"model 0x{identity.hex()} is not approved in ModelRegistry", "See docs/how-to/host.md."
-        )
+    served = await served_models(config)
+    for each in served:
+        await _require_approved(chain, each.model.model_id)
+    (first, *_), further = served, tuple(each.terms for each in served[1:])
+    model, identity, engine = first.model, first.model.model_id, first.engines["engine"]
     sealing = await asyncio.to_thread(sealing_key, config, "host") if config.host.prompt_slots else None
     encryption_key = Hash32(sealing.public) if sealing is not None else NO_KEY
     attester = await make_attester(config, key.address, encryption_key, identity)
     node_identity = await asyncio.to_thread(load_or_make, identity_file(key_file(config, "host")), key.address)
-    records, engine = make_held(config), make_engine(config)
+    records = make_held(config)
     making = await make_host_prover(config, model, engine, chain, records, clock)
     prover = StoredProver(making, config.host.data_dir / "proofs")
     listener = listen(config.api.host, config.api.port)
     node = HostNode(
-        engine=engine,
+        engines={each.model.model_id: each.engines for each in served},
         chain=chain,
         prover=prover,
         journal=journal,
         clock=clock,
         keys=(key, node_identity.secret),
-        settings=HostSettings.of(config, identity, url_of(listener), encryption_key),
+        settings=HostSettings.of(config, identity, url_of(listener), encryption_key, further),
         metrics=Metrics(chain.info.usdc),
     )
     node.book.held = records
@@ -126,13 +124,20 @@ async def _serve_host(
         await node.start()
         desk = None
         if sealing is not None:
-            desk = await make_desk(config, node, chain, engine, journal, identity, sealing)
+            desk = await make_desk(config, node, chain, node.shelf.get(identity).pool, journal, identity, sealing)
             await desk.start()
         async with announced(config, node, key, node.settings.url or url_of(listener)):
             await _run_background(config, _Parts(node, settler, desk, attester), chain, listener, stop, on_ready)
     finally:
         listener.close()
         await node.stop()
+
+
+async def _require_approved(chain: MarketClient, model: ModelId) -> None:
+    if not await chain.model_approved(model):
+        raise error(
+            "model_invalid", f"model 0x{model.hex()} is not approved in ModelRegistry", "See docs/how-to/host.md."
+        )
 
 
 class _Parts(NamedTuple):

@@ -26,7 +26,7 @@ from fabstir.engines.scoring import ScoringEngine
 from fabstir.models.identity import identify
 from fabstir.ops import paths
 from fabstir.ops.clock import SystemClock
-from fabstir.ops.config import Config
+from fabstir.ops.config import Config, EngineSection
 from fabstir.ports.chain import ChainInfo
 from fabstir.ports.engine import Engine
 from fabstir.ports.fingerprints import Fingerprinter
@@ -109,42 +109,38 @@ async def connect_chain(config: Config, key: bytes, journal: SqliteJournal) -> M
 
 
 def model_file(config: Config) -> Path:
-    """The weights that a llama.cpp host serves."""
+    """The weights that a llama.cpp host serves first."""
     return config.engine.model or default_model()
 
 
 async def served_model(config: Config) -> ModelIdentity:
-    """Who the model is that this host serves, from the file itself. Raises LocalFault (`model_invalid`, `config_invalid`)."""
-    repository = config.engine.repository or TINY_REPOSITORY
-    if (config.engine.model is None) != (config.engine.repository is None):
-        raise error("config_invalid", "engine.model and engine.repository go together: the model's id needs both")
-    if config.engine.kind == "openai" and config.engine.model is None:
+    """Who the first model is that this host serves. Raises as `model_of`."""
+    return await model_of(config.engine, "engine")
+
+
+async def model_of(section: EngineSection, place: str) -> ModelIdentity:
+    """Who the model of an engine is, from the file itself; `place` is where the settings name it. Raises LocalFault (`model_invalid`,
+    `config_invalid`)."""
+    repository = section.repository or TINY_REPOSITORY
+    if (section.model is None) != (section.repository is None):
+        raise error("config_invalid", f"{place}.model and {place}.repository go together: the model's id needs both")
+    if section.kind == "openai" and section.model is None:
         raise error(
-            "config_invalid", "engine.kind is 'openai': engine.model must name the weights that the server loaded"
+            "config_invalid", f"{place}.kind is 'openai': {place}.model must name the weights that the server loaded"
         )
-    return await asyncio.to_thread(identify, model_file(config), repository)
+    return await asyncio.to_thread(identify, section.model or default_model(), repository)
 
 
 def make_engine(config: Config) -> Engine:
-    """The configured engine, not started. Raises LocalFault (`config_invalid`)."""
-    engine = config.engine
+    """The first engine, not started. Raises LocalFault (`config_invalid`)."""
+    return engine_of(config, config.engine, "engine")
+
+
+def engine_of(config: Config, engine: EngineSection, place: str) -> Engine:
+    """An engine, not started; `place` is where the settings name it. Raises LocalFault (`config_invalid`)."""
     if engine.kind == "openai":
-        if engine.scoring:
-            raise error(
-                "config_invalid",
-                "engine.scoring is for `llama`: another server does not say how likely given tokens are",
-            )
-        if engine.fingerprints:
-            raise error(
-                "config_invalid", "engine.fingerprints is for `llama`: another server's activations are not known"
-            )
-        return OpenAIEngine(
-            engine.base_url or "",
-            api_key=engine.api_key or "",
-            parallel=engine.parallel,
-            top_logprobs=engine.top_logprobs,
-        )
-    model = model_file(config)
+        return _server_of(engine, place)
+    model = engine.model or default_model()
     llama = LlamaEngine(
         model,
         context_size=engine.context_size,
@@ -161,6 +157,24 @@ def make_engine(config: Config) -> Engine:
     nice = 0 if engine.scoring else NICE
     reexecutor = Reexecutor(model, threads=engine.threads, gpu_layers=engine.gpu_layers, nice=nice)
     return ScoringEngine(llama, reexecutor, top=engine.top_logprobs)
+
+
+def _server_of(engine: EngineSection, place: str) -> Engine:
+    if engine.scoring:
+        raise error(
+            "config_invalid",
+            f"{place}.scoring is for `llama`: another server does not say how likely given tokens are",
+        )
+    if engine.fingerprints:
+        raise error(
+            "config_invalid", f"{place}.fingerprints is for `llama`: another server's activations are not known"
+        )
+    return OpenAIEngine(
+        engine.base_url or "",
+        api_key=engine.api_key or "",
+        parallel=engine.parallel,
+        top_logprobs=engine.top_logprobs,
+    )
 
 
 def make_fingerprinter(config: Config, engine: Engine) -> Fingerprinter | None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from cyclopts import App
 
 from fabstir.cli.frame import CONFIGURED, Configured
+
+if TYPE_CHECKING:
+    from fabstir.ops.settings import Setting
 
 app = App(name="config", help="The settings in force.", group_commands="Commands")
 
@@ -26,17 +30,19 @@ def show(*, common: Configured = CONFIGURED) -> None:
 
 def _as_toml(values: dict[str, dict[str, Any]]) -> str:
     from fabstir.ops import settings
-    from fabstir.ops.config import Config
+    from fabstir.ops.config import Config, FurtherEngine
 
     defaults = settings.plain(Config())
     lines: list[str] = []
-    section = ""
-    for setting in settings.settings():
-        if setting.section != section:
-            section = setting.section
-            lines += ["", f"[{section}]"]
-        value = values[setting.section][setting.name]
-        is_default = value == defaults[setting.section][setting.name]
-        text = f"{setting.name} = {msgspec.json.encode(value).decode()}" if value is not None else f"{setting.name} ="
-        lines.append(f"{'# ' if is_default or setting.secret else ''}{text}")
+    for section, members in groupby(settings.settings(), key=lambda setting: setting.section):
+        named = tuple(members)
+        of = msgspec.to_builtins(FurtherEngine(), enc_hook=str) if named[0].listed else defaults[section]
+        for values_of in settings.tables(values, section):
+            lines += ["", f"[[{section}]]" if named[0].listed else f"[{section}]"]
+            lines += [_line(setting, values_of[setting.name], of[setting.name]) for setting in named]
     return "\n".join(lines).strip()
+
+
+def _line(setting: Setting, value: Any, default: Any) -> str:
+    text = f"{setting.name} = {msgspec.json.encode(value).decode()}" if value is not None else f"{setting.name} ="
+    return f"{'# ' if value == default or setting.secret else ''}{text}"

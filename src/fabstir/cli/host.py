@@ -125,7 +125,11 @@ def start(*, common: Configured = CONFIGURED) -> None:
 
     def ready(node: HostNode, url: str) -> None:
         file.write_bytes(msgspec.json.encode(Running(os.getpid(), url)))
-        facts = {"url": url, "account": f"0x{node.offer.host.hex()}", "model": node.offer.models[0].name}
+        facts = {
+            "url": url,
+            "account": f"0x{node.offer.host.hex()}",
+            "model": ", ".join(model.name for model in node.offer.models),
+        }
         common.show(facts, lambda: f"Serving {facts['model']} at {url} as {facts['account']}. Ctrl-C ends it.")
         sys.stdout.flush()
 

@@ -162,6 +162,8 @@ def _rows() -> tuple[ErrorSpec, ...]:
         ErrorSpec("embedder_corrupt", LocalFault, False, 500, "A file of the embedder is not the pinned one", "Install it again; the detail names the file."),
         ErrorSpec("embedder_text", PeerFault, False, 400, "That text cannot be embedded", "Text that is not empty, in batches within the bounds."),
         # -- the host --------------------------------------------------------------------------------------------------
+        ErrorSpec("model_unknown", Refused, False, 404, "This host does not have that model", "See `fabstir host models`, or GET /v1/models."),
+        ErrorSpec("model_unloaded", Refused, True, 503, "The model is not loaded on this host now", "Try again later or use another host."),
         ErrorSpec("capacity", Refused, True, 503, "No room on this host", "Try again later or use another host."),
         ErrorSpec("draining", Refused, True, 503, "The host is shutting down", "Use another host."),
         ErrorSpec("engine_gone", Interrupted, True, 503, "The inference engine stopped; it is being restarted", "Send the prompt again; what was delivered stays delivered."),

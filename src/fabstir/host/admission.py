@@ -7,6 +7,7 @@ the first event of the job's log, for `JobBook.admit`.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 from typing import Final
 
 from fabstir.domain.errors import error
@@ -54,7 +55,8 @@ class NonceCache:
 class Admission:
     """From `session_init` or `session_resume` to a job that may be served."""
 
-    def __init__(self, chain: MarketChain, offer: Offer, clock: Clock) -> None:
+    def __init__(self, chain: MarketChain, offer: Callable[[], Offer], clock: Clock) -> None:
+        """`offer`: what is offered now."""
         self._chain = chain
         self._offer = offer
         self._clock = clock
@@ -65,7 +67,7 @@ class Admission:
         job, terms = job_of(hello.job_id), hello.terms.terms()
         check_terms(terms, job)
         session = SessionId(hello.session_id)
-        check_auth(self._offer.market, job, session, hello.auth, terms.signer, self._clock.now())
+        check_auth(self._offer().market, job, session, hello.auth, terms.signer, self._clock.now())
         return job
 
     def use_nonce(self, hello: Hello) -> None:
@@ -79,9 +81,7 @@ class Admission:
         if self._chain.condition().sending == "key_in_use":
             raise error("capacity", "this host cannot collect what it would earn")
         state = await self._chain.job(job)
-        now = self._clock.now()
-        check(terms, job, state, self._offer, now, known.acknowledged if known else None, hello.rung)
+        now, offer = self._clock.now(), self._offer()
+        check(terms, job, state, offer, now, known.acknowledged if known else None, hello.rung)
         self.use_nonce(hello)  # only now: nonces of jobs that do not exist must not fill the cache
-        return JobAdmitted(
-            terms, state.deposit, self._offer.market, now, self._offer.name_of(terms.model_id), hello.rung
-        )
+        return JobAdmitted(terms, state.deposit, offer.market, now, offer.name_of(terms.model_id), hello.rung)

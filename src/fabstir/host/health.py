@@ -14,9 +14,9 @@ import msgspec
 from fabstir.domain.errors import FabstirError
 from fabstir.domain.ids import ZERO_ADDRESS, Address, to_hex
 from fabstir.domain.money import BaseUnits
+from fabstir.host.shelf import ModelPart, Shelf
 from fabstir.ports.chain import EndpointState, MarketChain
 from fabstir.ports.clock import Clock
-from fabstir.ports.engine import Engine
 from fabstir.ports.prover import Prover
 
 FRESH_SECONDS: Final = 2.0
@@ -37,12 +37,41 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EnginePart(Part, frozen=True, kw_only=True):
-    """The inference engine."""
+    """The inference engines together; `models` has each. `partly` where some models can be served and others cannot."""
 
     model: str = ""
-    """Name of the loaded model."""
+    """Names of the loaded models."""
     restarts: int = 0
-    """How often its process was started again."""
+    """How often a process of theirs was started again."""
+
+    @property
+    def works(self) -> bool:
+        """Something can be served."""
+        return self.status in ("ok", "partly")
+
+
+def engine_part(models: tuple[ModelPart, ...]) -> EnginePart:
+    """The sum of `models`. One that the operator unloaded is no fault."""
+    wanted = [model for model in models if model.status != "unloaded"]
+    bad = [model for model in wanted if model.status != "ok"]
+    first = bad[0].reason or bad[0].status if bad else "" if wanted else "no model is loaded"
+    restarts = sum(engine.restarts for model in models for engine in model.engines)
+    return EnginePart(
+        status=_status(models, wanted, bad),
+        reason=first if len(models) == 1 or not bad else f"{bad[0].name or bad[0].model_id}: {first}",
+        model=", ".join(model.name for model in wanted if model.name),
+        restarts=restarts,
+    )
+
+
+def _status(models: tuple[ModelPart, ...], wanted: list[ModelPart], bad: list[ModelPart]) -> str:
+    if wanted and not bad:
+        return "ok"
+    if any(model.serves for model in models):
+        return "partly"
+    if len(bad) == 1 and len(bad[0].engines) == 1:
+        return bad[0].engines[0].status  # the engine's own word
+    return "down"
 
 
 class ChainPart(Part, frozen=True, kw_only=True):
@@ -147,7 +176,9 @@ class HostHealth(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     uptime_s: int
     engine: EnginePart
-    """Needed to serve."""
+    """Needed to serve; where it is `partly` the status is `degraded`."""
+    models: tuple[ModelPart, ...]
+    """Each model, in the order of the settings."""
     chain: ChainPart
     """Needed to admit."""
     sending: SendingPart
@@ -182,30 +213,27 @@ def overall(draining: bool, needed: tuple[Part, ...], wanted: tuple[Part, ...]) 
 
 
 class Probe:
-    """Asks engine, chain and prover. Memory: the last answers."""
+    """Asks models, chain and prover. Memory: the last answers."""
 
-    def __init__(self, engine: Engine, chain: MarketChain, prover: Prover, clock: Clock) -> None:
-        self._engine = engine
+    def __init__(self, shelf: Shelf, chain: MarketChain, prover: Prover, clock: Clock) -> None:
+        self._shelf = shelf
         self._chain = chain
         self._prover = prover
         self._clock = clock
         self._asking = asyncio.Lock()
-        self._last: tuple[float, EnginePart, ChainPart, ProverPart] | None = None
+        self._last: tuple[float, tuple[ModelPart, ...], ChainPart, ProverPart] | None = None
 
-    async def parts(self) -> tuple[EnginePart, ChainPart, ProverPart]:
-        """Engine, chain, prover."""
+    async def parts(self) -> tuple[tuple[ModelPart, ...], ChainPart, ProverPart]:
+        """Models, chain, prover."""
         async with self._asking:
             now = self._clock.monotonic()
             if self._last is None or now - self._last[0] >= FRESH_SECONDS:
-                engine, chain, prover = await asyncio.gather(self._ask_engine(), self._ask_chain(), self._ask_prover())
-                self._last = (now, engine, chain, prover)
+                models, chain, prover = await asyncio.gather(self._ask_models(), self._ask_chain(), self._ask_prover())
+                self._last = (now, models, chain, prover)
             return self._last[1:]
 
-    async def _ask_engine(self) -> EnginePart:
-        health = await self._engine.health()
-        return EnginePart(
-            status=health.status, reason=health.reason, restarts=health.restarts, model=self._engine.info.name
-        )
+    async def _ask_models(self) -> tuple[ModelPart, ...]:
+        return tuple(await asyncio.gather(*(model.part() for model in self._shelf.models)))
 
     async def _ask_prover(self) -> ProverPart:
         said = await self._prover.health()

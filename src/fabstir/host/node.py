@@ -8,7 +8,7 @@ what was served: `jobs`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -17,17 +17,28 @@ from nacl.signing import SigningKey as NodeSecret
 
 import fabstir
 from fabstir.domain.errors import FabstirError, error
-from fabstir.domain.ids import JobId
+from fabstir.domain.ids import JobId, ModelId
 from fabstir.host.admission import Admission
 from fabstir.host.entrance import Entrance
 from fabstir.host.fingerprinting import Fingerprinting
-from fabstir.host.health import ClaimsPart, HostHealth, NetworkPart, Part, Probe, PromptsPart, SessionsPart, overall
+from fabstir.host.health import (
+    ClaimsPart,
+    HostHealth,
+    NetworkPart,
+    Part,
+    Probe,
+    PromptsPart,
+    SessionsPart,
+    engine_part,
+    overall,
+)
 from fabstir.host.jobs import JobBook
 from fabstir.host.reception import Reception
 from fabstir.host.registration import Registration
 from fabstir.host.relay import Relay
 from fabstir.host.session_actor import Services
 from fabstir.host.settings import HostSettings
+from fabstir.host.shelf import Shelf
 from fabstir.ops.metrics import Metrics
 from fabstir.ports.chain import MarketChain
 from fabstir.ports.clock import Clock
@@ -46,27 +57,28 @@ from fabstir.protocol.signing import SigningKey
 
 log = structlog.get_logger()
 
+Engines = Mapping[ModelId, Mapping[str, Engine]]
+
 
 class _Running:
     """What exists once the parts are up."""
 
     def __init__(
-        self, offer: Offer, reception: Reception, registration: Registration | None, relay: Relay, node_key: NodeKey
+        self, reception: Reception, registration: Registration | None, relay: Relay, node_key: NodeKey
     ) -> None:
         self.node_key: Final = node_key
-        self.offer: Final = offer
         self.relay: Final = relay
         self.reception: Final = reception
         self.registration: Final = registration
 
 
 class HostNode:
-    """One host: one key, one engine, one journal. Memory: the book and the reception."""
+    """One host: one key, its models, one journal. Memory: the book and the reception."""
 
     def __init__(
         self,
         *,
-        engine: Engine,
+        engines: Engines,
         chain: MarketChain,
         prover: Prover,
         journal: Journal,
@@ -75,7 +87,7 @@ class HostNode:
         settings: HostSettings,
         metrics: Metrics,
     ) -> None:
-        """`keys`: the account's and the node's."""
+        """`engines`: those of each model of the settings, by name; `keys`: the account's and the node's."""
         self.settings: Final = settings
         self.metrics: Final = metrics
         self.book: Final = JobBook(journal)
@@ -91,12 +103,13 @@ class HostNode:
         """Jobs that were proven by the weaker circuit or committed for it; the settler puts itself here."""
         self.fingerprinter: Fingerprinter | None = None
         """Makes fingerprints where `settings.fingerprints`, while the engine works; whoever made it puts it here."""
-        self._engine = engine
+        self.shelf: Final = Shelf(engines, clock, settings.line, settings.drain_timeout)
         self._chain = chain
         self._prover = prover
         self._clock = clock
         self._key, self._identity = keys
-        self._probe = Probe(engine, chain, prover, clock)
+        self._probe = Probe(self.shelf, chain, prover, clock)
+        self._offer: Offer | None = None
         self._started_at = clock.monotonic()
         self.started_on: Final = int(clock.now())
         """Unix seconds."""
@@ -115,17 +128,17 @@ class HostNode:
             raise error("config_invalid", "fingerprints are offered where nothing makes them")
         await self.book.restore()
         await self._start_parts()
-        settings, info = self.settings, self._engine.info
-        circuit = (self._prover.circuit, self._prover.circuit_id)
-        offer = settings.offer(self._key.address, self._chain.info, info.name, info.context_size, circuit)
+        self.shelf.on_change = self._make_offer
+        self._make_offer()
         fingerprinting = Fingerprinting(self.fingerprinter) if self.fingerprinter is not None else None
-        services = Services(self._engine, self._chain, self.book, self._clock, self.metrics, fingerprinting)
-        admission = Admission(self._chain, offer, self._clock)
-        reception = Reception(admission, services, settings, self._core, self._request_settlement)
-        relay = Relay(self._chain, offer, self._clock, settings.relay_per_hour)
-        node_key = NodeKey(self._identity, self._key, offer.market)
-        self._running = _Running(offer, reception, self._make_registration(), relay, node_key)
-        log.info("host_started", model_name=info.name, host_address=self._key.address, count=len(self.book.ledgers()))
+        services = Services(self.shelf, self._chain, self.book, self._clock, self.metrics, fingerprinting)
+        admission = Admission(self._chain, lambda: self.offer, self._clock)
+        reception = Reception(admission, services, self.settings, self._core, self._request_settlement)
+        relay = Relay(self._chain, lambda: self.offer, self._clock, self.settings.relay_per_hour)
+        node_key = NodeKey(self._identity, self._key, self.offer.market)
+        self._running = _Running(reception, self._make_registration(), relay, node_key)
+        names = [model.name for model in self.offer.models]
+        log.info("host_started", model_name=names, host_address=self._key.address, count=len(self.book.ledgers()))
 
     async def run(self) -> None:
         """The background work, until cancelled: registration, and an eye on connections that keep us waiting."""
@@ -145,14 +158,16 @@ class HostNode:
         """Cut off whoever is still there and free engine and prover. Idempotent."""
         if self._running is not None:
             self._running.reception.drop_all()
-        await asyncio.gather(self._engine.stop(), self._prover.stop())
+        await asyncio.gather(self.shelf.stop(), self._prover.stop())
 
     # -- what others ask ---------------------------------------------------------------------------------------------------
 
     @property
     def offer(self) -> Offer:
         """What this host offers. Raises LocalFault (`host_not_running`) before `start`."""
-        return self._require_running().offer
+        if self._offer is None:
+            raise error("host_not_running", "it has not started yet")
+        return self._offer
 
     @property
     def node_key(self) -> NodeKey:
@@ -161,8 +176,7 @@ class HostNode:
 
     def signed_offer(self) -> WireSignedOffer:
         """The offer as it is published now. Raises as `offer`."""
-        running = self._require_running()
-        return sign_offer(running.offer, self._key, running.node_key, self._clock.now())
+        return sign_offer(self.offer, self._key, self.node_key, self._clock.now())
 
     @property
     def relay(self) -> Relay:
@@ -179,13 +193,14 @@ class HostNode:
     async def connect(self, transport: Transport) -> None:
         """Serve one connection until it ends."""
         running, required, report = self._require_running(), self.settings.require_encryption, self.metrics.failure
-        entrance = Entrance(transport, running.offer.market, self._key, required=required, report=report)
+        entrance = Entrance(transport, self.offer.market, self._key, required=required, report=report)
         await running.reception.connect(entrance)
 
     async def health(self) -> HostHealth:
         """The truth about each part."""
         reception = self._require_running().reception
-        engine, chain, prover = await self._probe.parts()
+        models, chain, prover = await self._probe.parts()
+        engine = engine_part(models)
         prover = msgspec.structs.replace(prover, weaker=self.proven_weaker())
         fault = self.book.fault
         journal = Part(status="down", reason=str(fault)) if fault else Part(status="ok")
@@ -196,10 +211,13 @@ class HostNode:
             self.metrics.up(name, part.works)
         self.metrics.restarts(engine.restarts)
         return HostHealth(
-            status=overall(self.draining, needed, (prover, registration, sending, prompts, claims, p2p)),
+            status=overall(
+                self.draining, needed, (Part(status=engine.status), prover, registration, sending, prompts, claims, p2p)
+            ),
             version=fabstir.__version__,
             uptime_s=int(self._clock.monotonic() - self._started_at),
             engine=engine,
+            models=models,
             chain=chain,
             sending=sending,
             journal=journal,
@@ -259,7 +277,7 @@ class HostNode:
     async def _start_parts(self) -> None:
         try:
             async with asyncio.TaskGroup() as parts:
-                parts.create_task(self._engine.start())
+                parts.create_task(self.shelf.start())
                 parts.create_task(self._prover.start())
         except* FabstirError as faults:
             raise faults.exceptions[0] from None
@@ -273,9 +291,19 @@ class HostNode:
         return Registration(self._chain, self._clock, settings.url, offers, stake=settings.stake, encryption_key=key)
 
     def _core(self, ledger: HostLedger) -> HostSession:
-        info = self._engine.info
-        offer = self.settings.session_offer(info.name, info.context_size)
-        return HostSession(ledger, self._key, offer, self.book.held)
+        wanted = ledger.terms.model_id
+        model = self.shelf.find(wanted)
+        info = model.info if model is not None else None
+        name, context_size = (
+            (info.name, info.context_size) if info else ("", 0)
+        )  # the model is here no more: only settled
+        return HostSession(ledger, self._key, self.settings.session_offer(wanted, name, context_size), self.book.held)
+
+    def _make_offer(self) -> None:
+        """Anew, since a model came or went. Before all are there nothing is offered."""
+        loaded = {one.model_id: (one.name, one.info.context_size) for one in self.shelf.offered if one.info is not None}
+        circuit = (self._prover.circuit, self._prover.circuit_id)
+        self._offer = self.settings.offer(self._key.address, self._chain.info, loaded, circuit)
 
     def _request_settlement(self, job: JobId) -> None:
         self.on_settlement_request(job)

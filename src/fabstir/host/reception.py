@@ -128,6 +128,8 @@ class Reception:
         """Admit and serve. Raises what admission raises."""
         job, book = self._admission.identify(hello), self._services.book
         self._require_room(job)
+        if (model := self._services.shelf.find(hello.terms.terms().model_id)) is not None:
+            model.require()  # one that is not loaded is no `job_foreign`: it may come back
         if book.fault is not None:
             await book.recover()
         admitted = await self._admission.examine(hello, book.get(job))

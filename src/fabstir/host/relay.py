@@ -37,7 +37,8 @@ log = structlog.get_logger()
 class Relay:
     """Of one host. Memory: a minute of requests, an hour of transactions, the renters of those under way."""
 
-    def __init__(self, chain: MarketChain, offer: Offer, clock: Clock, per_hour: int) -> None:
+    def __init__(self, chain: MarketChain, offer: Callable[[], Offer], clock: Clock, per_hour: int) -> None:
+        """`offer`: what is offered now."""
         self._chain = chain
         self._offer = offer
         self._clock = clock
@@ -53,7 +54,7 @@ class Relay:
         """Open the job. Raises Refused (as admission, `relay_off`, `relay_refused`, `rate_limited`, `capacity`), PeerFault, ChainFault."""
         transfer = transfer_of(message)
         job = job_id(transfer.terms)
-        check_opening(transfer, job, self._offer, self._clock.now())
+        check_opening(transfer, job, self._offer(), self._clock.now())
         key = f"relay_open:{to_hex(job)}"
         with self._one_of(transfer.terms.renter):
             state = await self._chain.job(job)
@@ -75,7 +76,7 @@ class Relay:
         transfer = transfer_of(message)
         with self._one_of(transfer.terms.renter):
             state = await self._chain.job(job)
-            check_top_up(transfer, job, state, self._offer, self._clock.now())
+            check_top_up(transfer, job, state, self._offer(), self._clock.now())
             await self._check_funds(transfer)
             self._count(transfer.terms.renter)
             key = f"relay_topup:{to_hex(job)}:{state.deposit}"

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from enum import Enum
 from typing import Final, NamedTuple, cast
 
@@ -24,14 +24,17 @@ import structlog
 from fabstir.domain.errors import FabstirError, Interrupted, error
 from fabstir.domain.ids import Hash32
 from fabstir.host.admission import Hello
+from fabstir.host.deposit_watch import DepositWatch
 from fabstir.host.fingerprinting import Fingerprinting
 from fabstir.host.jobs import JobBook
 from fabstir.host.link import Link
+from fabstir.host.queueing import Asker
+from fabstir.host.shelf import Shelf
 from fabstir.host.telemetry import SessionTelemetry
 from fabstir.ops.metrics import Metrics
 from fabstir.ports.chain import MarketChain
 from fabstir.ports.clock import Clock
-from fabstir.ports.engine import Engine, GenerationEnd, TokenBatch
+from fabstir.ports.engine import GenerationEnd
 from fabstir.protocol.effects import (
     CancelGeneration,
     Disconnect,
@@ -42,6 +45,7 @@ from fabstir.protocol.effects import (
     Send,
     Store,
 )
+from fabstir.protocol.fair_queue import Place
 from fabstir.protocol.host_session import (
     ChainClosing,
     DepositSeen,
@@ -74,14 +78,10 @@ MAX_FAULTS: Final = 64
 log = structlog.get_logger()
 
 
-DEPOSIT_PAUSES: Final = (0.0, 0.25, 0.5, 1.0, 2.0)
-"""Between looks at the chain after `deposit_changed`: our RPC endpoint may be behind the renter's."""
-
-
 class Services(NamedTuple):
     """What every session of a node shares."""
 
-    engine: Engine
+    shelf: Shelf
     chain: MarketChain
     book: JobBook
     clock: Clock
@@ -97,13 +97,13 @@ class _Signal(Enum):
     DRAIN = "finish the answer, then leave"
 
 
-class _Trouble(msgspec.Struct, frozen=True):
-    """Something of ours failed that the renter waits for; no fault of its own."""
+class _Say(msgspec.Struct, frozen=True):
+    """A message that comes from beside the core: an error that is no fault of the renter's, its place in line."""
 
-    fault: FabstirError
+    message: FromHost
 
 
-_Item = HostInput | FromRenter | FabstirError | _Signal | _Trouble
+_Item = HostInput | FromRenter | FabstirError | _Signal | _Say
 
 
 class SessionActor:
@@ -125,8 +125,8 @@ class SessionActor:
         """`reauthorise` checks a second `session_resume` on this connection; it raises Refused."""
         self.core: Final = core
         self.link: Final = link
-        self._engine = services.engine
-        self._chain = services.chain
+        self._model = services.shelf.get(core.ledger.terms.model_id)
+        self._asker = Asker(core.ledger.terms.renter, core.ledger.job.hex())
         self._book = services.book
         self._clock = services.clock
         self._telemetry = SessionTelemetry(services.metrics, services.clock.monotonic)
@@ -141,6 +141,7 @@ class SessionActor:
         """Which generation the pump carries."""
         self._fingerprinting = services.fingerprinting
         self._fingerprints: set[asyncio.Task[None]] = set()
+        self._deposit = DepositWatch(services.chain, services.clock, core.ledger.job)
         self._looking: asyncio.Task[None] | None = None
         """Asks the chain for the deposit."""
         self._alarm: asyncio.Task[None] | None = None
@@ -211,8 +212,8 @@ class SessionActor:
             effects = self._reattach(item)
         elif isinstance(item, FabstirError):
             effects = self._count_fault(item)
-        elif isinstance(item, _Trouble):
-            effects = [Send(Error.of(item.fault))]
+        elif isinstance(item, _Say):
+            effects = [Send(item.message)]
         elif isinstance(item, _Signal):
             effects = self._signalled(item)
         elif isinstance(item, Prompt):
@@ -255,17 +256,10 @@ class SessionActor:
         return []
 
     async def _find_deposit(self) -> None:
-        found = known = self.core.ledger.deposit
         try:
-            for pause in DEPOSIT_PAUSES:
-                await self._clock.sleep(pause)
-                found = (await self._chain.job(self.core.ledger.job)).deposit
-                if found > known:
-                    break
+            await self._inbox.put(DepositSeen(await self._deposit.find(self.core.ledger.deposit)))
         except FabstirError as fault:
-            await self._inbox.put(_Trouble(fault))
-        else:
-            await self._inbox.put(DepositSeen(max(found, known)))
+            await self._inbox.put(_Say(Error.of(fault)))
 
     def _count_fault(self, fault: FabstirError) -> list[HostEffect]:
         self._faults += 1
@@ -364,16 +358,20 @@ class SessionActor:
         turn = run.turn
         try:
             with self._telemetry.generation() as started:
-                items = cast(AsyncGenerator[TokenBatch | GenerationEnd, None], self._engine.generate(run.request))
+                items = self._model.line.generate(self._asker, run.request, self._queued, started)
                 async with contextlib.aclosing(items):
                     async for item in items:
-                        started()
                         if isinstance(item, GenerationEnd):
                             return await self._inbox.put(EngineFinished(turn, item))
                         await self._inbox.put(EngineBatch(turn, item))
             raise error("engine_gone", "the generation stopped without an end")
         except FabstirError as fault:
             return await self._inbox.put(EngineFailed(turn, fault))
+
+    async def _queued(self, place: Place) -> None:
+        """Whoever waits is told where it stands."""
+        said = f"{place.position} of {place.of} in line for this model, about {place.seconds:.0f} s"
+        await self._inbox.put(_Say(Notice(code="queued", message=said)))
 
     async def _make_fingerprints(self, run: RunFingerprints) -> None:
         made = await self._fingerprinting.make(self.core.ledger.job, run) if self._fingerprinting else None

@@ -5,11 +5,14 @@ Made from `fabstir.ops.config` by the composition root; tests make it directly.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, ModelId, address
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
 from fabstir.domain.terms import DEFAULT_BOND, DEFAULT_BOND_NATIVE, MAX_CHALLENGE_SECONDS, ProofPolicy
+from fabstir.host.queueing import LineSettings
 from fabstir.ops.config import Config, units
 from fabstir.ports.chain import NO_KEY, ChainInfo, RegisteredOffer
 from fabstir.protocol.channel import CHANNEL_VERSION
@@ -20,15 +23,36 @@ from fabstir.protocol.settlement_plan import Bounds, SettlementRules
 from fabstir.protocol.signing import Market
 
 
+class ModelTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """One model and what it costs."""
+
+    model_id: ModelId
+    price: PricePerMTok
+    """In USDC."""
+    price_native: PricePerMTok = PricePerMTok(0)
+    """In wei; 0: not sold for ETH."""
+    scores: bool = False
+    """Answers of others are scored."""
+
+    def prices(self, usdc: Address) -> tuple[TokenPrice, ...]:
+        """One for each currency that it is sold for."""
+        native = (TokenPrice(ZERO_ADDRESS, self.price_native),) if self.price_native else ()
+        return (TokenPrice(usdc, self.price), *native)
+
+
 class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds where nothing else is said."""
 
     model_id: ModelId
-    """Of the one model that this node's engine serves."""
+    """Of the first model."""
     price: PricePerMTok
     """In USDC."""
     price_native: PricePerMTok = PricePerMTok(0)
     """In wei; 0: ETH is not taken."""
+    further: tuple[ModelTerms, ...] = ()
+    """Models beside the first one."""
+    line: LineSettings = LineSettings()
+    """Of each model."""
     url: str | None = None
     """What is registered on chain; None: this node does not register itself."""
     stake: BaseUnits = BaseUnits(0)
@@ -78,11 +102,22 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     """While draining: how long a running answer may go on."""
 
     @classmethod
-    def of(cls, config: Config, model_id: ModelId, url: str, encryption_key: Hash32 = NO_KEY) -> HostSettings:
+    def of(
+        cls,
+        config: Config,
+        model_id: ModelId,
+        url: str,
+        encryption_key: Hash32 = NO_KEY,
+        further: tuple[ModelTerms, ...] = (),
+    ) -> HostSettings:
         """The settings that `config` stands for; `url` is where the API listens, unless another one is advertised."""
         host = config.host
         return cls(
             model_id=model_id,
+            further=further,
+            line=LineSettings(
+                longest=host.queue_max, per_renter=host.renter_max_running, patience=float(host.queue_patience_s)
+            ),
             price=PricePerMTok(host.price_per_mtok),
             price_native=PricePerMTok(units(host.price_native_per_mtok)),
             url=(host.advertise_url or url) if host.auto_register else None,
@@ -105,30 +140,42 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
             fingerprints=config.engine.fingerprints,
             fingerprint_surcharge=host.fingerprint_surcharge_percent,
             require_encryption=host.require_encryption,
-            alternatives=config.engine.top_logprobs > 0,
+            alternatives=all(engine.top_logprobs > 0 for engine in (config.engine, *config.engines)),
             proof_surcharge=host.proof_surcharge_percent,
             attestation_surcharge=config.attestation.surcharge_percent if config.attestation.provider else None,
         )
+
+    @property
+    def models(self) -> tuple[ModelTerms, ...]:
+        """Every model that can be served here, the first one first."""
+        first = ModelTerms(model_id=self.model_id, price=self.price, price_native=self.price_native, scores=self.scores)
+        return (first, *self.further)
 
     def offer(
         self,
         host: Address,
         chain: ChainInfo,
-        model: str,
-        context_size: int,
+        loaded: Mapping[ModelId, tuple[str, int]],
         circuit: tuple[str, Hash32] = ("", NO_CIRCUIT),
     ) -> Offer:
-        """What is published and checked against. `circuit`: name and id of that of the proofs."""
-        prices = self.prices(chain.usdc)
+        """What is published and checked against. `loaded`: name and context of each model that is served now; `circuit`: name and id of
+        that of the proofs."""
+        served = [(model, *loaded[model.model_id]) for model in self.models if model.model_id in loaded]
+        tokens = dict.fromkeys(listed.token for model in self.models for listed in model.prices(chain.usdc))
         return Offer(
             host=host,
             market=Market(chain.chain_id, chain.market),
-            models=(
+            models=tuple(
                 ModelOffer(
-                    name=model, model_id=self.model_id, prices=prices, context_size=context_size, scores=self.scores
-                ),
+                    name=name,
+                    model_id=model.model_id,
+                    prices=model.prices(chain.usdc),
+                    context_size=context_size,
+                    scores=model.scores,
+                )
+                for model, name, context_size in served
             ),
-            payments=tuple(self._payment(listed.token) for listed in prices),
+            payments=tuple(map(self._payment, tokens)),
             arbiters=self.arbiters,
             exposure_max=self.exposure_max,
             challenge_min=self.challenge_min,
@@ -144,11 +191,6 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
             channel_required=self.require_encryption,
         )
 
-    def prices(self, usdc: Address) -> tuple[TokenPrice, ...]:
-        """One for each currency that is taken."""
-        native = (TokenPrice(ZERO_ADDRESS, self.price_native),) if self.price_native else ()
-        return (TokenPrice(usdc, self.price), *native)
-
     def rungs(self) -> tuple[RungOffer, ...]:
         """Those on which a job would be admitted: nothing is offered that terms cannot have."""
         listed = []
@@ -162,10 +204,14 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(listed)
 
     def registered(self, usdc: Address) -> tuple[RegisteredOffer, ...]:
-        """What stands in the registry: the model in each currency that is taken, at the price of the dearest rung. Renters pay no more
-        than that, and prompt jobs cost just that."""
+        """What stands in the registry: each model, loaded or not, in each currency that it is sold for, at the price of the dearest rung.
+        Renters pay no more than that, and prompt jobs cost just that."""
         percent = highest_surcharge(self.rungs())
-        return tuple(RegisteredOffer(self.model_id, row.token, dearer(row.price, percent)) for row in self.prices(usdc))
+        return tuple(
+            RegisteredOffer(model.model_id, row.token, dearer(row.price, percent))
+            for model in self.models
+            for row in model.prices(usdc)
+        )
 
     def _payment(self, token: Address) -> Payment:
         if token == ZERO_ADDRESS:
@@ -174,15 +220,15 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
             token=token, min_deposit=self.min_deposit, bond_min=self.bond_min, relayed_from=self.relayed_from
         )
 
-    def session_offer(self, model: str, context_size: int) -> HostOffer:
-        """What a session's core is told."""
+    def session_offer(self, model: ModelId, name: str, context_size: int) -> HostOffer:
+        """What the core of a session about `model` is told."""
         return HostOffer(
-            model=model,
+            model=name,
             context_size=context_size,
             max_message_bytes=self.max_message_bytes,
             max_answer_tokens=self.max_answer_tokens,
             ack_timeout=self.ack_timeout,
-            scores=self.scores,
+            scores=any(each.scores for each in self.models if each.model_id == model),
             fingerprints=self.fingerprints,
             rungs=tuple(row.rung.value for row in self.rungs()),
         )

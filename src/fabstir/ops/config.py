@@ -107,6 +107,16 @@ class HostSection(Section, frozen=True, kw_only=True):
     ] = 100_000
     relay_per_hour: Annotated[Count, about("Transactions sent for renters in an hour; more are `rate_limited`.")] = 60
     max_sessions: Annotated[Count, about("Sessions at the same time; more are refused with `capacity`.")] = 64
+    queue_max: Annotated[
+        Count,
+        about("Requests that may wait for each model; more are refused with `capacity`, and what each would wait."),
+    ] = 64
+    queue_patience_s: Annotated[
+        Count, about("A request that waits so long for a place is refused with `capacity`.")
+    ] = 60
+    renter_max_running: Annotated[
+        Count, about("Answers of one renter that each model makes at the same time; its further requests wait.")
+    ] = 16
     require_encryption: Annotated[bool, about("Refuse sessions in plain text (`channel_required`).")] = False
     ack_timeout_s: Annotated[Count, about("How long an answer waits at the exposure bound for a receipt_ack.")] = 30
     exposure_max: Annotated[
@@ -198,6 +208,16 @@ class EngineSection(Section, frozen=True, kw_only=True):
         Meta(ge=0, le=20),
         about("Most likely tokens per position that are committed with their log-probabilities."),
     ] = 5
+
+
+class FurtherEngine(EngineSection, frozen=True, kw_only=True):
+    """Further engines of a host, one table each, with the settings of `[engine]`: of another model, or one more of a model that is there.
+    Engines of one model share its requests."""
+
+    price_per_mtok: Annotated[Count | None, about("As `host.price_per_mtok`, for this model. Unset: that.")] = None
+    price_native_per_mtok: Annotated[
+        Amount | None, about("As `host.price_native_per_mtok`, for this model. Unset: that.")
+    ] = None
 
 
 class ProofsSection(Section, frozen=True, kw_only=True):
@@ -293,6 +313,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     chain: ChainSection = ChainSection()
     host: HostSection = msgspec.field(default_factory=HostSection)
     engine: EngineSection = EngineSection()
+    engines: tuple[FurtherEngine, ...] = ()
     proofs: ProofsSection = ProofsSection()
     attestation: AttestationSection = AttestationSection()
     api: ApiSection = ApiSection()

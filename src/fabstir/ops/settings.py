@@ -38,6 +38,8 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     description: str
     secret: bool
     annotation: Any
+    listed: bool = False
+    """Of a table that may be there several times: `[[engines]]`. The environment has no name for it."""
 
     @property
     def path(self) -> str:
@@ -96,9 +98,15 @@ def plain(config: Config) -> dict[str, dict[str, Any]]:
     tree: dict[str, dict[str, Any]] = msgspec.to_builtins(config, enc_hook=str)
     for setting in settings():
         if setting.secret:
-            table = tree[setting.section]
-            table[setting.name] = _covered(table[setting.name])
+            for table in tables(tree, setting.section):
+                table[setting.name] = _covered(table[setting.name])
     return tree
+
+
+def tables(tree: Mapping[str, Any], section: str) -> list[dict[str, Any]]:
+    """The tables called `section`: one, or as many as there are of one that is listed."""
+    found: Any = tree[section]
+    return list(found) if isinstance(found, list | tuple) else [found]
 
 
 def refuse_remote_bind(name: str, host: str, *, allowed: bool) -> None:
@@ -115,7 +123,9 @@ def refuse_remote_bind(name: str, host: str, *, allowed: bool) -> None:
 
 def _settings() -> Iterator[Setting]:
     for section, hint in get_type_hints(Config).items():
-        for name, annotation in get_type_hints(hint, include_extras=True).items():
+        listed = get_origin(hint) is tuple
+        table = get_args(hint)[0] if listed else hint
+        for name, annotation in get_type_hints(table, include_extras=True).items():
             metas = [meta for meta in get_args(annotation)[1:] if isinstance(meta, msgspec.Meta)]
             yield Setting(
                 section=section,
@@ -124,6 +134,7 @@ def _settings() -> Iterator[Setting]:
                 description=next(meta.description for meta in metas if meta.description),
                 secret=any((meta.extra or {}).get("secret", False) for meta in metas),
                 annotation=annotation,
+                listed=listed,
             )
 
 
@@ -155,8 +166,8 @@ def _read(file: Path, *, must_exist: bool) -> dict[str, Any]:
 
 def _apply_environment(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
     """Put FABSTIR_<SECTION>_<NAME> over `raw`; such a variable that names no setting is refused like an unknown key."""
-    known = {setting.variable: setting for setting in settings()}
-    heads = tuple({f"{PREFIX}{setting.section}_".upper() for setting in known.values()})
+    known = {setting.variable: setting for setting in settings() if not setting.listed}
+    heads = tuple({f"{PREFIX}{setting.section}_".upper() for setting in settings()})
     for variable, text in sorted(environ.items()):
         if not variable.startswith(heads):
             continue
@@ -190,10 +201,13 @@ def _check(config: Config) -> None:
     refuse_remote_bind("renter.gateway_host", config.renter.gateway_host, allowed=False)
     _check_currencies(config)
     _check_rung(config)
-    if config.engine.kind == "openai" and config.engine.base_url is None:
-        raise error(
-            "config_invalid", detail="engine.kind is 'openai' and engine.base_url is not set - at `$.engine.base_url`"
-        )
+    engines = (("engine", config.engine), *((f"engines[{n}]", each) for n, each in enumerate(config.engines)))
+    for name, engine in engines:
+        if engine.kind == "openai" and engine.base_url is None:
+            raise error(
+                "config_invalid",
+                detail=f"{name}.kind is 'openai' and {name}.base_url is not set - at `$.{name}.base_url`",
+            )
 
 
 def _check_currencies(config: Config) -> None:
