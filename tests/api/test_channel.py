@@ -79,7 +79,7 @@ async def test_the_same_in_plain_text_is_visible() -> None:
     """The proxy does see what there is to see: without a channel, every word."""
     async with market_behind(require=False) as (market, host, recorder):
         offer = host.node.offer
-        host.node._running.offer = type(offer)(  # type: ignore[union-attr,misc]
+        host.node._offer = type(offer)(
             **{name: getattr(offer, name) for name in offer.__struct_fields__ if name != "channel"}
         )
         await asked(market, f"say {SECRET}")

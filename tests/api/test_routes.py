@@ -24,6 +24,17 @@ async def test_health_shows_every_part(served: Served) -> None:
     assert health == {
         "status": "ok",
         "engine": {**ok, "model": "scripted", "restarts": 0},
+        "models": [
+            {
+                **ok,
+                "name": "scripted",
+                "model_id": to_hex(MODEL),
+                "running": 0,
+                "waiting": 0,
+                "wait_s": 0.0,
+                "engines": [{**ok, "name": "engine", "active": 0, "places": 8, "restarts": 0}],
+            }
+        ],
         "chain": {**ok, "chain_id": 31337, "block": 7, "block_age_s": 0, "endpoints": []},
         "sending": {**ok, "waiting": 0},
         "journal": ok,

@@ -32,7 +32,21 @@ def test_uncommented_every_line_is_a_valid_default(fabstir: Fabstir) -> None:
 def test_as_json_every_setting_is_there(fabstir: Fabstir) -> None:
     """Sections and names as in the file."""
     shown = fabstir("config", "show", "--json").json()
-    assert all(setting.name in shown[setting.section] for setting in settings.settings())
+    for setting in settings.settings():
+        assert all(setting.name in table for table in settings.tables(shown, setting.section))
+
+
+def test_further_engines_are_shown_as_they_are_written(fabstir: Fabstir, tmp_path: Path) -> None:
+    """One table each, that can be read back; their keys are covered."""
+    file = tmp_path / "engines.toml"
+    file.write_text(
+        '[[engines]]\nkind = "openai"\nbase_url = "http://one/v1"\napi_key = "open-sesame"\nprice_per_mtok = 7\n'
+        '[[engines]]\nkind = "openai"\nbase_url = "http://two/v1"\n'
+    )
+    shown = fabstir("config", "show", "--config", str(file)).out
+    assert "open-sesame" not in shown
+    engines = settings.from_tree(tomllib.loads(shown)).engines
+    assert [(each.base_url, each.price_per_mtok) for each in engines] == [("http://one/v1", 7), ("http://two/v1", None)]
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)])

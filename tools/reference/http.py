@@ -12,6 +12,8 @@ from fabstir.api.routes import ModelCard, host_routes
 from fabstir.api.websocket import CLOSE_CODES, POLICY_VIOLATION
 from fabstir.host import health
 from fabstir.host.node import HostNode
+from fabstir.host.pool import EngineState
+from fabstir.host.shelf import ModelPart
 from fabstir.ports.chain import EndpointState
 from fabstir.protocol.attestation import WireClaim
 from fabstir.protocol.messages import Error
@@ -50,6 +52,8 @@ INSIDE = (
     WireTokenPrice,
     WirePayment,
     health.EnginePart,
+    ModelPart,
+    EngineState,
     health.ChainPart,
     EndpointState,
     health.SendingPart,

@@ -63,6 +63,12 @@ class ModelPart(msgspec.Struct, frozen=True, kw_only=True):
         return self.status == "ok" or (self.status == "degraded" and any(one.status == "ok" for one in self.engines))
 
 
+def _reason(bad: EngineState, of: int) -> str:
+    """What is wrong with an engine; which one it is, where there are several."""
+    reason = bad.reason or bad.status
+    return reason if of == 1 else f"{bad.name}: {reason}"
+
+
 class ShelvedModel:
     """One model with its engines and its line."""
 
@@ -96,7 +102,7 @@ class ShelvedModel:
             name=self.name,
             model_id=to_hex(self.model_id),
             status="degraded" if bad else self.stand.value,
-            reason=f"{bad.name}: {bad.reason or bad.status}" if bad else self.reason,
+            reason=_reason(bad, len(states)) if bad else self.reason,
             running=self.line.working,
             waiting=self.line.waiting,
             wait_s=self.line.expected,
