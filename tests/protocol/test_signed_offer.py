@@ -19,7 +19,7 @@ from tests.host.table_chain import HOST, INFO
 from tests.host.world import MODEL, PRICE
 
 NOW = 1_800_000_000.0
-OFFER = HostSettings(model_id=MODEL, price=PRICE).offer(HOST.address, INFO, "scripted", 4096)
+OFFER = HostSettings(model_id=MODEL, price=PRICE).offer(HOST.address, INFO, {MODEL: ("scripted", 4096)})
 NODE = NodeKey(NodeSecret(b"\x08" * 32), HOST, OFFER.market)
 STRANGER = SigningKey(b"\x66" * 32)
 canonical = msgspec.json.Encoder(order="sorted").encode

@@ -30,7 +30,7 @@ CHARACTERS_PER_TOKEN: Final = 4
 class LineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of each model's line."""
 
-    longest: int = 64
+    longest: int = 256
     """Requests that may wait."""
     per_renter: int = 16
     """Answers that one renter may have at work."""

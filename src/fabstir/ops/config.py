@@ -110,7 +110,7 @@ class HostSection(Section, frozen=True, kw_only=True):
     queue_max: Annotated[
         Count,
         about("Requests that may wait for each model; more are refused with `capacity`, and what each would wait."),
-    ] = 64
+    ] = 256
     queue_patience_s: Annotated[
         Count, about("A request that waits so long for a place is refused with `capacity`.")
     ] = 60
