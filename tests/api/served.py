@@ -14,6 +14,7 @@ from tests.host.world import Renter, World, eventually, some_terms
 from websockets.asyncio.client import ClientConnection, connect
 
 from fabstir.api.app import host_app
+from fabstir.api.host_guard import ApiRules
 from fabstir.api.server import listen, serve, url_of
 from fabstir.domain.errors import CATALOGUE
 from fabstir.domain.terms import Terms
@@ -124,13 +125,17 @@ def named(fault: Error, code: str) -> None:
 
 @contextlib.asynccontextmanager
 async def serving(
-    world: World, *, max_connections: int = 1024, attester: Attester | None = None
+    world: World,
+    *,
+    max_connections: int = 1024,
+    attester: Attester | None = None,
+    rules: ApiRules = ApiRules(),  # noqa: B008 - frozen
 ) -> AsyncIterator[Served]:
     """`world` behind a server until the test ends."""
     async with world.running():
         listener = listen("127.0.0.1", 0)
         served = Served(world, url_of(listener))
-        app = host_app(world.node, max_connections=max_connections, attester=attester)
+        app = host_app(world.node, max_connections=max_connections, attester=attester, rules=rules)
         running = served.running = asyncio.create_task(
             serve(
                 app,

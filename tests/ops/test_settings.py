@@ -116,9 +116,11 @@ def test_variables_are_read_as_their_setting_is_typed() -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
 def test_listening_beyond_this_machine_must_be_allowed(host: str) -> None:
-    """Off by default, refused by name, possible on purpose."""
+    """Off by default, refused by name, refused without a key for what only the operator may see, possible on purpose."""
     assert refused(FABSTIR_API_HOST=host).code == "bind_refused"
-    assert settings.load(environ={"FABSTIR_API_HOST": host, "FABSTIR_API_ALLOW_REMOTE": "true"}).api.host == host
+    assert refused(FABSTIR_API_HOST=host, FABSTIR_API_ALLOW_REMOTE="true").code == "bind_refused"
+    allowed = {"FABSTIR_API_ALLOW_REMOTE": "true", "FABSTIR_API_OPERATOR_KEY": "an-operator-key-of-mine"}
+    assert settings.load(environ={"FABSTIR_API_HOST": host, **allowed}).api.host == host
 
 
 def test_the_gateway_never_listens_beyond_this_machine() -> None:

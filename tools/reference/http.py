@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import UnionType
 from typing import cast, get_args
 
 from litestar import Response
@@ -27,8 +28,14 @@ from reference.table import table
 INTRODUCTION = """\
 # HTTP of a host
 
-Views of one host, and what prompt jobs need. Sessions are held over the WebSocket `/v1/ws`: see [the session protocol](protocol.md). A host
-listens on this machine only, unless `api.allow_remote` is set. Amounts are decimal strings in base units: 1e-6 USDC, 1 wei."""
+Views of one host, and what prompt jobs need. Sessions are held over the WebSocket `/v1/ws`: see [the session protocol](protocol.md).
+Amounts are decimal strings in base units: 1e-6 USDC, 1 wei.
+
+A host listens on this machine only, unless `api.allow_remote` and `api.operator_key` are set. It answers under IP addresses,
+`localhost`, the name in `host.advertise_url` and `api.allowed_hosts`, and no web page of another origin than `api.allowed_origins`
+(`origin_refused`, 403). From one address come at most `api.requests_per_minute` (429, `Retry-After`) and `api.max_per_address`
+WebSockets. /metrics and all of /health are the operator's (`operator_only`): of callers on this machine, or of whoever sends
+`api.operator_key`; to others /health tells `status` alone."""
 
 WEBSOCKET = """\
 ### WebSocket /v1/ws
@@ -116,6 +123,7 @@ def render() -> str:
     for route in host_routes(cast("HostNode", None)):  # the routes are asked what they are, never called
         returned = route.parsed_fn_signature.return_type.annotation
         returned = get_args(returned)[0] if getattr(returned, "__origin__", None) is Response else returned
+        returned = get_args(returned)[0] if isinstance(returned, UnionType) else returned  # the others are parts of it
         (path,) = route.paths
         heading = f"### GET {path}"
         is_struct = isinstance(returned, type) and issubclass(returned, Struct)

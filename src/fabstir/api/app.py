@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from litestar import Litestar
+from litestar.types import ASGIApp
 
 from fabstir.api.attestation import attestation_routes
 from fabstir.api.errors import HANDLERS
+from fabstir.api.host_guard import ApiRules, HostGuard
 from fabstir.api.prompts import prompt_routes
 from fabstir.api.relay import relay_routes
 from fabstir.api.routes import host_routes
@@ -16,11 +18,16 @@ from fabstir.host.prompts import PromptDesk
 
 
 def host_app(
-    node: HostNode, *, max_connections: int, desk: PromptDesk | None = None, attester: Attester | None = None
-) -> Litestar:
+    node: HostNode,
+    *,
+    max_connections: int,
+    rules: ApiRules = ApiRules(),  # noqa: B008 - frozen
+    desk: PromptDesk | None = None,
+    attester: Attester | None = None,
+) -> ASGIApp:
     """The application of `node`, of its `desk` of prompt jobs and of its `attester` where it has them. Start them first."""
     door = Door(node, max_connections)
-    return Litestar(
+    app = Litestar(
         [
             websocket_route(door),
             *host_routes(node),
@@ -33,3 +40,4 @@ def host_app(
         openapi_config=None,
         logging_config=None,
     )
+    return HostGuard(app, rules, node.clock, node.metrics)

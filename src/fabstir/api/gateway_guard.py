@@ -91,7 +91,9 @@ class Guard:
         while times and times[0] <= now - MINUTE:
             times.popleft()
         if len(times) >= most:
-            raise TooMany(f"{most} requests a minute", times[0] + MINUTE - now)
+            raise TooMany(
+                f"{len(times)} requests of this key in the last minute, at most {most}", times[0] + MINUTE - now
+            )
         times.append(now)
 
 
@@ -119,11 +121,19 @@ def _same_machine(connection: Connection) -> None:
     host = connection.headers.get("host", "")
     if not _is_this_machine(host):
         raise HTTPException(status_code=403, detail=f"host {host[:80]!r} is not this machine")
+    origin = connection.headers.get("origin")
+    if origin is not None and not _is_page_of_this_machine(origin):
+        raise HTTPException(status_code=403, detail=f"origin {origin[:80]!r} is not this machine")
     if sum(len(name) + len(value) for name, value in connection.scope["headers"]) > MAX_HEADER_BYTES:
         raise HTTPException(status_code=431, detail=f"more than {MAX_HEADER_BYTES} bytes of headers")
     kind = connection.headers.get("content-type", "").partition(";")[0].strip().lower()
     if connection.scope.get("method") == "POST" and kind != "application/json":
         raise HTTPException(status_code=415, detail="the body must be application/json")
+
+
+def _is_page_of_this_machine(origin: str) -> bool:
+    scheme, _, address = origin.partition("://")
+    return scheme in ("http", "https") and _is_this_machine(address)
 
 
 def _is_this_machine(address: str) -> bool:

@@ -6,13 +6,15 @@ Specification: docs/reference/http.md.
 from __future__ import annotations
 
 import asyncio
+from typing import Any, cast
 
 import msgspec
-from litestar import Response, get
+from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 
+from fabstir.api.host_guard import OPERATOR
 from fabstir.domain.ids import to_hex
-from fabstir.host.health import HostHealth
+from fabstir.host.health import HostHealth, HostStanding
 from fabstir.host.node import HostNode
 from fabstir.ops.metrics import CONTENT_TYPE
 from fabstir.protocol.offer import WireTokenPrice, wire_prices
@@ -69,9 +71,10 @@ def host_routes(node: HostNode) -> list[HTTPRouteHandler]:
     """The views of one node."""
 
     @get("/health")
-    async def health() -> Response[HostHealth]:
+    async def health(request: Request[Any, Any, Any]) -> Response[HostHealth | HostStanding]:
         found = await node.health()
-        return Response(found, status_code=200 if found.serves else 503)
+        shown = found if cast("dict[str, Any]", request.scope).get(OPERATOR) else HostStanding(status=found.status)
+        return Response(shown, status_code=200 if found.serves else 503)
 
     @get("/metrics", media_type=CONTENT_TYPE)
     async def metrics() -> bytes:

@@ -6,8 +6,10 @@ import asyncio
 import socket
 from collections.abc import Callable
 from typing import Final, NamedTuple
+from urllib.parse import urlsplit
 
 from fabstir.api.app import host_app
+from fabstir.api.host_guard import ApiRules
 from fabstir.api.server import listen, serve, settle_garbage_collector, url_of
 from fabstir.bootstrap.attestation import make_attester
 from fabstir.bootstrap.keys import key_file, read_key
@@ -160,6 +162,18 @@ def _watchtower(node: HostNode, settler: Settler, chain: MarketClient) -> Watcht
     return Watchtower(chain, JobEvents(chain), clock=SystemClock(), ours=ours, wake=settler.wake)
 
 
+def _rules(config: Config) -> ApiRules:
+    """Who is answered. The name under which the host is registered is one of its names."""
+    api, advertised = config.api, urlsplit(config.host.advertise_url or "").hostname
+    return ApiRules(
+        names=frozenset(name.lower() for name in (*api.allowed_hosts, *([advertised] if advertised else []))),
+        origins=frozenset(origin.lower() for origin in api.allowed_origins),
+        operator_key=api.operator_key,
+        max_per_address=api.max_per_address,
+        requests_per_minute=api.requests_per_minute,
+    )
+
+
 async def _run_background(
     config: Config,
     parts: _Parts,
@@ -169,7 +183,7 @@ async def _run_background(
     on_ready: Callable[[HostNode, str], None],
 ) -> None:
     node, settler, desk, attester = parts
-    app = host_app(node, max_connections=config.api.max_connections, desk=desk, attester=attester)
+    app = host_app(node, max_connections=config.api.max_connections, rules=_rules(config), desk=desk, attester=attester)
     settle_garbage_collector()
     async with asyncio.TaskGroup() as tasks:
         background = [

@@ -148,18 +148,19 @@ def status(*, common: Configured = CONFIGURED) -> int:
     from fabstir.cli.running import run
 
     running = _running(common.settings())
-    health = run(_health(running))
+    health = run(_health(running, common.settings().api.operator_key))
     common.show(health, lambda: _table(running, health))
     return 0 if health.get("status") == "ok" else 1
 
 
-async def _health(running: Running) -> dict[str, Any]:
+async def _health(running: Running, key: str | None) -> dict[str, Any]:
     import aiohttp
 
+    headers = {"authorization": f"Bearer {key}"} if key else {}
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as http,
-            http.get(running.url + "/health") as answer,
+            http.get(running.url + "/health", headers=headers) as answer,
         ):
             found: dict[str, Any] = msgspec.json.decode(await answer.read())
             return found

@@ -168,6 +168,13 @@ class NetworkPart(Part, frozen=True, kw_only=True):
     """Seconds since others last took an announcement of a key; null: never."""
 
 
+class HostStanding(msgspec.Struct, frozen=True, kw_only=True):
+    """What everybody may know."""
+
+    status: str
+    """As of HostHealth."""
+
+
 class HostHealth(msgspec.Struct, frozen=True, kw_only=True):
     """`status`: `ok`, `degraded` (serves, but something needs care), `draining` or `failing` (a new session would be refused)."""
 

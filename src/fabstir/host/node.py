@@ -106,7 +106,7 @@ class HostNode:
         self.shelf: Final = Shelf(engines, clock, settings.line, settings.drain_timeout)
         self._chain = chain
         self._prover = prover
-        self._clock = clock
+        self.clock: Final = clock
         self._key, self._identity = keys
         self._probe = Probe(self.shelf, chain, prover, clock)
         self._offer: Offer | None = None
@@ -131,10 +131,10 @@ class HostNode:
         self.shelf.on_change = self._make_offer
         self._make_offer()
         fingerprinting = Fingerprinting(self.fingerprinter) if self.fingerprinter is not None else None
-        services = Services(self.shelf, self._chain, self.book, self._clock, self.metrics, fingerprinting)
-        admission = Admission(self._chain, lambda: self.offer, self._clock)
+        services = Services(self.shelf, self._chain, self.book, self.clock, self.metrics, fingerprinting)
+        admission = Admission(self._chain, lambda: self.offer, self.clock)
         reception = Reception(admission, services, self.settings, self._core, self._request_settlement)
-        relay = Relay(self._chain, lambda: self.offer, self._clock, self.settings.relay_per_hour)
+        relay = Relay(self._chain, lambda: self.offer, self.clock, self.settings.relay_per_hour)
         node_key = NodeKey(self._identity, self._key, self.offer.market)
         self._running = _Running(reception, self._make_registration(), relay, node_key)
         names = [model.name for model in self.offer.models]
@@ -176,7 +176,7 @@ class HostNode:
 
     def signed_offer(self) -> WireSignedOffer:
         """The offer as it is published now. Raises as `offer`."""
-        return sign_offer(self.offer, self._key, self.node_key, self._clock.now())
+        return sign_offer(self.offer, self._key, self.node_key, self.clock.now())
 
     @property
     def relay(self) -> Relay:
@@ -215,7 +215,7 @@ class HostNode:
                 self.draining, needed, (Part(status=engine.status), prover, registration, sending, prompts, claims, p2p)
             ),
             version=fabstir.__version__,
-            uptime_s=int(self._clock.monotonic() - self._started_at),
+            uptime_s=int(self.clock.monotonic() - self._started_at),
             engine=engine,
             models=models,
             chain=chain,
@@ -266,7 +266,7 @@ class HostNode:
             return
         core = self._core(ledger)
         async with self.book.exclusive(ledger):
-            for effect in core.receive(ChainClosing(code), self._clock.monotonic()):
+            for effect in core.receive(ChainClosing(code), self.clock.monotonic()):
                 if isinstance(effect, Store):
                     await self.book.store(ledger, effect.events)
                 elif isinstance(effect, RequestSettlement):
@@ -288,7 +288,7 @@ class HostNode:
             return None
         offers = settings.registered(self._chain.info.usdc)
         key = settings.encryption_key
-        return Registration(self._chain, self._clock, settings.url, offers, stake=settings.stake, encryption_key=key)
+        return Registration(self._chain, self.clock, settings.url, offers, stake=settings.stake, encryption_key=key)
 
     def _core(self, ledger: HostLedger) -> HostSession:
         wanted = ledger.terms.model_id

@@ -156,6 +156,7 @@ class Reception:
             reauthorise=lambda hello: self._reauthorise(hello, job),
             request_settlement=lambda _reason: self._request_settlement(job),
             ack_grace=self._settings.ack_grace,
+            prompts_per_minute=self._settings.prompts_per_minute,
         )
 
     def _reauthorise(self, hello: Hello, job: JobId) -> None:

@@ -58,6 +58,7 @@ from fabstir.protocol.host_session import (
     RenterLost,
     SessionState,
 )
+from fabstir.protocol.limits import Buckets
 from fabstir.protocol.messages import (
     DepositChanged,
     Error,
@@ -121,6 +122,7 @@ class SessionActor:
         reauthorise: Callable[[Hello], None],
         request_settlement: Callable[[str], None],
         ack_grace: float,
+        prompts_per_minute: int,
     ) -> None:
         """`reauthorise` checks a second `session_resume` on this connection; it raises Refused."""
         self.core: Final = core
@@ -133,6 +135,7 @@ class SessionActor:
         self._reauthorise = reauthorise
         self._request_settlement = request_settlement
         self._ack_grace = ack_grace
+        self._questions = Buckets(prompts_per_minute, limit=1)
         self._inbox: asyncio.Queue[_Item] = asyncio.Queue(INBOX_CAPACITY)
         self._tasks: asyncio.TaskGroup
         self._reader: asyncio.Task[None] | None = None
@@ -245,6 +248,9 @@ class SessionActor:
     def _prompt(self, item: Prompt) -> list[HostEffect]:
         if self._draining:
             return [Send(Error.of(error("draining"), item.session_id, item.message_index))]
+        if wait := self._questions.take("", self._now()):
+            detail = f"more than {self._questions.per_minute} questions a minute; the next one in {wait:.0f} s"
+            return [Send(Error.of(error("rate_limited", detail), item.session_id, item.message_index))]
         if self.core.state is SessionState.READY:
             self._telemetry.prompted()
         return self.core.receive(item, self._now())

@@ -77,6 +77,8 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_message_bytes: int = 1 << 20
     max_answer_tokens: int = 4096
     max_sessions: int = 64
+    prompts_per_minute: int = 120
+    """Questions in one session."""
     scores: bool = False
     """Answers of others are scored."""
     fingerprints: bool = False
@@ -135,6 +137,7 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
             policies=tuple(ProofPolicy[name.upper()] for name in config.proofs.accepted),
             max_message_bytes=config.api.max_message_bytes,
             max_sessions=host.max_sessions,
+            prompts_per_minute=config.api.prompts_per_minute,
             ack_timeout=float(host.ack_timeout_s),
             scores=config.engine.scoring,
             fingerprints=config.engine.fingerprints,

@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from fabstir.domain.terms import DEFAULT_BOND, DEFAULT_BOND_NATIVE
 from fabstir.ops import paths
+from fabstir.ops.config_api import ApiSection
 from fabstir.ops.config_p2p import P2PSection
 from fabstir.ops.config_renter import RenterSection
 from fabstir.ops.config_types import (
@@ -23,7 +24,6 @@ from fabstir.ops.config_types import (
     Amount,
     ContractAddress,
     Count,
-    Port,
     Role,
     Section,
     Url,
@@ -264,20 +264,6 @@ class AttestationSection(Section, frozen=True, kw_only=True):
         Meta(ge=0, le=1_000),
         about("Percent that a session on rung 4 of the ladder costs more, where a provider is set."),
     ] = 0
-
-
-class ApiSection(Section, frozen=True, kw_only=True):
-    """Where the host listens."""
-
-    host: Annotated[str, about("Address to listen on.")] = "127.0.0.1"
-    port: Annotated[Port, about("Port to listen on; 0 takes a free one.")] = 8080
-    allow_remote: Annotated[
-        bool, about("Allow an address beyond this machine. Put a reverse proxy with TLS in front first.")
-    ] = False
-    max_message_bytes: Annotated[
-        int, Meta(ge=1024, le=67_108_864), about("Largest message that is read; larger ones are refused unread.")
-    ] = 1_048_576
-    max_connections: Annotated[Count, about("Open WebSockets; more are answered with 503.")] = 1024
 
 
 class ArbiterSection(Section, frozen=True, kw_only=True):

@@ -197,7 +197,9 @@ def _custom(kind: type, value: Any) -> Any:
 
 def _check(config: Config) -> None:
     """What a single value cannot show."""
-    refuse_remote_bind("api.host", config.api.host, allowed=config.api.allow_remote)
+    refuse_remote_bind(
+        "api.host", config.api.host, allowed=config.api.allow_remote and config.api.operator_key is not None
+    )
     refuse_remote_bind("renter.gateway_host", config.renter.gateway_host, allowed=False)
     _check_currencies(config)
     _check_rung(config)
