@@ -246,11 +246,8 @@ class SessionActor:
         return self.core.attach(hello, Hash32(secrets.token_bytes(32)), self._now())
 
     def _prompt(self, item: Prompt) -> list[HostEffect]:
-        if self._draining:
-            return [Send(Error.of(error("draining"), item.session_id, item.message_index))]
-        if wait := self._questions.take("", self._now()):
-            detail = f"more than {self._questions.per_minute} questions a minute; the next one in {wait:.0f} s"
-            return [Send(Error.of(error("rate_limited", detail), item.session_id, item.message_index))]
+        if fault := error("draining") if self._draining else self._questions.refusal("", "questions", self._now()):
+            return [Send(Error.of(fault, item.session_id, item.message_index))]
         if self.core.state is SessionState.READY:
             self._telemetry.prompted()
         return self.core.receive(item, self._now())

@@ -10,6 +10,8 @@ import ipaddress
 from collections import OrderedDict
 from typing import Final
 
+from fabstir.domain.errors import FabstirError, error
+
 MINUTE: Final = 60.0
 IPV6_PREFIX: Final = 64
 """Whoever has one address of such a network has all of them."""
@@ -42,6 +44,12 @@ class Buckets:
             self._levels.popitem(last=False)
         self._forget_full(now)
         return waits
+
+    def refusal(self, name: str, what: str, now: float) -> FabstirError | None:
+        """As `take`: None, or the error to answer with (`rate_limited`)."""
+        if not (wait := self.take(name, now)):
+            return None
+        return error("rate_limited", f"more than {self.per_minute} {what} a minute; the next one in {wait:.0f} s")
 
     def _forget_full(self, now: float) -> None:
         """The oldest ones, as far as they have been refilled."""
