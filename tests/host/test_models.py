@@ -87,6 +87,7 @@ async def test_a_model_is_unloaded_while_it_answers() -> None:
         assert (health.status, health.engine.status) == ("ok", "ok")  # on purpose is no fault
         await world.node.shelf.load(MODEL)
         assert {model.name for model in world.node.offer.models} == {"scripted", "second"}
+        await one.open(one.resume())  # after an error that ends a prompt both sides agree again
         assert await one.chat("again") == "You said: again"
 
 

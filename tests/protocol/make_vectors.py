@@ -58,6 +58,7 @@ PROMPT: Final = {
     "stop": ["###"],
     "prefix": "",
     "score": [],
+    "context": None,
 }
 HISTORY: Final = [
     {"role": "user", "content": "Hello"},
@@ -66,6 +67,22 @@ HISTORY: Final = [
 ]
 
 
+WINDOWED: Final = {
+    **PROMPT,
+    "context": {"strategy": "retrieve", "max_tokens": 1024, "max_messages": None, "wanted": [3, 9], "compact": 0},
+}
+PLAN: Final = {
+    "spans": [
+        ["kept", [9]],
+        ["summary", [14, 90]],
+        ["retrieved", [12, 41]],
+        ["dropped", [8, 7, 8, 30]],
+        ["kept", [11, 60]],
+    ],
+    "question": 17,
+    "frame": 4,
+    "summarised": 24,
+}
 SAMPLER: Final = {"temperature": 1_000, "top_p": 950_000}
 
 
@@ -103,6 +120,7 @@ def transcript() -> dict[str, Any]:
     """Two answers: the first three records, then, after the prompt above, the last one."""
     encoded = canonical([HISTORY, PROMPT])
     request = sha256(b"fabstir/request/1" + SALT + encoded.encode()).digest()
+    planned = canonical([HISTORY, WINDOWED, PLAN])
     head, steps = job_head(), []
     start = head
     for turn, (first, count) in enumerate([(0, 3), (3, 1)]):
@@ -120,6 +138,13 @@ def transcript() -> dict[str, Any]:
         "salt": hexed(SALT),
         "sampler": SAMPLER,
         "request": {"history": HISTORY, "prompt": PROMPT, "canonical": encoded, "hash": hexed(request)},
+        "planned_request": {
+            "seen": HISTORY,
+            "prompt": WINDOWED,
+            "plan": PLAN,
+            "canonical": planned,
+            "hash": hexed(sha256(b"fabstir/request/1" + SALT + planned.encode()).digest()),
+        },
         "job_head": hexed(start),
         "steps": steps,
     }
@@ -139,14 +164,14 @@ CHAT: Final = [
 FROM_RENTER: Final[list[dict[str, Any]]] = [
     {
         "type": "session_init", "session_id": "talk", "job_id": hexed(JOB), "terms": TERMS, "auth": AUTH, "protocol": [1],
-        "conversation_context": CHAT, "rung": 3,
+        "conversation_context": CHAT, "summarised": 0, "rung": 3,
     },
     {
         "type": "session_resume", "session_id": "talk", "job_id": hexed(JOB), "terms": TERMS, "auth": AUTH, "protocol": [1],
-        "conversation_context": CHAT, "last_message_index": 3, "tokens_received": 96, "transcript": HASH,
+        "conversation_context": CHAT, "summarised": 12, "last_message_index": 3, "tokens_received": 96, "transcript": HASH,
         "rung": None,
     },
-    {**PROMPT, "content": "Tell me a story.", "temperature": 0.8, "seed": 7, "prefix": "Once "},
+    {**PROMPT, "content": "Tell me a story.", "temperature": 0.8, "seed": 7, "prefix": "Once ", "context": WINDOWED["context"]},
     {"type": "receipt_ack", "session_id": "talk", "tokens": 96, "amount": "19", "transcript": HASH, "signature": SIGNATURE},
     {"type": "cancel", "session_id": "talk", "message_index": 1},
     {"type": "deposit_changed", "session_id": "talk"},
@@ -166,13 +191,16 @@ FROM_HOST: Final[list[dict[str, Any]]] = [
         "salt": hexed(SALT), "message_index": 1,
     },
     {
+        "type": "context_plan", "session_id": "talk", "message_index": 1, "plan": PLAN,
+    },
+    {
         "type": "stream_chunk", "session_id": "talk", "message_index": 1, "index": 96, "content": "Once é",
         "tokens": [[7, -1_234_567, [[7, -1_234_567], [9, -2_000_000]]], [11, 0, []]],
     },
     {"type": "receipt", "session_id": "talk", "tokens": 96, "amount": "19", "tokens_in": 12, "transcript": HASH, "signature": SIGNATURE},
     {
         "type": "response", "session_id": "talk", "message_index": 1, "tokens_used": 32, "finish_reason": "stop",
-        "usage": {"prompt_tokens": 12, "completion_tokens": 32},
+        "usage": {"prompt_tokens": 12, "completion_tokens": 32}, "context": PLAN,
     },
     {
         "type": "fingerprints", "session_id": "talk", "message_index": 1, "first": 96, "tokens": 33, "transcript": HASH,
@@ -194,12 +222,13 @@ FROM_HOST: Final[list[dict[str, Any]]] = [
 ]  # fmt: skip
 
 DEFAULTS: Final[dict[str, dict[str, Any]]] = {
-    "session_init": {"protocol": [1], "conversation_context": [], "rung": None},
+    "session_init": {"protocol": [1], "conversation_context": [], "summarised": 0, "rung": None},
     "session_resume": {
-        "protocol": [1], "conversation_context": [], "last_message_index": 0, "tokens_received": 0, "transcript": None,
+        "protocol": [1], "conversation_context": [], "summarised": 0, "last_message_index": 0, "tokens_received": 0, "transcript": None,
         "rung": None,
     },
-    "prompt": {"max_tokens": 512, "temperature": 0.8, "top_p": 0.95, "seed": None, "stop": [], "prefix": "", "score": []},
+    "prompt": {"max_tokens": 512, "temperature": 0.8, "top_p": 0.95, "seed": None, "stop": [], "prefix": "", "score": [], "context": None},
+    "response": {"context": None},
     "session_end": {"reason": "", "tokens_served": 0, "tokens_acknowledged": 0, "close_signature": None},
     "ping": {"id": 0},
     "pong": {"id": 0},

@@ -12,8 +12,10 @@ from fabstir.domain.ids import Address, Hash32, ModelId, SessionId, to_hex
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
 from fabstir.domain.terms import ProofPolicy, Terms
 from fabstir.protocol import host_log, renter_log
+from fabstir.protocol.context.history import Weight
 from fabstir.protocol.effects import (
     CancelGeneration,
+    CountTokens,
     Disconnect,
     HostEffect,
     RunFingerprints,
@@ -33,6 +35,7 @@ from fabstir.protocol.host_session import (
     HostSession,
     RenterLost,
     SessionState,
+    TokensCounted,
 )
 from fabstir.protocol.messages import (
     ChatMessage,
@@ -75,6 +78,8 @@ HOST_KEY = SigningKey(b"\x01" * 32)
 SESSION_KEY = SigningKey(b"\x02" * 32)
 MARKET = Market(31337, Address(b"\x0a" * 20))
 SESSION = SessionId("talk")
+FORGERY = "<|end|>"
+"""A control token of the model, as text."""
 
 
 def terms(exposure: int = 64, price: int = 200_000, policy: ProofPolicy = ProofPolicy.REQUIRED) -> Terms:
@@ -126,6 +131,10 @@ class World:
         self.generation: RunGeneration | None = None
         self.reading: deque[RunFingerprints] = deque()
         """Answers that the host is to make fingerprints of."""
+        self.counting: CountTokens | None = None
+        """What the host waits for, where `counts` is False."""
+        self.counts = True
+        """Texts are counted at once: one token for each word."""
         self.generated = 0
         self.nonce = 0
         self.on_wire = 0
@@ -139,8 +148,8 @@ class World:
         self.renter_fuse: int | None = None
         self.crashes = 0
         self.asked: list[GenerationRequest] = []
-        self.meant: tuple[ChatMessage, ...] = ()
-        """The conversation as the renter knew it when it asked last."""
+        self.meant: tuple[ChatMessage, ...] | None = ()
+        """The conversation as the renter knew it when it asked last; None where something may be left out."""
         self.errors: list[Error] = []
         """What the host complained of to its renter."""
 
@@ -172,10 +181,12 @@ class World:
                     self.on_wire += len(getattr(message, "tokens", ()) or ()) if hasattr(message, "index") else 0
                     if self.linked:
                         self.to_renter.append(encode(message))
+                case CountTokens():
+                    self.counting = effect
                 case RunGeneration():
                     self.generation = effect
                     self.asked.append(effect.request)
-                    assert effect.request.messages == self.meant, "both sides know the same conversation"
+                    assert self.meant in (None, effect.request.messages), "both sides know the same conversation"
                 case CancelGeneration():
                     self.generation = None
                 case RunFingerprints():
@@ -184,7 +195,16 @@ class World:
                     pass
                 case _:
                     pass
+        if self.counting is not None and self.counts:
+            sent += self.count()
         return sent
+
+    def count(self) -> list[FromHost]:
+        """The engine has counted; returns what the host sent."""
+        run, self.counting = self.counting, None
+        assert run is not None
+        weights = tuple(Weight(len(text.split()), FORGERY in text) for text in run.texts)
+        return self.host_in(TokensCounted(run.turn, weights))
 
     def renter_in(self, item: RenterInput) -> None:
         """Feed the renter."""
@@ -196,7 +216,8 @@ class World:
                     self.renter_journal += [renter_log.encode_event(event) for event in events]
                 case SendHost(message=message):
                     if isinstance(message, Prompt):
-                        self.meant = (*self.renter.context, ChatMessage("user", message.content))
+                        asked = (*self.renter.context, ChatMessage("user", message.content))
+                        self.meant = asked if message.context is None else None
                     if self.linked:
                         self.to_host.append(encode(message))
                 case Deliver(text=text):
@@ -362,7 +383,7 @@ class World:
     def crash_host(self) -> None:
         """Power off, power on: only the journal is left."""
         self.crashes += 1
-        self.host_fuse, self.generation, linked = None, None, self.linked
+        self.host_fuse, self.generation, self.counting, linked = None, None, None, self.linked
         self.linked = False
         self.to_host.clear()
         self.reading.clear()

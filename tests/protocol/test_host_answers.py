@@ -8,13 +8,16 @@ import pytest
 
 from fabstir.domain.errors import error
 from fabstir.domain.money import Tokens
-from fabstir.protocol.effects import RunGeneration, Store
+from fabstir.protocol.context.history import Weight
+from fabstir.protocol.context.plan import ContextPlan, ContextSpan
+from fabstir.protocol.effects import CountTokens, RunGeneration, Store
 from fabstir.protocol.generation import TokenBatch
 from fabstir.protocol.host_inputs import (
     EngineBatch,
     EngineFailed,
     EngineFinished,
     SessionState,
+    TokensCounted,
 )
 from fabstir.protocol.host_log import (
     TokensServed,
@@ -49,7 +52,9 @@ def test_a_prompt_starts_one_generation() -> None:
     prompt = Prompt(
         session_id=SESSION, message_index=0, content="c", max_tokens=9, temperature=0.1, top_p=0.2, seed=3, stop=("x",), prefix="d"
     )  # fmt: skip
-    store, run = world.host.receive(prompt, 0.0)
+    (count,) = world.host.receive(prompt, 0.0)
+    assert count == CountTokens(("a", "b", "c", "d"), 1)
+    store, run = world.host.receive(TokensCounted(1, (Weight(1),) * 4), 0.0)
     messages = (*context, ChatMessage("user", "c"))
     tag = session_tag(world.host.ledger.job, SESSION)
     assert store == Store((TurnStarted(0, request_hash(salt, canonical((messages, prompt))), tag),))
@@ -136,6 +141,7 @@ def test_the_response_counts_this_answer() -> None:
         tokens_used=2,
         finish_reason="stop",
         usage=Usage(prompt_tokens=5, completion_tokens=2),
+        context=ContextPlan(spans=(ContextSpan("kept", (1, 1)),), question=1, frame=0),
     )
     assert stored(effects)[-1] == TurnEnded(1, "stop", Tokens(5))
     assert isinstance(stored(effects)[0], TokensServed)
@@ -177,7 +183,8 @@ def test_a_broken_answer_was_not_said() -> None:
     world.ask("second")
     world.say(3)
     world.host_in(EngineFailed(2, error("engine_gone")))
-    request = world.host.receive(Prompt(session_id=SESSION, message_index=2, content="third"), 0.0)[-1]
+    world.host.receive(Prompt(session_id=SESSION, message_index=2, content="third"), 0.0)
+    request = world.host.receive(TokensCounted(3, (Weight(1),)), 0.0)[-1]
     assert isinstance(request, RunGeneration)
     assert [message.content for message in request.request.messages if message.role == "user"] == ["first", "third"]
 

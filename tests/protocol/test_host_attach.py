@@ -25,6 +25,8 @@ from fabstir.protocol.signing import keccak
 from tests.protocol.hosting import ack, hello, resume, sent, stored, told
 from tests.protocol.market import HOST_KEY, SESSION, World, named, opened, terms
 
+CONTEXT = ("context_truncate", "context_retrieve", "context_compact")
+
 
 def test_ready_says_all_that_was_agreed() -> None:
     """session_ready names the job, the offer, the bounds, and the position of the meter."""
@@ -39,7 +41,7 @@ def test_ready_says_all_that_was_agreed() -> None:
         model="m",
         model_id=to_hex(world.terms.model_id),
         protocol=1,
-        capabilities=("stream", "resume", "prefix", "cancel", "receipts", "top_up"),
+        capabilities=("stream", "resume", "prefix", "cancel", "receipts", "top_up", *CONTEXT),
         price_per_mtok="250000",
         exposure=7,
         context_size=2048,

@@ -193,7 +193,7 @@ def test_the_end_comes_with_a_close_signature() -> None:
     digest = MARKET.close_digest(ledger.job, BaseUnits(2), Tokens(10))
     assert recover(digest, bytes.fromhex(end.close_signature[2:])) == HOST_KEY.address
     assert stored(effects) == [SessionFinished("ended by the renter", released=True)]
-    assert repr(world.host._core.conversation) == "<Conversation 0 messages>"
+    assert repr(world.host._core.history) == "<History 0 messages, 0 turns, 0 characters>"
     assert [e for e in effects if isinstance(e, RequestSettlement | Disconnect)] == [
         RequestSettlement("ended by the renter"),
         Disconnect("ended"),
@@ -224,7 +224,7 @@ def test_a_lost_renter_leaves_an_open_job() -> None:
     assert stored(effects)[-1] == TurnEnded(1, "client_too_slow")
     assert effects[-1] == RequestSettlement("connection lost")
     assert (world.host.state, world.host.served, world.host.connected) == (SessionState.DETACHED, 15, False)
-    assert repr(world.host._core.conversation) == "<Conversation 0 messages>"
+    assert repr(world.host._core.history) == "<History 0 messages, 0 turns, 0 characters>"
 
 
 def test_closing_on_chain_ends_the_service() -> None:
@@ -250,7 +250,7 @@ def test_repr_says_where_it_stands() -> None:
     job = world.host.ledger.job.hex()[:8]
     assert repr(world.host) == f"<HostSession {job} blocked: served 4, acknowledged 0, W 4>"
     assert repr(world.host.ledger) == f"<HostLedger {job} open: served 4, acknowledged 0>"
-    assert [s for s in SessionState if _connected(s)] == [SessionState.READY, SessionState.GENERATING, SessionState.BLOCKED]  # fmt: skip
+    assert [s.value for s in SessionState if _connected(s)] == ["ready", "preparing", "generating", "blocked"]
 
 
 def _connected(state: SessionState) -> bool:

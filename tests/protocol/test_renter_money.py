@@ -177,7 +177,7 @@ def test_repr_says_where_it_stands() -> None:
     world.answer(10, "a secret")
     job = world.renter.ledger.job.hex()[:8]
     assert repr(world.renter) == f"<RenterSession {job} ready: received 10, signed 10>"
-    assert repr(world.host._core.conversation) == "<Conversation 2 messages>"
+    assert repr(world.host._core.history) == "<History 2 messages, 1 turns, 14 characters>"
 
 
 def test_what_is_left_after_a_crash_is_what_was_signed() -> None:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from fabstir.domain.ids import Address, Hash32, address, from_hex, hash32
 from fabstir.domain.money import Tokens
-from fabstir.protocol.messages import ChatMessage, Prompt, WireTerms, canonical
+from fabstir.protocol.context.preparing import bound_request
+from fabstir.protocol.messages import ChatMessage, ContextPlan, Prompt, WireTerms, canonical
 from fabstir.protocol.signing import Market, job_id
 from fabstir.protocol.transcript import (
     Sampler,
@@ -63,6 +64,16 @@ def test_golden_request() -> None:
     prompt = msgspec.json.decode(json.dumps(request["prompt"]), type=Prompt)
     assert canonical((history, prompt)) == request["canonical"].encode()
     assert request_hash(hash32(GOLDEN["salt"]), canonical((history, prompt))) == hash32(request["hash"])
+
+
+def test_golden_planned_request() -> None:
+    """Where a prompt has a context, its hash binds the plan too: what the engine was given and what was left out."""
+    request = GOLDEN["planned_request"]
+    seen = from_json(request["seen"], tuple[ChatMessage, ...])
+    prompt = msgspec.json.decode(json.dumps(request["prompt"]), type=Prompt)
+    plan = from_json(request["plan"], ContextPlan)
+    assert canonical((seen, prompt, plan)) == request["canonical"].encode()
+    assert bound_request(hash32(GOLDEN["salt"]), seen, prompt, plan) == hash32(request["hash"])
 
 
 def test_golden_steps() -> None:

@@ -11,6 +11,7 @@ from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import Hash32
 from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.protocol import host_session, renter_session
+from fabstir.protocol.context.history import Weight
 from fabstir.protocol.fingerprinted import FingerprintedAnswer
 from fabstir.protocol.generation import GenerationEnd, TokenBatch
 from fabstir.protocol.host_inputs import (
@@ -23,9 +24,13 @@ from fabstir.protocol.host_inputs import (
     HostInput,
     RenterLost,
     SessionState,
+    TokensCounted,
 )
 from fabstir.protocol.messages import (
     Cancel,
+    ContextPlan,
+    ContextPlanned,
+    ContextRequest,
     Error,
     Fingerprints,
     Notice,
@@ -69,6 +74,14 @@ def detached() -> World:
     return World(terms(), 1_000_000)
 
 
+def preparing() -> World:
+    """A prompt that is not counted yet."""
+    world = opened()
+    world.counts = False
+    world.ask()
+    return world
+
+
 def generating() -> World:
     """40 tokens out; the voucher over 32 of them is on its way."""
     world = opened()
@@ -99,11 +112,12 @@ def finished() -> World:
 HOSTS: dict[SessionState, Callable[[], World]] = {
     SessionState.DETACHED: detached,
     SessionState.READY: opened,
+    SessionState.PREPARING: preparing,
     SessionState.GENERATING: generating,
     SessionState.BLOCKED: blocked,
     SessionState.FINISHED: finished,
 }
-ENGINE: dict[type, list[str]] = {EngineBatch: [], EngineFinished: [], EngineFailed: []}
+ENGINE: dict[type, list[str]] = {TokensCounted: [], EngineBatch: [], EngineFinished: [], EngineFailed: []}
 MADE: dict[type, list[str]] = {FingerprintsMade: ["Fingerprints"]}
 END = ["Store", "RequestSettlement", "SessionEnd", "Disconnect"]
 EXPECTED_OF_HOST: dict[SessionState, dict[type, list[str]]] = {
@@ -119,7 +133,21 @@ EXPECTED_OF_HOST: dict[SessionState, dict[type, list[str]]] = {
         **ENGINE,
         **MADE,
         Ping: ["Pong"],
-        Prompt: ["Store", "RunGeneration"],
+        Prompt: ["CountTokens"],
+        ReceiptAck: ["voucher_stale"],
+        Cancel: [],
+        SessionEnd: END,
+        RenterLost: ["RequestSettlement"],
+        ChainClosing: ["job_closed", "Disconnect", "Store", "RequestSettlement"],
+        DepositSeen: ["Store", "PaymentReceived"],
+    },
+    SessionState.PREPARING: {
+        **ENGINE,
+        **MADE,
+        TokensCounted: ["Store", "RunGeneration"],
+        EngineFailed: ["engine_gone"],
+        Ping: ["Pong"],
+        Prompt: ["session_busy"],
         ReceiptAck: ["voucher_stale"],
         Cancel: [],
         SessionEnd: END,
@@ -129,6 +157,7 @@ EXPECTED_OF_HOST: dict[SessionState, dict[type, list[str]]] = {
     },
     SessionState.GENERATING: {
         **MADE,
+        TokensCounted: [],
         Ping: ["Pong"],
         Prompt: ["session_busy"],
         ReceiptAck: ["Store"],
@@ -143,6 +172,7 @@ EXPECTED_OF_HOST: dict[SessionState, dict[type, list[str]]] = {
     },
     SessionState.BLOCKED: {
         **MADE,
+        TokensCounted: [],
         Ping: ["Pong"],
         Prompt: ["session_busy"],
         ReceiptAck: ["Store", "StreamChunk", "Store", "Receipt"],
@@ -184,6 +214,7 @@ def for_host(kind: type, world: World) -> HostInput:
         EngineFinished: lambda: EngineFinished(
             1, GenerationEnd(finish_reason="stop", prompt_tokens=1, completion_tokens=1)
         ),
+        TokensCounted: lambda: TokensCounted(1, (Weight(1),)),
         EngineFailed: lambda: EngineFailed(1, error("engine_gone")),
         FingerprintsMade: lambda: FingerprintsMade(_answer(), (b"made",)),
         RenterLost: RenterLost,
@@ -247,6 +278,14 @@ def receiving() -> World:
     return world
 
 
+def awaiting_plan() -> World:
+    """Nothing of the answer has arrived, not even what it is to."""
+    world = opened()
+    world.renter_in(Ask(content="q", context=ContextRequest()))
+    world.deliver_to_host()
+    return world
+
+
 def ending() -> World:
     world = opened()
     world.answer(40)
@@ -271,6 +310,7 @@ RENTERS: dict[RenterState, Callable[[], World]] = {
 LATE: dict[type, list[str]] = {
     kind: []
     for kind in (
+        ContextPlanned,
         StreamChunk,
         Receipt,
         Response,
@@ -314,6 +354,7 @@ EXPECTED_OF_RENTER: dict[RenterState, dict[type, list[str]]] = {
         PaymentRequired: ["PaymentDue"],
         PaymentReceived: ["PaymentSeen"],
         HostLost: ["StoreRenter", "TurnKept", "AnswerBroken host_unreachable"],
+        ContextPlanned: ["Planned"],
         StreamChunk: ["Deliver"],
         Receipt: ["StoreRenter", "ReceiptAck"],
         Response: ["StoreRenter", "TurnKept", "AnswerDone"],
@@ -323,6 +364,7 @@ EXPECTED_OF_RENTER: dict[RenterState, dict[type, list[str]]] = {
     RenterState.ENDING: {
         **TOLD,
         HostLost: [],
+        ContextPlanned: [],
         StreamChunk: [],
         Receipt: [],
         Response: [],
@@ -360,6 +402,7 @@ def for_renter(kind: type, world: World) -> RenterInput:
         PaymentReceived: lambda: PaymentReceived(session_id=SESSION, tokens_affordable=10, deposit="1000"),
         HostLost: HostLost,
         SessionReady: _ready,
+        ContextPlanned: lambda: ContextPlanned(session_id=SESSION, message_index=0, plan=ContextPlan(spans=(), question=1, frame=0)),
         StreamChunk: lambda: StreamChunk(session_id=SESSION, message_index=0, index=0, content="", tokens=()),
         Receipt: lambda: Receipt(
             session_id=SESSION, tokens=0, amount="0", tokens_in=0, transcript=zeros, signature="0x" + "00" * 65
@@ -392,7 +435,7 @@ def _ready() -> SessionReady:
 def test_renter(state: RenterState, kind: type) -> None:
     """Each pair does what the table here says. Any other message of the host makes the renter leave it and sign nothing; any other
     command is refused and changes nothing."""
-    world = RENTERS[state]()
+    world = awaiting_plan() if (state, kind) == (RenterState.RECEIVING, ContextPlanned) else RENTERS[state]()
     assert world.renter.state is state
     item = for_renter(kind, world)
     before = repr(world.renter)
@@ -417,13 +460,15 @@ def test_renter(state: RenterState, kind: type) -> None:
 
 NEXT_OF_HOST: dict[tuple[SessionState, type], SessionState] = {
     (SessionState.DETACHED, ChainClosing): SessionState.FINISHED,
-    (SessionState.READY, Prompt): SessionState.GENERATING,
+    (SessionState.READY, Prompt): SessionState.PREPARING,
+    (SessionState.PREPARING, TokensCounted): SessionState.GENERATING,
+    (SessionState.PREPARING, EngineFailed): SessionState.READY,
     (SessionState.BLOCKED, ReceiptAck): SessionState.GENERATING,
     **{(s, k): SessionState.READY for s in (SessionState.GENERATING, SessionState.BLOCKED) for k in (Cancel, EngineFailed)},
     (SessionState.GENERATING, EngineFinished): SessionState.READY,
     **{
         (s, k): after
-        for s in (SessionState.READY, SessionState.GENERATING, SessionState.BLOCKED)
+        for s in (SessionState.READY, SessionState.PREPARING, SessionState.GENERATING, SessionState.BLOCKED)
         for k, after in (
             (SessionEnd, SessionState.FINISHED),
             (ChainClosing, SessionState.FINISHED),
@@ -460,6 +505,6 @@ def test_next_state_of_host(pair: tuple[SessionState, type]) -> None:
 @pytest.mark.parametrize("pair", renter_session.TRANSITIONS, ids=lambda pair: f"{pair[0].value}-{pair[1].__name__}")
 def test_next_state_of_renter(pair: tuple[RenterState, type]) -> None:
     """As for the host."""
-    world = RENTERS[pair[0]]()
+    world = awaiting_plan() if pair == (RenterState.RECEIVING, ContextPlanned) else RENTERS[pair[0]]()
     world.renter.receive(for_renter(pair[1], world), world.now)
     assert world.renter.state is NEXT_OF_RENTER.get(pair, pair[0])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from fabstir.protocol import messages, transcript
+from fabstir.protocol.context.plan import FATES, ContextSpan
 from fabstir.protocol.host_inputs import SessionState
 from fabstir.protocol.transcript import TokenRecord
 from reference.docstrings import below
@@ -36,6 +37,10 @@ keys of each object sorted, no spaces, every field present with its default wher
 quote, backslash and control characters escaped (the short forms where JSON has them); a number with a fraction in its shortest form that
 reads back the same, and 1 written as 1.0 where the field is no integer. Example, from tests/protocol/vectors/transcript.json:"""
 
+PLANNED: Final = """\
+The conversation is what the engine was given. Where the `prompt` has a `context`, the host says what that is (`context_plan`), before the
+first token, and the canonical encoding is of three things: what the engine was given, the `prompt`, and the plan. Example:"""
+
 
 def render() -> str:
     """The page: messages by direction, the structures inside them, the states."""
@@ -47,10 +52,18 @@ def render() -> str:
         if cls in renter:
             parts += [f"And `{_tag(cls)}`, as above:", _example(cls, "host")]
     parts.append("## Inside messages")
-    inside = (messages.ChatMessage, messages.WireTerms, messages.SessionAuth, messages.Usage, TokenRecord)
+    inside = (
+        *(messages.ChatMessage, messages.WireTerms, messages.SessionAuth, messages.Usage, TokenRecord),
+        *(messages.ContextRequest, messages.ContextPlan, ContextSpan),
+    )
     parts += [struct(f"### {cls.__name__}", cls) for cls in inside]
     parts += ["## The transcript", cleandoc(transcript.__doc__ or "")]
     parts += ["## The request", REQUEST, _code(_vectors("transcript")["request"]["canonical"])]
+    parts += [PLANNED, _code(_vectors("transcript")["planned_request"]["canonical"])]
+    parts += [
+        "## Fates of messages, in a context plan",
+        table(("Fate", "Meaning"), [(f"`{fate}`", about) for fate, about in FATES.items()]),
+    ]
     states = [(f"`{state.value}`", below(SessionState)[state.name]) for state in SessionState]
     parts += ["## States of a session, at the host", table(("State", "Meaning"), states)]
     return "\n\n".join(parts)

@@ -54,10 +54,10 @@ def _kind(kind: inspect.Type) -> str:
             return f"object of {_kind(kind.value_type)}"
         case inspect.StrType() | inspect.BytesType():
             return _text(kind)
-        case inspect.IntType():
-            return "integer" + _bounds(kind)
-        case inspect.FloatType():
-            return "number" + _bounds(kind)
+        case inspect.IntType() | inspect.FloatType():
+            return ("integer" if isinstance(kind, inspect.IntType) else "number") + _bounds(kind)
+        case inspect.LiteralType():
+            return " or ".join(f"`{value}`" for value in kind.values)
         case _:
             return {inspect.BoolType: "true or false", inspect.NoneType: "null"}[type(kind)]
 

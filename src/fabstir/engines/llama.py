@@ -31,7 +31,16 @@ from fabstir.engines.llama_client import LlamaClient
 from fabstir.engines.llama_worker import KEY_VARIABLE, WorkerSettings
 from fabstir.engines.model_file import file_sha256, model_name
 from fabstir.engines.server_session import ServerSession
-from fabstir.ports.engine import ChatMessage, EngineHealth, GenerationEnd, GenerationRequest, ModelInfo, TokenBatch
+from fabstir.engines.weighing import measure_frame
+from fabstir.ports.engine import (
+    ChatMessage,
+    EngineHealth,
+    GenerationEnd,
+    GenerationRequest,
+    ModelInfo,
+    TokenBatch,
+    Weight,
+)
 
 BASE_URL: Final = "http://engine"
 """The name means nothing on a UNIX socket."""
@@ -117,6 +126,10 @@ class LlamaEngine:
         """See the port."""
         return await self._usable().count_tokens(messages)
 
+    async def weigh(self, texts: tuple[str, ...]) -> tuple[Weight, ...]:
+        """See the port."""
+        return await self._usable().weigh(texts)
+
     async def prompt_ids(self, messages: tuple[ChatMessage, ...], prefix: str = "") -> tuple[int, ...]:
         """The tokens after which an answer to `messages` begins (`prefix`: what was said of it before). Raises as `generate`."""
         return await self._usable().prompt_ids(messages, prefix)
@@ -180,7 +193,10 @@ class LlamaEngine:
         try:
             await running.child.start()
             context_size = await running.client.handshake()
-            return ModelInfo(name=name, context_size=context_size, sha256=await digest, parallel=self._parallel)
+            frame = await measure_frame(running.client.count_tokens, running.client.weigh)
+            return ModelInfo(
+                name=name, context_size=context_size, sha256=await digest, parallel=self._parallel, frame=frame
+            )
         finally:
             digest.cancel()
 

@@ -13,6 +13,7 @@ slow the server down.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any, Final
@@ -34,7 +35,7 @@ from fabstir.engines.llama_wire import (
 )
 from fabstir.engines.server_errors import server_fault
 from fabstir.engines.server_session import ServerSession
-from fabstir.ports.engine import ChatMessage, GenerationEnd, GenerationRequest, TokenBatch
+from fabstir.ports.engine import ChatMessage, GenerationEnd, GenerationRequest, TokenBatch, Weight
 
 SAMPLERS: Final = ("top_k", "temperature", "top_p")
 """In this order and no others, whatever the model's file suggests: the request says temperature and top_p, and means it."""
@@ -45,6 +46,10 @@ PROBE_CANDIDATES: Final = 2 * TOP_K
 WHOLE_VOCABULARY: Final = 1 << 30
 FORCE: Final = 1e5
 """Added to one logit it outweighs all others; the reported log-probabilities are those before it."""
+SEPARATOR: Final = 2**31 - 1
+"""The id of no token."""
+MAY_FORGE: Final = re.compile(r"[<\[|\uff5c\u2581]")
+"""Every control token of the models that we know of has one of these."""
 RELEASE_POLLS: Final = 100
 RELEASE_PAUSE_S: Final = 0.002
 
@@ -91,6 +96,14 @@ class LlamaClient:
     async def count_tokens(self, messages: tuple[ChatMessage, ...]) -> int:
         """Tokens of the templated conversation."""
         return len(await self._tokenize(await self.template(messages)))
+
+    async def weigh(self, texts: tuple[str, ...]) -> tuple[Weight, ...]:
+        """Of each text alone. A second request where some may hold a control token's text."""
+        plain = await self._tokenize_each(texts, parse_special=False)
+        suspects = [at for at, text in enumerate(texts) if MAY_FORGE.search(text)]
+        parsed = await self._tokenize_each([texts[at] for at in suspects], parse_special=True)
+        forged = {at for at, ids in zip(suspects, parsed, strict=True) if ids != plain[at]}
+        return tuple(Weight(len(ids), at in forged) for at, ids in enumerate(plain))
 
     async def prompt_ids(self, messages: tuple[ChatMessage, ...], prefix: str) -> tuple[int, ...]:
         """The tokens after which the server begins to generate, where `generate` is asked for an answer to `messages`."""
@@ -206,6 +219,22 @@ class LlamaClient:
             if sum(slot.is_processing for slot in slots) <= self._streams:
                 return
             await asyncio.sleep(RELEASE_PAUSE_S)
+
+    async def _tokenize_each(self, texts: Sequence[str], *, parse_special: bool) -> list[list[int]]:
+        """The texts travel in one list with SEPARATOR between them, an id that the server passes on as it is."""
+        if not texts:
+            return []
+        mixed = [part for text in texts for part in (text, SEPARATOR)][:-1]
+        body = {"content": mixed, "add_special": False, "parse_special": parse_special}
+        found: list[list[int]] = [[]]
+        for token in (await self._server.ask("/tokenize", body, TokenIds)).tokens:
+            if token == SEPARATOR:
+                found.append([])
+            else:
+                found[-1].append(token)
+        if len(found) != len(texts):
+            raise error("engine_unsuitable", f"the server's /tokenize answered {len(texts)} texts with {len(found)}")
+        return found
 
     async def _tokenize(self, text: str) -> list[int]:
         body = {"content": text, "add_special": True, "parse_special": True}

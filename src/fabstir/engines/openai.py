@@ -19,7 +19,16 @@ from fabstir.engines.llama_client import LlamaClient
 from fabstir.engines.llama_wire import Props
 from fabstir.engines.server_session import ServerSession
 from fabstir.engines.vllm_client import VllmClient
-from fabstir.ports.engine import ChatMessage, EngineHealth, GenerationEnd, GenerationRequest, ModelInfo, TokenBatch
+from fabstir.engines.weighing import measure_frame
+from fabstir.ports.engine import (
+    ChatMessage,
+    EngineHealth,
+    GenerationEnd,
+    GenerationRequest,
+    ModelInfo,
+    TokenBatch,
+    Weight,
+)
 
 
 class ModelEntry(msgspec.Struct):
@@ -88,6 +97,10 @@ class OpenAIEngine:
         """See the port."""
         return await self._usable().count_tokens(messages)
 
+    async def weigh(self, texts: tuple[str, ...]) -> tuple[Weight, ...]:
+        """See the port."""
+        return await self._usable().weigh(texts)
+
     async def health(self) -> EngineHealth:
         """See the port."""
         if self._server is None or self._client is None:
@@ -116,7 +129,13 @@ class OpenAIEngine:
         client = LlamaClient(server, parallel=props.total_slots, top_logprobs=self._top)
         context_size = await client.handshake()
         self._client = client
-        return ModelInfo(name=entry.id, context_size=context_size, sha256=ZERO_HASH, parallel=props.total_slots)
+        return ModelInfo(
+            name=entry.id,
+            context_size=context_size,
+            sha256=ZERO_HASH,
+            parallel=props.total_slots,
+            frame=await measure_frame(client.count_tokens, client.weigh),
+        )
 
     async def _start_vllm(self, server: ServerSession, entry: ModelEntry) -> ModelInfo:
         if entry.max_model_len is None:
@@ -129,4 +148,10 @@ class OpenAIEngine:
                 raise
             raise error("engine_unsuitable", fault.detail) from fault
         self._client = client
-        return ModelInfo(name=entry.id, context_size=entry.max_model_len, sha256=ZERO_HASH, parallel=self._parallel)
+        return ModelInfo(
+            name=entry.id,
+            context_size=entry.max_model_len,
+            sha256=ZERO_HASH,
+            parallel=self._parallel,
+            frame=await measure_frame(client.count_tokens, client.weigh),
+        )

@@ -24,6 +24,7 @@ from fabstir.ports.engine import (
     ModelInfo,
     TokenBatch,
     TokenRecord,
+    Weight,
 )
 from fabstir.protocol.audit_sampler import ClaimedSampler
 
@@ -86,6 +87,10 @@ class ScoringEngine:
     async def count_tokens(self, messages: tuple[ChatMessage, ...]) -> int:
         """See the port."""
         return await self._engine.count_tokens(messages)
+
+    async def weigh(self, texts: tuple[str, ...]) -> tuple[Weight, ...]:
+        """See the port."""
+        return await self._engine.weigh(texts)
 
     async def prompt_ids(self, messages: tuple[ChatMessage, ...], prefix: str = "") -> tuple[int, ...]:
         """As `LlamaEngine.prompt_ids`."""

@@ -8,9 +8,10 @@ Server") and tested against a server that speaks it, not yet against vLLM itself
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -19,7 +20,7 @@ from fabstir.engines.llama_wire import ServerError, micro_nats
 from fabstir.engines.server_errors import server_fault
 from fabstir.engines.server_session import ServerSession
 from fabstir.engines.stop_cutter import StopCutter
-from fabstir.ports.engine import ChatMessage, GenerationEnd, GenerationRequest, TokenBatch, TokenRecord
+from fabstir.ports.engine import ChatMessage, GenerationEnd, GenerationRequest, TokenBatch, TokenRecord, Weight
 
 
 class TopToken(msgspec.Struct):
@@ -84,6 +85,7 @@ class TokenCount(msgspec.Struct):
     count: int
 
 
+WEIGHED_AT_ONCE: Final = 16
 _decode_chunk = msgspec.json.Decoder(ChatChunk).decode
 
 
@@ -109,6 +111,17 @@ class VllmClient:
         """Tokens of the templated conversation."""
         body = {"model": self._model, "messages": _plain(messages), "add_generation_prompt": True}
         return (await self._server.ask("/tokenize", body, TokenCount)).count
+
+    async def weigh(self, texts: tuple[str, ...]) -> tuple[Weight, ...]:
+        """Of each text alone. vLLM's `/tokenize` does not say which tokens are control tokens: a text that forges is not found."""
+        places = asyncio.Semaphore(WEIGHED_AT_ONCE)
+
+        async def one(text: str) -> Weight:
+            async with places:
+                body = {"model": self._model, "prompt": text, "add_special_tokens": False}
+                return Weight((await self._server.ask("/tokenize", body, TokenCount)).count)
+
+        return tuple(await asyncio.gather(*map(one, texts)))
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenBatch | GenerationEnd]:
         """See `fabstir.ports.engine.Engine.generate`."""

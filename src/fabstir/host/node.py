@@ -294,10 +294,11 @@ class HostNode:
         wanted = ledger.terms.model_id
         model = self.shelf.find(wanted)
         info = model.info if model is not None else None
-        name, context_size = (
-            (info.name, info.context_size) if info else ("", 0)
-        )  # the model is here no more: only settled
-        return HostSession(ledger, self._key, self.settings.session_offer(wanted, name, context_size), self.book.held)
+        if info is None:  # the model is here no more: only settled
+            offer = self.settings.session_offer(wanted, "", 0)
+        else:
+            offer = self.settings.session_offer(wanted, info.name, info.context_size, info.frame)
+        return HostSession(ledger, self._key, offer, self.book.held)
 
     def _make_offer(self) -> None:
         """Anew, since a model came or went. Before all are there nothing is offered."""

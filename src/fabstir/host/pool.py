@@ -24,6 +24,7 @@ from fabstir.ports.engine import (
     GenerationRequest,
     ModelInfo,
     TokenBatch,
+    Weight,
 )
 from fabstir.protocol.balance import Balance, Member
 from fabstir.protocol.breaker import Circuit
@@ -125,6 +126,17 @@ class EnginePool:
     async def count_tokens(self, messages: tuple[ChatMessage, ...]) -> int:
         """As the port, from an engine that answers."""
         return await self._any().count_tokens(messages)
+
+    async def weigh(self, texts: tuple[str, ...]) -> tuple[Weight, ...]:
+        """As the port, from an engine that answers."""
+        engines = [self._any(), *(self._of[member] for member in self._balance.members)]
+        for engine in engines[:-1]:
+            try:
+                return await engine.weigh(texts)
+            except FabstirError as fault:
+                if fault.code not in ELSEWHERE:
+                    raise
+        return await engines[-1].weigh(texts)
 
     async def health(self) -> EngineHealth:
         """`ok` where all are; the first reason of those that are not, behind their name, where there are several."""

@@ -112,6 +112,10 @@ class Line:
         finally:
             self._leave(number)
 
+    async def wait(self, asker: Asker, told: Told = _nobody) -> None:
+        """Return when a request of this renter would be let in. Raises as `generate`."""
+        self._leave(await self._enter(asker.renter, told))
+
     def open(self) -> None:
         """Take requests, which wait until the engines are there."""
         self._closed = None

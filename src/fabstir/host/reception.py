@@ -68,8 +68,8 @@ class Reception:
     @property
     def generating(self) -> int:
         """Sessions in which an answer is being generated or waits for an acknowledgement."""
-        streaming = (SessionState.GENERATING, SessionState.BLOCKED)
-        return sum(actor.core.state in streaming for actor in self.actors())
+        working = (SessionState.PREPARING, SessionState.GENERATING, SessionState.BLOCKED)
+        return sum(actor.core.state in working for actor in self.actors())
 
     def actors(self) -> Iterator[SessionActor]:
         """Sessions at work."""

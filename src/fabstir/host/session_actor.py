@@ -37,6 +37,7 @@ from fabstir.ports.clock import Clock
 from fabstir.ports.engine import GenerationEnd
 from fabstir.protocol.effects import (
     CancelGeneration,
+    CountTokens,
     Disconnect,
     HostEffect,
     RequestSettlement,
@@ -57,6 +58,7 @@ from fabstir.protocol.host_session import (
     HostSession,
     RenterLost,
     SessionState,
+    TokensCounted,
 )
 from fabstir.protocol.limits import Buckets
 from fabstir.protocol.messages import (
@@ -328,6 +330,9 @@ class SessionActor:
                     self._pump.cancel()
             case Disconnect():
                 await self.link.close(effect.code)
+            case CountTokens():
+                self._turn = effect.turn
+                self._pump = self._tasks.create_task(self._count(effect))
             case RunFingerprints():
                 task = self._tasks.create_task(self._make_fingerprints(effect))
                 self._fingerprints.add(task)
@@ -375,6 +380,13 @@ class SessionActor:
         """Whoever waits is told where it stands."""
         said = f"{place.position} of {place.of} in line for this model, about {place.seconds:.0f} s"
         await self._inbox.put(_Say(Notice(code="queued", message=said)))
+
+    async def _count(self, run: CountTokens) -> None:
+        try:
+            weights = await self._model.weigh(self._asker, run.texts, self._queued)
+        except FabstirError as fault:
+            return await self._inbox.put(EngineFailed(run.turn, fault))
+        return await self._inbox.put(TokensCounted(run.turn, weights))
 
     async def _make_fingerprints(self, run: RunFingerprints) -> None:
         made = await self._fingerprinting.make(self.core.ledger.job, run) if self._fingerprinting else None

@@ -6,6 +6,7 @@ Made from `fabstir.ops.config` by the composition root; tests make it directly.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
@@ -16,11 +17,15 @@ from fabstir.host.queueing import LineSettings
 from fabstir.ops.config import Config, units
 from fabstir.ports.chain import NO_KEY, ChainInfo, RegisteredOffer
 from fabstir.protocol.channel import CHANNEL_VERSION
+from fabstir.protocol.context.brought import ContextLimits
+from fabstir.protocol.context.planner import Frame
 from fabstir.protocol.host_session import HostOffer
 from fabstir.protocol.offer import NO_CIRCUIT, ModelOffer, Offer, Payment, TokenPrice
 from fabstir.protocol.rungs import Rung, RungOffer, dearer, highest_surcharge
 from fabstir.protocol.settlement_plan import Bounds, SettlementRules
 from fabstir.protocol.signing import Market
+
+NO_FRAME: Final = Frame()
 
 
 class ModelTerms(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +84,8 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_sessions: int = 64
     prompts_per_minute: int = 120
     """Questions in one session."""
+    context_limits: ContextLimits = ContextLimits()
+    """Of the conversation that one session holds."""
     scores: bool = False
     """Answers of others are scored."""
     fingerprints: bool = False
@@ -138,6 +145,9 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
             max_message_bytes=config.api.max_message_bytes,
             max_sessions=host.max_sessions,
             prompts_per_minute=config.api.prompts_per_minute,
+            context_limits=ContextLimits(
+                max_messages=host.context_max_messages, max_characters=host.context_max_characters
+            ),
             ack_timeout=float(host.ack_timeout_s),
             scores=config.engine.scoring,
             fingerprints=config.engine.fingerprints,
@@ -223,7 +233,7 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
             token=token, min_deposit=self.min_deposit, bond_min=self.bond_min, relayed_from=self.relayed_from
         )
 
-    def session_offer(self, model: ModelId, name: str, context_size: int) -> HostOffer:
+    def session_offer(self, model: ModelId, name: str, context_size: int, frame: Frame = NO_FRAME) -> HostOffer:
         """What the core of a session about `model` is told."""
         return HostOffer(
             model=name,
@@ -234,6 +244,8 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
             scores=any(each.scores for each in self.models if each.model_id == model),
             fingerprints=self.fingerprints,
             rungs=tuple(row.rung.value for row in self.rungs()),
+            frame=frame,
+            limits=self.context_limits,
         )
 
 

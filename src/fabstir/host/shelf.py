@@ -19,9 +19,9 @@ import structlog
 from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import ModelId, to_hex
 from fabstir.host.pool import EnginePool, EngineState
-from fabstir.host.queueing import Line, LineSettings
+from fabstir.host.queueing import Asker, Line, LineSettings, Told
 from fabstir.ports.clock import Clock
-from fabstir.ports.engine import Engine, ModelInfo
+from fabstir.ports.engine import Engine, ModelInfo, Weight
 
 log = structlog.get_logger()
 
@@ -93,6 +93,12 @@ class ShelvedModel:
         """Raises Refused (`model_unloaded`) where its requests have no hope."""
         if self.stand not in (Stand.LOADED, Stand.LOADING):
             raise error("model_unloaded", f"{self.name or to_hex(self.model_id)}: {self.reason or self.stand.value}")
+
+    async def weigh(self, asker: Asker, texts: tuple[str, ...], told: Told) -> tuple[Weight, ...]:
+        """Tokens of each text alone; takes no place, but waits in line while the model is being loaded. Raises as `Line.generate`."""
+        if self.stand is not Stand.LOADED:
+            await self.line.wait(asker, told)
+        return await self.pool.weigh(texts)
 
     async def part(self) -> ModelPart:
         """For `/health`."""

@@ -117,6 +117,12 @@ class HostSection(Section, frozen=True, kw_only=True):
     renter_max_running: Annotated[
         Count, about("Answers of one renter that each model makes at the same time; its further requests wait.")
     ] = 16
+    context_max_messages: Annotated[
+        Count, about("Messages that one session holds; longer conversations are refused with `context_too_large`.")
+    ] = 4096
+    context_max_characters: Annotated[Count, about("Characters that one session holds; beyond it the same.")] = (
+        8_388_608
+    )
     require_encryption: Annotated[bool, about("Refuse sessions in plain text (`channel_required`).")] = False
     ack_timeout_s: Annotated[Count, about("How long an answer waits at the exposure bound for a receipt_ack.")] = 30
     exposure_max: Annotated[

@@ -119,6 +119,17 @@ class RenterSection(Section, frozen=True, kw_only=True):
         bool,
         about("Keep what is said on this machine, unencrypted, to have answers checked (`fabstir verify session`)."),
     ] = False
+    context_strategy: Annotated[
+        Literal["refuse", "truncate"],
+        about(
+            "What may be left out where a conversation does not fit the model: `refuse` nothing, `truncate` the oldest turns. Each answer"
+            " says what was."
+        ),
+    ] = "refuse"
+    context_max_tokens: Annotated[
+        int, Meta(ge=0), about("Window: the model is given at most so many tokens. 0: as many as it takes.")
+    ] = 0
+    context_max_messages: Annotated[int, Meta(ge=0), about("Window: at most so many messages. 0: any number.")] = 0
     gateway_host: Annotated[str, about("Address of the OpenAI gateway. It spends your money: this machine only.")] = (
         "127.0.0.1"
     )

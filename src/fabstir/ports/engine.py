@@ -13,6 +13,8 @@ from typing import Protocol
 import msgspec
 
 from fabstir.domain.ids import Hash32
+from fabstir.protocol.context.history import Weight
+from fabstir.protocol.context.planner import Frame
 from fabstir.protocol.generation import GenerationEnd, GenerationRequest, TokenBatch
 from fabstir.protocol.messages import ChatMessage
 from fabstir.protocol.transcript import TokenRecord
@@ -21,11 +23,13 @@ __all__ = [
     "ChatMessage",
     "Engine",
     "EngineHealth",
+    "Frame",
     "GenerationEnd",
     "GenerationRequest",
     "ModelInfo",
     "TokenBatch",
     "TokenRecord",
+    "Weight",
 ]
 
 
@@ -39,6 +43,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Of the weights file; zero where the engine holds the weights elsewhere."""
     parallel: int
     """Requests that are computed at the same time."""
+    frame: Frame = Frame()
+    """What the model's chat template adds to the texts of a conversation."""
 
 
 class EngineHealth(msgspec.Struct, frozen=True):
@@ -74,6 +80,10 @@ class Engine(Protocol):
 
     async def count_tokens(self, messages: tuple[ChatMessage, ...]) -> int:
         """Tokens of the templated conversation. Raises as `generate`."""
+        ...
+
+    async def weigh(self, texts: tuple[str, ...]) -> tuple[Weight, ...]:
+        """Of each text alone, in one request where the server can. Raises as `generate`."""
         ...
 
     async def health(self) -> EngineHealth:

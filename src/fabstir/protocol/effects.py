@@ -27,6 +27,13 @@ class Send(msgspec.Struct, frozen=True):
     message: FromHost
 
 
+class CountTokens(msgspec.Struct, frozen=True):
+    """Have the engine count these texts, each alone, and feed back `TokensCounted` or `EngineFailed`."""
+
+    texts: tuple[str, ...]
+    turn: int
+
+
 class RunGeneration(msgspec.Struct, frozen=True):
     """Start one generation and feed its items back as `EngineBatch`, then `EngineFinished` or `EngineFailed`."""
 
@@ -62,4 +69,6 @@ class RequestSettlement(msgspec.Struct, frozen=True):
     reason: str
 
 
-HostEffect = Store | Send | RunGeneration | CancelGeneration | RunFingerprints | Disconnect | RequestSettlement
+HostEffect = (
+    Store | Send | CountTokens | RunGeneration | CancelGeneration | RunFingerprints | Disconnect | RequestSettlement
+)

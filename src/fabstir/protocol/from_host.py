@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from fabstir.protocol.context.plan import ContextPlan
 from fabstir.protocol.fingerprinted import MAX_CHUNKS, SIZE
 from fabstir.protocol.from_both import Error, Pong, SessionEnd
 from fabstir.protocol.transcript import TokenRecord
@@ -37,6 +38,15 @@ class SessionReady(msgspec.Struct, frozen=True, kw_only=True, tag="session_ready
     """For this connection's token records; never on the host's disk."""
     message_index: Count
     """Index that the next prompt must have."""
+
+
+class ContextPlanned(msgspec.Struct, frozen=True, kw_only=True, tag="context_plan"):
+    """What the engine is given for a prompt that has a `context`; comes before the first token. With the prompt and the conversation it is
+    what the request hash binds."""
+
+    session_id: Session
+    message_index: Count
+    plan: ContextPlan
 
 
 class StreamChunk(msgspec.Struct, frozen=True, kw_only=True, tag="stream_chunk"):
@@ -79,6 +89,8 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, tag="response"):
     finish_reason: str
     """stop, length, deposit, cancelled."""
     usage: Usage
+    context: ContextPlan | None = None
+    """What the engine was given, and what each message cost."""
 
 
 class Fingerprints(msgspec.Struct, frozen=True, kw_only=True, tag="fingerprints"):
@@ -126,6 +138,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, tag="notice"):
 
 FromHost = (
     SessionReady
+    | ContextPlanned
     | StreamChunk
     | Receipt
     | Response

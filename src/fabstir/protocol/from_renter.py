@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from fabstir.protocol.context.plan import ContextRequest
 from fabstir.protocol.from_both import Ping, SessionEnd
 from fabstir.protocol.wire_types import (
     MAX_CONTENT,
@@ -34,6 +35,8 @@ class SessionInit(msgspec.Struct, frozen=True, kw_only=True, tag="session_init")
     """Versions that the sender speaks."""
     conversation_context: tuple[ChatMessage, ...] = ()
     """What was said before; kept in memory only."""
+    summarised: Count = 0
+    """Messages that the first question and answer of `conversation_context` stand for, where they are a summary; else 0."""
     rung: Annotated[int, Meta(ge=0, le=9)] | None = None
     """Of the ladder of verification, as the offer lists it: the price of the terms must be that of this rung. None: what their policy
     implies."""
@@ -49,6 +52,8 @@ class SessionResume(msgspec.Struct, frozen=True, kw_only=True, tag="session_resu
     auth: SessionAuth
     protocol: tuple[int, ...] = (PROTOCOL_VERSION,)
     conversation_context: tuple[ChatMessage, ...] = ()
+    summarised: Count = 0
+    """As in `session_init`."""
     last_message_index: Count = 0
     """Messages in `conversation_context`. For people who read logs: the next prompt's index stands in `session_ready`."""
     tokens_received: Count = 0
@@ -75,6 +80,8 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True, tag="prompt"):
     score: Annotated[tuple[Annotated[int, Meta(ge=0, lt=2**32)], ...], Meta(max_length=MAX_SCORED)] = ()
     """Ids of an answer that is there. Nothing is generated: the records say how likely each of these tokens was, and are billed like
     generated ones. Only where `capabilities` has `score`."""
+    context: ContextRequest | None = None
+    """What may be left out where the conversation does not fit. None: nothing, and no `context_plan` comes."""
 
 
 class ReceiptAck(msgspec.Struct, frozen=True, kw_only=True, tag="receipt_ack"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.money import Tokens
 from fabstir.protocol.answer import Answer
+from fabstir.protocol.context.preparing import Prepared, after, bound_request
 from fabstir.protocol.effects import CancelGeneration, RunGeneration, Store
 from fabstir.protocol.generation import GenerationRequest, TokenBatch
 from fabstir.protocol.host_core import HostCore
@@ -15,37 +16,34 @@ from fabstir.protocol.host_paying import announce_payment
 from fabstir.protocol.messages import (
     Cancel,
     ChatMessage,
+    ContextPlanned,
     Error,
     Prompt,
     ReceiptAck,
     Response,
     StreamChunk,
     Usage,
-    canonical,
 )
-from fabstir.protocol.transcript import request_hash
 
 
-def prompt(core: HostCore, item: Prompt, now: float) -> None:
-    """Begin an answer, within what the deposit pays for."""
-    core.check_session(item.session_id)
-    ledger = core.ledger
-    if item.message_index != ledger.message_index:
-        raise error("message_out_of_order", f"message_index {item.message_index}, expected {ledger.message_index}")
-    left = core.meter.left
-    if left <= 0:
-        raise error("deposit_exhausted", f"{core.served} tokens served, {ledger.affordable} paid for")
-    wanted = _wanted(core, item)
-    core.turns += 1
-    answer = Answer(core.turns, item, min(wanted, left), deposit_bound=left < wanted)
-    core.answer = answer
-    messages = core.conversation.asked(item.content)
+def begin(core: HostCore, item: Prompt, prepared: Prepared) -> None:
+    """The answer begins: it is in the log, and the renter is told to what."""
+    most, left = wanted(core, item), core.meter.left
+    core.answer = Answer(core.turns, item, min(most, left), deposit_bound=left < most)
+    core.history, core.prepared = prepared.history, prepared
     if core.held is not None:
-        core.held_answer = core.held.begin(messages, item.prefix, core.salt)
-    request = request_hash(core.salt, canonical((messages, item)))
-    core.store(TurnStarted(item.message_index, request, session_tag(ledger.job, core.session)))
+        core.held_answer = core.held.begin(prepared.seen, item.prefix, core.salt)
+    request = bound_request(core.salt, prepared.seen, item, prepared.plan)
+    core.store(TurnStarted(item.message_index, request, session_tag(core.ledger.job, core.session)))
     core.state = SessionState.GENERATING
-    core.out.append(RunGeneration(_generation(item, messages, answer.budget), core.turns))
+    if item.context is not None:
+        core.send(ContextPlanned(session_id=core.session, message_index=item.message_index, plan=prepared.plan))
+
+
+def generate(core: HostCore) -> None:
+    """Let the engine answer."""
+    answer = core.running()
+    core.out.append(RunGeneration(_generation(answer.prompt, core.prepared.seen, answer.budget), answer.turn))
     announce_payment(core)
 
 
@@ -63,7 +61,7 @@ def _generation(item: Prompt, messages: tuple[ChatMessage, ...], budget: int) ->
     )
 
 
-def _wanted(core: HostCore, item: Prompt) -> int:
+def wanted(core: HostCore, item: Prompt) -> int:
     """Tokens that the renter asks for, within this host's bounds."""
     longest = core.offer.max_answer_tokens
     if not item.score:
@@ -142,8 +140,8 @@ def _unblock(core: HostCore) -> None:
 
 def finish_turn(core: HostCore, answer: Answer, reason: str) -> None:
     """The answer is complete, or complete enough: bill it and say so."""
-    messages = core.conversation.asked(answer.prompt.content)
-    _remember(core, answer)
+    prepared = core.prepared
+    core.history = after(core.history, answer.prompt, prepared.question, answer.text, reason)
     usage = Usage(prompt_tokens=answer.end.prompt_tokens if answer.end else 0, completion_tokens=answer.served)
     core.store(TurnEnded(answer.prompt.message_index, reason, Tokens(usage.prompt_tokens)))
     core.send_receipt()
@@ -154,15 +152,11 @@ def finish_turn(core: HostCore, answer: Answer, reason: str) -> None:
             tokens_used=answer.served,
             finish_reason=reason,
             usage=usage,
+            context=prepared.plan,
         )
     )
-    fingerprint(core, answer, messages)
+    fingerprint(core, answer, prepared.seen)
     _idle(core)
-
-
-def _remember(core: HostCore, answer: Answer) -> None:
-    if answer.text and not answer.prompt.score:
-        core.conversation = core.conversation.answered(answer.prompt.content, answer.text)
 
 
 def _idle(core: HostCore) -> None:

@@ -6,27 +6,31 @@ from typing import Final
 
 from fabstir.domain.errors import error
 from fabstir.domain.ids import Hash32, SessionId, to_hex
-from fabstir.protocol.conversation import Conversation
+from fabstir.protocol.context.brought import check
 from fabstir.protocol.effects import Store
 from fabstir.protocol.host_core import HostCore
 from fabstir.protocol.host_inputs import HostOffer, SessionState
 from fabstir.protocol.messages import PROTOCOL_VERSION, SessionInit, SessionReady, SessionResume
 
-CAPABILITIES: Final = ("stream", "resume", "prefix", "cancel", "receipts", "top_up")
+CAPABILITIES: Final = (
+    *("stream", "resume", "prefix", "cancel", "receipts", "top_up"),
+    *("context_truncate", "context_retrieve", "context_compact"),
+)
 
 
 def attach(core: HostCore, message: SessionInit | SessionResume, salt: Hash32) -> None:
     """Agree on the count and go on from the renter's conversation."""
-    if core.state in (SessionState.GENERATING, SessionState.BLOCKED):
+    if core.state in (SessionState.PREPARING, SessionState.GENERATING, SessionState.BLOCKED):
         raise error("session_busy")
     if core.state is SessionState.FINISHED:
         raise error("job_closed", core.ledger.finished)
     if PROTOCOL_VERSION not in message.protocol:
         raise error("message_malformed", f"this host speaks protocol {PROTOCOL_VERSION}")
+    history = check(message.conversation_context, message.summarised, core.offer.limits)
     agreed = core.meter.agree(message)
     if agreed:
         core.out.append(Store(agreed))
-    core.conversation = Conversation.of(message.conversation_context)
+    core.history = history
     core.session = SessionId(message.session_id)
     core.salt = salt
     core.state = SessionState.READY

@@ -1,7 +1,7 @@
 """What every part of the host's session core works on, and the few steps that all of them share.
 
-`host_session` has the machine; `host_attaching`, `host_answering`, `host_paying` and `host_ending` have its handlers, by concept. None of
-them does input or output: what is to be done is appended to `out`.
+`host_session` has the machine; `host_attaching`, `host_preparing`, `host_answering`, `host_paying` and `host_ending` have its handlers, by
+concept. None of them does input or output: what is to be done is appended to `out`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from fabstir.domain.errors import error
 from fabstir.domain.ids import Hash32, SessionId
 from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.protocol.answer import Answer
-from fabstir.protocol.conversation import Conversation
+from fabstir.protocol.context.history import History
+from fabstir.protocol.context.preparing import NOTHING, Preparation, Prepared
 from fabstir.protocol.effects import CancelGeneration, HostEffect, Send, Store
 from fabstir.protocol.held_records import HeldAnswer, HeldRecords
 from fabstir.protocol.host_inputs import HostOffer, SessionState
@@ -32,7 +33,11 @@ class HostCore:
         self.state = SessionState.FINISHED if ledger.finished or ledger.closed else SessionState.DETACHED
         self.session = SessionId("")
         self.salt = Hash32(bytes(32))
-        self.conversation = Conversation()
+        self.history = History()
+        self.preparation: Preparation | None = None
+        """The prompt that is being counted."""
+        self.prepared: Prepared = NOTHING
+        """What the answer in the works was given."""
         self.answer: Answer | None = None
         self.held_answer: HeldAnswer | None = None
         self.turns = 0
@@ -49,7 +54,13 @@ class HostCore:
     @property
     def connected(self) -> bool:
         """A renter is attached."""
-        return self.state in (SessionState.READY, SessionState.GENERATING, SessionState.BLOCKED)
+        return self.state not in (SessionState.DETACHED, SessionState.FINISHED)
+
+    def preparing(self) -> Preparation:
+        """The prompt that is being counted; there is one while preparing."""
+        if self.preparation is None:
+            raise AssertionError(f"no prompt while {self.state.value}")
+        return self.preparation
 
     def running(self) -> Answer:
         """The answer in the works; there is one in every state that streams."""
@@ -81,6 +92,7 @@ class HostCore:
     def abandon(self, reason: str) -> None:
         """End the answer without a word: nobody is there to hear it."""
         answer, self.answer = self.answer, None
+        self.preparation = None
         self.blocked_until = None
         if answer is not None:
             self.out.append(CancelGeneration(answer.turn))

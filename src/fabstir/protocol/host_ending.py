@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fabstir.domain.errors import error
 from fabstir.domain.ids import to_hex
-from fabstir.protocol.conversation import Conversation
+from fabstir.protocol.context.history import History
 from fabstir.protocol.effects import Disconnect, RequestSettlement
 from fabstir.protocol.host_core import HostCore
 from fabstir.protocol.host_inputs import ChainClosing, RenterLost, SessionState
@@ -35,7 +35,7 @@ def session_end(core: HostCore, item: SessionEnd, now: float) -> None:
 def _finish(core: HostCore, reason: str, *, released: bool = False) -> None:
     core.abandon("ended")
     core.store(SessionFinished(reason, released))
-    core.conversation = Conversation()
+    core.history = History()
     core.state = SessionState.FINISHED
     core.out.append(RequestSettlement(reason))
 
@@ -51,6 +51,6 @@ def chain_closing(core: HostCore, item: ChainClosing, now: float) -> None:
 def renter_lost(core: HostCore, item: RenterLost, now: float) -> None:
     """The connection is gone; the job stays open for a resume."""
     core.abandon(item.code)
-    core.conversation = Conversation()
+    core.history = History()
     core.state = SessionState.DETACHED
     core.out.append(RequestSettlement("connection lost"))

@@ -8,6 +8,9 @@ import msgspec
 
 from fabstir.domain.errors import FabstirError
 from fabstir.domain.money import BaseUnits
+from fabstir.protocol.context.brought import ContextLimits
+from fabstir.protocol.context.history import Weight
+from fabstir.protocol.context.planner import Frame
 from fabstir.protocol.fingerprinted import FingerprintedAnswer
 from fabstir.protocol.generation import GenerationEnd, TokenBatch
 from fabstir.protocol.messages import Cancel, Ping, Prompt, ReceiptAck, SessionEnd, SessionInit, SessionResume
@@ -20,6 +23,8 @@ class SessionState(Enum):
     """No renter is connected; the job is open and can be resumed."""
     READY = "ready"
     """Connected; waiting for a prompt."""
+    PREPARING = "preparing"
+    """A prompt is here; what is said in it is being counted."""
     GENERATING = "generating"
     """An answer is being generated and streamed."""
     BLOCKED = "blocked"
@@ -42,8 +47,18 @@ class HostOffer(msgspec.Struct, frozen=True, kw_only=True):
     """Fingerprints of answers are made for sessions on rung 2."""
     rungs: tuple[int, ...] = ()
     """Of the ladder of verification, as in the offer."""
+    frame: Frame = Frame()
+    """What the model's template adds."""
+    limits: ContextLimits = ContextLimits()
     ack_timeout: float = 30.0
     """Seconds for which a stream waits at the exposure bound."""
+
+
+class TokensCounted(msgspec.Struct, frozen=True):
+    """Of the texts of prompt `turn`, in their order."""
+
+    turn: int
+    weights: tuple[Weight, ...]
 
 
 class EngineBatch(msgspec.Struct, frozen=True):
@@ -100,6 +115,7 @@ HostInput = (
     | Cancel
     | SessionEnd
     | Ping
+    | TokensCounted
     | EngineBatch
     | EngineFinished
     | EngineFailed

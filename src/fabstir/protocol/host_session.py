@@ -2,9 +2,9 @@
 
 It decides what is served, when the stream must stop (never more than W tokens beyond the renter's last signature, never
 beyond the deposit), what is written to the log, which receipt is issued and which voucher is good. It never reads a clock, a
-socket or the chain, and never keeps what was said anywhere but in `Conversation` (memory). Admission (does the job exist on
+socket or the chain, and never keeps what was said anywhere but in `History` (memory). Admission (does the job exist on
 chain?) happened before: see `fabstir.protocol.admission`. What it does with each input stands in `host_attaching`,
-`host_answering`, `host_paying`, `host_fingerprints` and `host_ending`; here is the machine that calls them.
+`host_preparing`, `host_answering`, `host_paying`, `host_fingerprints` and `host_ending`; here is the machine that calls them.
 Theory of operation: docs/explanation/session.md. Transitions are the table at the end of this file.
 """
 
@@ -16,7 +16,14 @@ from typing import Any, Final
 from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import Hash32
 from fabstir.domain.money import Tokens
-from fabstir.protocol import host_answering, host_attaching, host_ending, host_fingerprints, host_paying
+from fabstir.protocol import (
+    host_answering,
+    host_attaching,
+    host_ending,
+    host_fingerprints,
+    host_paying,
+    host_preparing,
+)
 from fabstir.protocol.effects import HostEffect
 from fabstir.protocol.held_records import HeldRecords
 from fabstir.protocol.host_core import HostCore
@@ -31,6 +38,7 @@ from fabstir.protocol.host_inputs import (
     HostOffer,
     RenterLost,
     SessionState,
+    TokensCounted,
 )
 from fabstir.protocol.host_log import HostLedger
 from fabstir.protocol.messages import (
@@ -59,6 +67,7 @@ __all__ = [
     "HostSession",
     "RenterLost",
     "SessionState",
+    "TokensCounted",
 ]
 
 
@@ -77,7 +86,7 @@ class HostSession:
     def receive(self, item: HostInput, now: float) -> list[HostEffect]:
         """Take one input. Errors of the peer become an `error` message; the state is unchanged by them."""
         handler = TRANSITIONS.get((self.state, type(item)))
-        index = item.message_index if isinstance(item, Prompt) else None
+        index = host_preparing.decided(self._core, item)
         if handler is None:
             return self._run(lambda: self._refuse(item), index)
         return self._run(lambda: handler(self._core, item, now), index)
@@ -150,11 +159,17 @@ def ignore(core: HostCore, item: HostInput, now: float) -> None:
 _Handler = Callable[[HostCore, Any, float], None]
 _S = SessionState
 _STREAMING: Final = (_S.GENERATING, _S.BLOCKED)
-_ATTACHED: Final = (_S.READY, *_STREAMING)
+_WORKING: Final = (_S.PREPARING, *_STREAMING)
+_ATTACHED: Final = (_S.READY, *_WORKING)
 
 TRANSITIONS: Final[dict[tuple[SessionState, type], _Handler]] = {
-    (_S.READY, Prompt): host_answering.prompt,
-    **{(s, Prompt): host_answering.busy for s in _STREAMING},
+    (_S.READY, Prompt): host_preparing.prompt,
+    **{(s, Prompt): host_answering.busy for s in _WORKING},
+    (_S.PREPARING, TokensCounted): host_preparing.tokens_counted,
+    (_S.PREPARING, EngineFailed): host_preparing.counting_failed,
+    (_S.PREPARING, Cancel): host_preparing.cancel_preparing,
+    **{(_S.PREPARING, kind): ignore for kind in (EngineBatch, EngineFinished)},
+    **{(s, TokensCounted): ignore for s in SessionState if s is not _S.PREPARING},
     **{(s, EngineBatch): host_answering.engine_batch for s in _STREAMING},
     **{(s, EngineFinished): host_answering.engine_finished for s in _STREAMING},
     **{(s, EngineFailed): host_answering.engine_failed for s in _STREAMING},
@@ -166,7 +181,7 @@ TRANSITIONS: Final[dict[tuple[SessionState, type], _Handler]] = {
     **{(s, FingerprintsMade): host_fingerprints.fingerprints_made for s in _ATTACHED},
     **{(s, FingerprintsMade): ignore for s in (_S.DETACHED, _S.FINISHED)},
     **{(s, ReceiptAck): host_answering.receipt_ack for s in _ATTACHED},
-    **{(s, Cancel): host_answering.cancel for s in _ATTACHED},
+    **{(s, Cancel): host_answering.cancel for s in (_S.READY, *_STREAMING)},
     **{(s, SessionEnd): host_ending.session_end for s in _ATTACHED},
     **{(s, Ping): ping for s in SessionState},
     **{(s, RenterLost): host_ending.renter_lost for s in _ATTACHED},

@@ -15,8 +15,10 @@ import msgspec
 from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import JobId, from_hex
 from fabstir.domain.money import MAX_AMOUNT, BaseUnits
+from fabstir.protocol.context.plan import ContextPlan, ContextRequest
 from fabstir.protocol.from_both import Error, Ping, Pong, SessionEnd
 from fabstir.protocol.from_host import (
+    ContextPlanned,
     Fingerprints,
     FromHost,
     Notice,
@@ -62,6 +64,9 @@ __all__ = [
     "RENTER_TYPES",
     "Cancel",
     "ChatMessage",
+    "ContextPlan",
+    "ContextPlanned",
+    "ContextRequest",
     "Count",
     "Decimal",
     "DepositChanged",

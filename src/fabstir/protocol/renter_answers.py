@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from fabstir.domain.errors import CATALOGUE, FabstirError, error
 from fabstir.domain.ids import to_hex
+from fabstir.protocol.context.disclosed import check_plan
+from fabstir.protocol.context.preparing import after, bound_request
 from fabstir.protocol.messages import (
     Cancel,
     ChatMessage,
+    ContextPlanned,
     Error,
     Prompt,
     Response,
     StreamChunk,
-    canonical,
     decode_from_renter,
     encode,
     records_valid,
@@ -24,12 +26,13 @@ from fabstir.protocol.renter_items import (
     Ask,
     Deliver,
     LeaveHost,
+    Planned,
     RenterInput,
     SendHost,
     TurnKept,
 )
 from fabstir.protocol.renter_log import TurnSeen
-from fabstir.protocol.transcript import Sampler, TokenRecord, request_hash
+from fabstir.protocol.transcript import Sampler, TokenRecord
 from fabstir.protocol.transcript_file import SpokenTurn
 
 
@@ -46,15 +49,38 @@ def ask(core: RenterCore, item: Ask) -> None:
         stop=item.stop,
         prefix=item.prefix,
         score=item.score,
+        context=item.context,
     )
     decode_from_renter(encode(prompt))  # the host could not read it, and could not say of which answer that is
-    messages = (*core.context, ChatMessage("user", item.content))
-    core.transcript.begin_turn(core.message_index, request_hash(core.salt, canonical((messages, prompt))))
     core.prompt, core.answer, core.answer_starts = prompt, [], core.received
-    core.records, core.messages = [], messages
+    core.records, core.messages, core.plan = [], (), None
+    if prompt.context is None:
+        _begin(core, prompt, core.history.messages)
     core.sampler = Sampler.of(prompt.temperature, prompt.top_p)
     core.state = RenterState.RECEIVING
     core.out.append(SendHost(prompt))
+
+
+def _begin(core: RenterCore, prompt: Prompt, seen: tuple[ChatMessage, ...]) -> None:
+    """Bind the tokens that come to what the engine is given."""
+    core.messages = (*seen, ChatMessage("user", prompt.content))
+    core.transcript.begin_turn(prompt.message_index, bound_request(core.salt, core.messages, prompt, core.plan))
+
+
+def context_plan(core: RenterCore, item: ContextPlanned) -> None:
+    """What the engine is given, where that was left to the host: it must be what was allowed."""
+    prompt = core.asked()
+    if item.message_index != prompt.message_index or prompt.context is None or core.plan is not None:
+        raise error("message_out_of_order", "context_plan of another answer, or a second one")
+    check_plan(item.plan, prompt.context, core.history)
+    core.plan = item.plan
+    _begin(core, prompt, item.plan.seen(core.history.messages))
+    core.out.append(Planned(item.plan))
+
+
+def _check_planned(core: RenterCore, prompt: Prompt) -> None:
+    if prompt.context is not None and core.plan is None:
+        raise error("message_out_of_order", "no context_plan before the answer")
 
 
 def stop_answer(core: RenterCore, item: RenterInput) -> None:
@@ -65,6 +91,7 @@ def stop_answer(core: RenterCore, item: RenterInput) -> None:
 def stream_chunk(core: RenterCore, item: StreamChunk) -> None:
     """Tokens that follow on what was received before, and no more than were asked for."""
     prompt = core.asked()
+    _check_planned(core, prompt)
     if item.session_id != core.session or item.message_index != prompt.message_index:
         raise error("message_out_of_order", "stream_chunk of another answer")
     if item.index != core.received or not records_valid(item.tokens):
@@ -91,9 +118,10 @@ def response(core: RenterCore, item: Response) -> None:
     prompt = core.asked()
     if item.message_index != prompt.message_index:
         raise error("message_out_of_order", "response of another answer")
-    text = prompt.prefix + core.partial
-    if text and not prompt.score:  # as the host does: such an answer leaves no trace in the conversation
-        core.context = (*core.context, ChatMessage("user", prompt.content), ChatMessage("assistant", text))
+    _check_planned(core, prompt)
+    if core.plan is not None and item.context != core.plan:
+        raise error("context_plan_invalid", "the response has another plan than the answer began with")
+    core.history = after(core.history, prompt, 0, prompt.prefix + core.partial, item.finish_reason)
     core.message_index = prompt.message_index + 1
     core.prompt = None
     core.state = RenterState.READY
@@ -123,6 +151,8 @@ def break_off(core: RenterCore, fault: FabstirError) -> None:
 
 
 def _keep(core: RenterCore, prompt: Prompt, reason: str, prompt_tokens: int) -> None:
+    if not core.messages:
+        return  # cut off before it was known what it answers: it is in no transcript
     turn = SpokenTurn(
         tokens_before=core.answer_starts,
         messages=core.messages,
@@ -132,6 +162,7 @@ def _keep(core: RenterCore, prompt: Prompt, reason: str, prompt_tokens: int) -> 
         records=tuple(core.records),
         prompt_tokens=prompt_tokens,
         finish_reason=reason,
+        plan=core.plan,
     )
     core.out.append(TurnKept(turn))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fabstir.domain.errors import error
 from fabstir.domain.ids import Hash32, from_hex, to_hex
 from fabstir.domain.money import Tokens
+from fabstir.protocol.context.history import History
 from fabstir.protocol.messages import (
     PROTOCOL_VERSION,
     DepositChanged,
@@ -40,7 +41,8 @@ def connect(core: RenterCore, item: Connect) -> None:
     ledger = core.ledger
     if core.state is RenterState.OFFLINE:  # what was being made for the connection before is gone with it
         core.awaited = {}
-    core.session, core.context, core.prompt, core.answer = item.session_id, item.context, None, []
+    core.session, core.prompt, core.answer = item.session_id, None, []
+    core.history = History.of(item.context, item.summarised)
     digest = ledger.market.session_auth_digest(ledger.job, item.session_id, item.issued_at, item.nonce)
     auth = SessionAuth(issued_at=item.issued_at, nonce=to_hex(item.nonce), signature=to_hex(core.key.sign(digest)))
     job, terms = to_hex(ledger.job), WireTerms.of(ledger.terms)
@@ -55,6 +57,7 @@ def connect(core: RenterCore, item: Connect) -> None:
             terms=terms,
             auth=auth,
             conversation_context=item.context,
+            summarised=core.history.summarised,
             last_message_index=len(item.context),
             tokens_received=core.received,
             transcript=to_hex(core.heads[core.received]),

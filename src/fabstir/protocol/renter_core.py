@@ -10,6 +10,8 @@ from enum import Enum
 
 from fabstir.domain.ids import Hash32, SessionId
 from fabstir.domain.money import Tokens
+from fabstir.protocol.context.history import History
+from fabstir.protocol.context.plan import ContextPlan
 from fabstir.protocol.fingerprinted import FingerprintedAnswer
 from fabstir.protocol.messages import ChatMessage, Prompt
 from fabstir.protocol.renter_items import RenterEffect, StoreRenter
@@ -46,7 +48,8 @@ class RenterCore:
         self.transcript = Transcript(ledger.signed_head, ledger.signed)
         self.heads: dict[int, Hash32] = {ledger.signed: ledger.signed_head}
         self.session = SessionId("")
-        self.context: tuple[ChatMessage, ...] = ()
+        self.history = History()
+        """The conversation as the host has it; nothing of it is counted."""
         self.salt = Hash32(bytes(32))
         self.message_index = 0
         self.prompt: Prompt | None = None
@@ -54,7 +57,9 @@ class RenterCore:
         self.answer: list[str] = []
         self.records: list[TokenRecord] = []
         self.messages: tuple[ChatMessage, ...] = ()
-        """What the answer at hand answers."""
+        """What the answer at hand answers: what the engine was given, once that is known."""
+        self.plan: ContextPlan | None = None
+        """Of the answer at hand, where one was asked for and came."""
         self.answer_starts = Tokens(0)
         self.fingerprinting = False
         """This host makes fingerprints for this job."""

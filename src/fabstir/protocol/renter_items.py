@@ -13,6 +13,8 @@ from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.protocol.fingerprinted import FingerprintedAnswer
 from fabstir.protocol.messages import (
     ChatMessage,
+    ContextPlan,
+    ContextRequest,
     FromHost,
     FromRenter,
     Notice,
@@ -33,6 +35,8 @@ class Connect(msgspec.Struct, frozen=True, kw_only=True):
 
     session_id: SessionId
     context: tuple[ChatMessage, ...] = ()
+    summarised: int = 0
+    """Messages that the first exchange of `context` stands for, where it is a summary."""
     nonce: Hash32
     issued_at: int
 
@@ -49,6 +53,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     stop: tuple[str, ...] = ()
     score: tuple[int, ...] = ()
     """Token ids of an answer that is there: how likely is each?"""
+    context: ContextRequest | None = None
+    """What may be left out where the conversation does not fit."""
 
 
 class StopAnswer(msgspec.Struct, frozen=True):
@@ -99,6 +105,12 @@ class Deliver(msgspec.Struct, frozen=True):
     tokens: int
     records: tuple[TokenRecord, ...] = ()
     """What was committed about each of them."""
+
+
+class Planned(msgspec.Struct, frozen=True):
+    """What the engine is given, before the first token of its answer."""
+
+    plan: ContextPlan
 
 
 class AnswerDone(msgspec.Struct, frozen=True):
@@ -167,6 +179,7 @@ RenterEffect = (
     StoreRenter
     | SendHost
     | SessionOpened
+    | Planned
     | Deliver
     | AnswerDone
     | AnswerBroken

@@ -16,6 +16,7 @@ from fabstir.domain.money import Tokens
 from fabstir.protocol import renter_answers, renter_connecting, renter_fingerprints, renter_receipts
 from fabstir.protocol.messages import (
     ChatMessage,
+    ContextPlanned,
     Error,
     Fingerprints,
     Notice,
@@ -85,8 +86,13 @@ class RenterSession:
 
     @property
     def context(self) -> tuple[ChatMessage, ...]:
-        """The conversation so far."""
-        return self._core.context
+        """The conversation so far, as the host has it."""
+        return self._core.history.messages
+
+    @property
+    def summarised(self) -> int:
+        """Messages that the first exchange of `context` stands for; 0: it is no summary."""
+        return self._core.history.summarised
 
     @property
     def awaits_fingerprints(self) -> bool:
@@ -123,6 +129,7 @@ TRANSITIONS: Final[dict[tuple[RenterState, type], _Handler]] = {
     **{(s, HostLost): renter_connecting.lost for s in _LIVE},
     **{(s, HostLost): ignore for s in (_S.OFFLINE, _S.ENDED)},
     (_S.OPENING, SessionReady): renter_connecting.session_ready,
+    (_S.RECEIVING, ContextPlanned): renter_answers.context_plan,
     (_S.RECEIVING, StreamChunk): renter_answers.stream_chunk,
     (_S.RECEIVING, Receipt): renter_receipts.receipt,
     (_S.READY, Receipt): renter_receipts.receipt,
@@ -136,10 +143,13 @@ TRANSITIONS: Final[dict[tuple[RenterState, type], _Handler]] = {
         (s, kind): ignore
         for s in (_S.OFFLINE, _S.ENDED)
         for kind in (
-            *(StreamChunk, Receipt, Response, Fingerprints),
+            *(ContextPlanned, StreamChunk, Receipt, Response, Fingerprints),
             *(PaymentRequired, PaymentReceived, Error, SessionEnd, Notice),
         )
     },
-    **{(_S.ENDING, kind): ignore for kind in (StreamChunk, Receipt, Response, PaymentRequired, PaymentReceived)},
+    **{
+        (_S.ENDING, kind): ignore
+        for kind in (ContextPlanned, StreamChunk, Receipt, Response, PaymentRequired, PaymentReceived)
+    },
 }
 """(state, input) -> handler. Anything else from the host is a protocol error: the host is left and nothing is signed."""

@@ -18,9 +18,11 @@ from fabstir.domain.errors import error
 from fabstir.domain.ids import Address, Hash32, JobId, SessionId, from_hex, to_hex
 from fabstir.domain.money import BaseUnits, Tokens, cost
 from fabstir.domain.terms import Terms
+from fabstir.protocol.context.preparing import bound_request
 from fabstir.protocol.fingerprinted import MAX_CHUNKS, FingerprintedAnswer
 from fabstir.protocol.messages import (
     ChatMessage,
+    ContextPlan,
     Count,
     Decimal,
     Hex20,
@@ -28,12 +30,11 @@ from fabstir.protocol.messages import (
     Prompt,
     Signature,
     WireTerms,
-    canonical,
     records_valid,
 )
 from fabstir.protocol.renter_log import RenterLedger
 from fabstir.protocol.signing import Market, job_id, recover
-from fabstir.protocol.transcript import Sampler, TokenRecord, Transcript, job_head, record_digest, request_hash
+from fabstir.protocol.transcript import Sampler, TokenRecord, Transcript, job_head, record_digest
 
 TRANSCRIPT_FORMAT: Final = "fabstir/session-transcript/1"
 RECEIPT_FORMAT: Final = "fabstir/receipt/1"
@@ -58,7 +59,7 @@ class SpokenTurn(msgspec.Struct, frozen=True, kw_only=True):
     tokens_before: Count
     """Tokens of the job before it."""
     messages: tuple[ChatMessage, ...]
-    """What was said before, the question included."""
+    """What the engine was given, the question included."""
     prompt: Prompt
     """The question as it was sent, with the sampler's parameters and the seed."""
     salt: Hex32
@@ -68,6 +69,8 @@ class SpokenTurn(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens: Count = 0
     """By the host; 0 where the answer was cut off."""
     finish_reason: str = ""
+    plan: ContextPlan | None = None
+    """Of `messages`, where the prompt has a `context`: part of what the transcript binds."""
     fingerprints: Annotated[tuple[bytes, ...], Meta(max_length=MAX_CHUNKS)] = ()
     """Of the activations behind its tokens, where the host made some; base64 in the file."""
     fingerprints_signature: Signature | None = None
@@ -76,7 +79,7 @@ class SpokenTurn(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def request(self) -> Hash32:
         """The hash that the transcript binds."""
-        return request_hash(Hash32(from_hex(self.salt, 32)), canonical((self.messages, self.prompt)))
+        return bound_request(Hash32(from_hex(self.salt, 32)), self.messages, self.prompt, self.plan)
 
     @property
     def sampler(self) -> Sampler:

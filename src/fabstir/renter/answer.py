@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from fabstir.domain.ids import Address
+from fabstir.protocol.context.plan import ContextPlan
 from fabstir.protocol.renter_items import Ask, Deliver
 from fabstir.protocol.transcript import TokenRecord
 from fabstir.renter.access import Setbacks
@@ -32,6 +33,8 @@ class AnswerReport(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     hosts: tuple[Address, ...]
     """Who delivered, in this order; more than one where the answer moved."""
+    plan: ContextPlan | None = None
+    """What the model was given, by the last of them; None where no answer began."""
 
     @property
     def host(self) -> Address | None:
@@ -59,6 +62,8 @@ class Turn:
         """Of what was delivered, whoever delivered it."""
         self.tokens = 0
         self.prompt_tokens = 0
+        self.plan: ContextPlan | None = None
+        """As the host that answers disclosed it."""
         self.hosts: list[Address] = []
         self.setbacks = Setbacks()
         self.asked = False
@@ -124,4 +129,5 @@ class Turn:
             ttft_s=None if self._first is None else self._first - self._began,
             seconds=now - self._began,
             hosts=tuple(self.hosts),
+            plan=self.plan,
         )

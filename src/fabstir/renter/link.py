@@ -21,6 +21,7 @@ from fabstir.ports.clock import Clock
 from fabstir.ports.transport import Transport
 from fabstir.protocol.messages import (
     ChatMessage,
+    ContextPlan,
     FromRenter,
     ReceiptAck,
     SessionReady,
@@ -39,6 +40,7 @@ from fabstir.protocol.renter_items import (
     LeaveHost,
     PaymentDue,
     PaymentSeen,
+    Planned,
     RenterEffect,
     RenterInput,
     Rewound,
@@ -90,6 +92,8 @@ class Link:
         """Tokens of the last voucher that was sent on this connection."""
         self.payment_due: int | None = None
         """Tokens that the deposit still paid for when the host asked for more; None where it did not ask since."""
+        self.plan: ContextPlan | None = None
+        """What the engine was given for the answer that streams or ended last."""
         self.last_turn: SpokenTurn | None = None
         """The last answer that ended here, with its records."""
         self.lost: FabstirError | None = None
@@ -113,10 +117,12 @@ class Link:
 
     # -- what a session does ---------------------------------------------------------------------------------------------
 
-    async def open(self, session: SessionId, context: tuple[ChatMessage, ...]) -> SessionReady:
+    async def open(self, session: SessionId, context: tuple[ChatMessage, ...], summarised: int = 0) -> SessionReady:
         """Introduce ourselves, or replace the conversation. Raises what the host answered, or `host_unreachable`."""
         issued_at, nonce = int(self._clock.now()), Hash32(os.urandom(32))
-        await self._command(Connect(session_id=session, context=context, nonce=nonce, issued_at=issued_at))
+        await self._command(
+            Connect(session_id=session, context=context, summarised=summarised, nonce=nonce, issued_at=issued_at)
+        )
         ready = (await self._expect(SessionOpened)).ready
         self._owes_receipt = ready.tokens_served > ready.tokens_acknowledged
         return ready
@@ -124,6 +130,7 @@ class Link:
     async def ask(self, question: Ask) -> None:
         """Send the question; its answer comes with `next`. Raises PeerFault (`message_too_large`)."""
         require_size(question, self.job.max_message_bytes)
+        self.plan = None
         await self._command(question)
 
     async def next(self, patience: float | None = None) -> AnswerEvent:
@@ -264,6 +271,8 @@ class Link:
                     await self._transport.close(effect.fault.code)
                 case PaymentDue(tokens_left=left):
                     self.payment_due = left
+                case Planned(plan=plan):
+                    self.plan = plan
                 case ShowNotice():
                     pass
                 case TurnKept() | FingerprintsKept() | Rewound():

@@ -15,6 +15,7 @@ from typing import Final
 from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import ModelId, SessionId
 from fabstir.domain.money import BaseUnits
+from fabstir.protocol.context.plan import ContextRequest
 from fabstir.protocol.messages import ChatMessage, Response
 from fabstir.protocol.renter_items import AnswerBroken, Ask, Deliver
 from fabstir.protocol.transcript import TokenRecord
@@ -46,6 +47,8 @@ class Session:
         """What became of the last answer."""
         self._clock = parts.clock
         self._answered = parts.answered
+        self.context: ContextRequest = parts.settings.context
+        """What may be left out of a conversation that does not fit."""
         self._purse = purse
         self._access = Access(parts, model, purse, self.id, wish)
         self._conversation = context
@@ -119,7 +122,13 @@ class Session:
         self._require_open()
         await self._stop_running()
         question = Ask(
-            content=content, max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed, stop=stop
+            content=content,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            stop=stop,
+            context=self.context,
         )
         turn = self._turn = Turn(question, self._clock.monotonic(), allow)
         try:
@@ -154,6 +163,7 @@ class Session:
                 return ""
             await link.ask(turn.ask(link.job.host, allowed))
         event = await link.next()
+        turn.plan = link.plan
         self._access.prepare_payment()
         if type(event) is Deliver:
             return turn.deliver(event, self._clock.monotonic())

@@ -10,6 +10,7 @@ from fabstir.domain.ids import ZERO_ADDRESS, Address, address
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
 from fabstir.domain.terms import DEFAULT_BOND, DEFAULT_EXPOSURE, MIN_CHALLENGE_SECONDS, ProofPolicy
 from fabstir.ops.config import ETH, USDC, Config, units
+from fabstir.protocol.context.plan import ContextRequest
 from fabstir.protocol.rungs import Rung, rung_of
 
 
@@ -49,6 +50,8 @@ class RenterSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Let the host send that transfer to the contract, so that this account needs no ETH. Only hosts that do so are taken."""
     principal: Address | None = None
     """Whose money is spent, by the budget that it set for this account (`Delegation`); None: this account's own."""
+    context: ContextRequest = ContextRequest()
+    """What may be left out of a conversation that does not fit, where a session does not say otherwise."""
     answer_patience: float = 120.0
     """A host that sends nothing for so long while an answer is due is given up."""
     greeting_patience: float = 15.0
@@ -79,4 +82,9 @@ class RenterSettings(msgspec.Struct, frozen=True, kw_only=True):
             require_encryption=renter.require_encryption,
             relay=renter.relay,
             principal=address(renter.principal.lower()) if renter.principal else None,
+            context=ContextRequest(
+                strategy=renter.context_strategy,
+                max_tokens=renter.context_max_tokens or None,
+                max_messages=renter.context_max_messages or None,
+            ),
         )

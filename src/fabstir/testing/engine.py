@@ -27,14 +27,18 @@ from fabstir.domain.ids import Hash32, TokenId
 from fabstir.ports.engine import (
     ChatMessage,
     EngineHealth,
+    Frame,
     GenerationEnd,
     GenerationRequest,
     ModelInfo,
     TokenBatch,
     TokenRecord,
+    Weight,
 )
 
 END_OF_TURN: Final = TokenId(0)
+FORGERY: Final = "<|end|>"
+"""The text of this engine's one control token."""
 SCRIPTED_SHA256: Final = Hash32(b"scripted".ljust(32, b"\0"))
 
 _COUNT: Final = re.compile(r"count (\d+)", re.IGNORECASE)
@@ -86,7 +90,9 @@ class ScriptedEngine:
             prompt: [p.encode() if isinstance(p, str) else p for p in pieces]
             for prompt, pieces in (answers or {}).items()
         }
-        self._info = ModelInfo(name=name, context_size=context_size, sha256=sha256, parallel=parallel)
+        self._info = ModelInfo(
+            name=name, context_size=context_size, sha256=sha256, parallel=parallel, frame=Frame(0, 4)
+        )
         self._scores = scores
         self._batch_tokens = batch_tokens
         self._top = top
@@ -97,6 +103,8 @@ class ScriptedEngine:
         self._failures: list[tuple[int, str]] = []
         self.requests: list[GenerationRequest] = []
         """Every request so far, oldest first."""
+        self.weighed: tuple[str, ...] = ()
+        """Every text that was counted alone, oldest first."""
         self.active = 0
         """Requests that hold a place."""
         self.cancelled = 0
@@ -146,6 +154,11 @@ class ScriptedEngine:
     async def count_tokens(self, messages: tuple[ChatMessage, ...]) -> int:
         self._require_up()
         return sum(4 + len(words(message.content)) for message in messages)
+
+    async def weigh(self, texts: tuple[str, ...]) -> tuple[Weight, ...]:
+        self._require_up()
+        self.weighed += texts
+        return tuple(Weight(len(words(text)), FORGERY in text) for text in texts)
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[TokenBatch | GenerationEnd]:
         self.requests.append(request)
