@@ -93,7 +93,7 @@ docs: install ## Write docs/reference from the code
 
 .PHONY: lock
 lock: .venv/.synced ## Pin again after a change of the dependencies in pyproject.toml
-	@$(BIN)/uv pip compile pyproject.toml --extra vectors --extra p2p --group dev --generate-hashes --universal --python-version 3.11 -o requirements.lock --quiet
+	@$(BIN)/uv pip compile pyproject.toml --extra vectors --extra p2p --extra tracing --extra nvidia --group dev --generate-hashes --universal --python-version 3.11 -o requirements.lock --quiet
 
 .PHONY: clean
 clean: ## Remove everything that `make` made

@@ -16,14 +16,16 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT: Final = Path(__file__).resolve().parent.parent
+LOCKED: Final = ("vectors", "p2p", "tracing", "nvidia")
+"""Extras; as in the Makefile."""
 PIN: Final = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)(?:\[.*\])?==(?P<version>[^ ;\\]+)")
 
 
 def required(pyproject: str) -> dict[str, Requirement]:
-    """Direct requirements by canonical name: the package's own, those of the extras `vectors` and `p2p`, and those of the group `dev`."""
+    """Direct requirements by canonical name: the package's own, those of LOCKED extras, and those of the group `dev`."""
     tree = tomllib.loads(pyproject)
     extras = tree["project"].get("optional-dependencies", {})
-    optional = (*extras.get("vectors", ()), *extras.get("p2p", ()))
+    optional = [line for extra in LOCKED for line in extras.get(extra, ())]
     lines = [*tree["project"]["dependencies"], *optional, *tree["dependency-groups"]["dev"]]
     return {canonicalize_name(requirement.name): requirement for requirement in map(Requirement, lines)}
 

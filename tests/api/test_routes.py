@@ -40,6 +40,7 @@ async def test_health_shows_every_part(served: Served) -> None:
         "journal": ok,
         "prover": ok | {"circuit": "test/hash", "circuit_id": to_hex(CIRCUIT_ID), "weaker": 0},
         "registration": {"status": "off", "reason": ""},
+        "settings": {"status": "off", "reason": ""},
         "sessions": {"open": 1, "generating": 0, "max": 64},
         "prompts": {
             "status": "off",

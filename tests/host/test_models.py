@@ -21,6 +21,7 @@ from fabstir.protocol.messages import ChatMessage, Error, Notice, Response
 from fabstir.testing.engine import ScriptedEngine
 
 OTHER = ModelId(b"\x0c" * 32)
+THIRD = ModelId(b"\x0d" * 32)
 DEARER = PricePerMTok(500_000)
 
 
@@ -211,3 +212,71 @@ async def test_names_that_are_not_there() -> None:
             with pytest.raises(Exception, match="model_unknown"):
                 ask()
         assert msgspec.json.encode((await world.node.health()).models)
+
+
+async def test_engines_are_rearranged_while_renters_are_served() -> None:
+    """A model that gets another engine lets requests wait and running answers end; one that goes is refused; one that comes is offered."""
+    world, third = two_models(), ScriptedEngine(name="third")
+    async with world.running():
+        shelf, one, two = world.node.shelf, await world.renter(), await renter_of_second(world)
+        gate = world.engine.gate(2)
+        await one.ask("one two three")
+        await gate.reached.wait()
+        better = ScriptedEngine(context_size=8192)
+        wanted: dict[ModelId, dict[str, Engine]] = {MODEL: {"engine": better}, THIRD: {"engines[0]": third}}
+        arranging = asyncio.create_task(shelf.arrange(wanted, frozenset()))
+        await eventually(lambda: shelf.get(MODEL).stand is Stand.LOADING)
+        other = await world.renter(world.chain.open(some_terms(renter=Address(b"\x44" * 20))))
+        await other.ask("waits")
+        await other.until(Notice)
+        gate.open.set()
+        assert isinstance((await one.hear())[1], Response)
+        assert (await other.hear())[0] == "You said: waits"
+        assert await arranging == {}
+        assert [request.messages[-1].content for request in better.requests] == ["waits"]
+        await two.ask("gone")
+        _, end = await two.hear()
+        assert isinstance(end, Error) and end.code == "model_unloaded"
+        assert [model.name for model in shelf.offered] == ["scripted", "third"]
+        world.node.adopt(
+            msgspec.structs.replace(world.settings, further=(ModelTerms(model_id=THIRD, price=DEARER),), max_sessions=3)
+        )
+        assert [model.context_size for model in world.node.offer.models] == [8192, 4096]
+        assert await shelf.arrange({MODEL: {"renamed": better}, THIRD: {"x": third}}, frozenset((MODEL, THIRD))) == {}
+        assert (await shelf.get(MODEL).part()).engines[0].name == "renamed"
+
+
+async def test_a_model_that_cannot_be_loaded_is_named_and_the_others_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reload goes on with what works."""
+    world, third = two_models(), ScriptedEngine(name="third")
+
+    async def broken() -> None:
+        raise error("model_invalid", "not a GGUF file")
+
+    monkeypatch.setattr(third, "start", broken)
+    async with world.running():
+        wanted: dict[ModelId, dict[str, Engine]] = {MODEL: {"engine": world.engine}, THIRD: {"engines[0]": third}}
+        failed = await world.node.shelf.arrange(wanted, frozenset((MODEL,)))
+        assert list(failed) == [to_hex(THIRD)] and "not a GGUF file" in failed[to_hex(THIRD)]
+        renter = await world.renter()
+        assert await renter.chat("hello") == "You said: hello"
+        refused = Renter(world.connect(), world.chain.open(some_terms(model_id=THIRD, price=DEARER)))
+        assert (await refused.refused(refused.init())).code == "model_unloaded"
+
+
+async def test_other_settings_are_adopted_at_once() -> None:
+    """Offer, bounds and what is registered follow; a session that stands keeps its terms."""
+    world = World(url="http://host.example")
+    async with world.running():
+        renter = await world.renter()
+        dearer = msgspec.structs.replace(world.settings, price=DEARER, max_sessions=1, line=LineSettings(longest=1))
+        world.node.adopt(dearer)
+        assert world.node.offer.models[0].prices[0].price == DEARER
+        assert await renter.chat("hello") == "You said: hello"
+        stranger = Renter(world.connect(), world.chain.open(some_terms(price=DEARER)))
+        assert (await stranger.refused(stranger.init())).code == "capacity"
+
+        def registered() -> list[int]:
+            return [row.price for entry in world.chain.entries.values() for row in entry.offers]
+
+        await eventually(lambda: registered() == [DEARER])

@@ -174,7 +174,7 @@ async def test_other_weights_under_the_id_are_not_paid(tmp_path: Path, monkeypat
 async def _running(now: Place) -> AsyncIterator[None]:
     """The host in this process, so that it can be made to cheat."""
     stop, ready = asyncio.Event(), asyncio.Event()
-    on_ready: Callable[..., None] = lambda _node, _url: ready.set()  # noqa: E731 - two events, one line
+    on_ready: Callable[..., None] = lambda *_: ready.set()  # noqa: E731 - two events, one line
     task = asyncio.create_task(run_host(load(now.host.config), stop, on_ready))
     try:
         await asyncio.wait((task, waiting := asyncio.create_task(ready.wait())), return_when=asyncio.FIRST_COMPLETED)
@@ -202,7 +202,7 @@ async def test_a_host_without_a_registered_head_does_not_start(
         monkeypatch.setattr("fabstir.bootstrap.devnet.known_head", _no_head)
     async with place(tmp_path) as now:
         with pytest.raises(FabstirError, match=f"model_invalid.*{says}") as refused:
-            await run_host(load(now.host.config), asyncio.Event(), lambda _node, _url: None)
+            await run_host(load(now.host.config), asyncio.Event(), lambda *_: None)
         assert "fabstir model commit" in refused.value.next_step and "fabstir model register" in refused.value.next_step
 
 

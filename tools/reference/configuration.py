@@ -18,7 +18,10 @@ INTRODUCTION = """\
 
 Read from `~/.config/fabstir/config.toml` (`$XDG_CONFIG_HOME` is respected; `--config FILE` or `$FABSTIR_CONFIG` names another file), then
 overridden by environment variables `FABSTIR_<SECTION>_<NAME>`; a list is written there with commas. Unknown keys and variables are
-refused with their place. `fabstir config show` prints what is in force, secrets covered. Amounts of money are base units (1e-6 USDC)."""
+refused with their place. `fabstir config show` prints what is in force, secrets covered. Amounts of money are base units (1e-6 USDC).
+
+A host that runs follows its file: settings that are *live* take effect when it is written (or on SIGHUP, or `fabstir host reload`), all at
+once; the others at the next start. A file that is not valid changes nothing, and `/health` says so (`settings`)."""
 
 
 def render() -> str:
@@ -38,11 +41,12 @@ def render() -> str:
                 member.kind,
                 _shown(getattr(of, member.name)),
                 "" if member.listed else f"`{member.variable}`",
+                "yes" if member.live else "",
                 member.description,
             )
             for member in members
         ]
-        parts.append(table(("Setting", "Type", "Default", "Variable", "Meaning"), rows))
+        parts.append(table(("Setting", "Type", "Default", "Variable", "Live", "Meaning"), rows))
     return "\n\n".join(parts)
 
 

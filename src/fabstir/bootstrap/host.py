@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from fabstir.api.app import host_app
+from fabstir.api.control import Control, control_socket
 from fabstir.api.host_guard import ApiRules
 from fabstir.api.server import listen, serve, settle_garbage_collector, url_of
 from fabstir.bootstrap.attestation import make_attester
 from fabstir.bootstrap.keys import key_file, read_key
-from fabstir.bootstrap.models import served_models
+from fabstir.bootstrap.models import Served, require_approved, served_models
 from fabstir.bootstrap.p2p import announced
 from fabstir.bootstrap.parts import (
     connect_chain,
@@ -22,12 +24,12 @@ from fabstir.bootstrap.parts import (
     open_journal,
 )
 from fabstir.bootstrap.prompts import make_desk, sealing_key
+from fabstir.bootstrap.reloading import Applying, Reloader, Source, fixed
 from fabstir.bootstrap.spot import make_host_prover
 from fabstir.chain.job_events import JobEvents
 from fabstir.chain.keys import held
 from fabstir.chain.market import MarketClient
-from fabstir.domain.errors import error
-from fabstir.domain.ids import Hash32, JobId, ModelId
+from fabstir.domain.ids import Hash32, JobId
 from fabstir.host.attestation import Attester
 from fabstir.host.node import HostNode
 from fabstir.host.prompt_voucher import awaits_voucher
@@ -50,8 +52,12 @@ FINISH_SECONDS: Final = 30.0
 """A host that is stopped first settles the jobs that are over: a commitment, its challenge three blocks later, a proof, the close."""
 
 
-async def run_host(config: Config, stop: asyncio.Event, on_ready: Callable[[HostNode, str], None]) -> None:
-    """A host from start to end: serves until `stop` is set, drains, goes down. `on_ready` gets the node and its URL.
+OnReady = Callable[[HostNode, str, Path], None]
+"""Gets the node, its URL, and the socket of its control."""
+
+
+async def run_host(config: Config, stop: asyncio.Event, on_ready: OnReady, source: Source | None = None) -> None:
+    """A host from start to end: serves until `stop` is set, drains, goes down. It follows `source`, where its settings come from.
 
     Raises LocalFault and ChainFault where a part cannot work; nothing is served then.
     """
@@ -65,26 +71,31 @@ async def run_host(config: Config, stop: asyncio.Event, on_ready: Callable[[Host
         with held(key_file(config, "host")):
             chain = await connect_chain(config, key, journal)
             try:
-                await _serve_host(config, chain, journal, SigningKey(key), clock, stop, on_ready)
+                running = Running(config, source or fixed(config), stop, on_ready)
+                await _serve_host(running, chain, journal, SigningKey(key), clock)
             finally:
                 await chain.close()
     finally:
         await journal.close()
 
 
+class Running(NamedTuple):
+    """What a host was started with."""
+
+    config: Config
+    source: Source
+    stop: asyncio.Event
+    on_ready: OnReady
+
+
 async def _serve_host(
-    config: Config,
-    chain: MarketClient,
-    journal: SqliteJournal,
-    key: SigningKey,
-    clock: SystemClock,
-    stop: asyncio.Event,
-    on_ready: Callable[[HostNode, str], None],
+    running: Running, chain: MarketClient, journal: SqliteJournal, key: SigningKey, clock: SystemClock
 ) -> None:
+    config = running.config
     served = await served_models(config)
     for each in served:
-        await _require_approved(chain, each.model.model_id)
-    (first, *_), further = served, tuple(each.terms for each in served[1:])
+        await require_approved(chain, each.model.model_id)
+    (first, *_) = served
     model, identity, engine = first.model, first.model.model_id, first.engines["engine"]
     sealing = await asyncio.to_thread(sealing_key, config, "host") if config.host.prompt_slots else None
     encryption_key = Hash32(sealing.public) if sealing is not None else NO_KEY
@@ -94,6 +105,11 @@ async def _serve_host(
     making = await make_host_prover(config, model, engine, chain, records, clock)
     prover = StoredProver(making, config.host.data_dir / "proofs")
     listener = listen(config.api.host, config.api.port)
+
+    def settings_of(wanted: Config, models: tuple[Served, ...]) -> HostSettings:
+        further = tuple(each.terms for each in models[1:])
+        return HostSettings.of(wanted, identity, url_of(listener), encryption_key, further)
+
     node = HostNode(
         engines={each.model.model_id: each.engines for each in served},
         chain=chain,
@@ -101,7 +117,7 @@ async def _serve_host(
         journal=journal,
         clock=clock,
         keys=(key, node_identity.secret),
-        settings=HostSettings.of(config, identity, url_of(listener), encryption_key, further),
+        settings=settings_of(config, served),
         metrics=Metrics(chain.info.usdc),
     )
     node.book.held = records
@@ -129,17 +145,11 @@ async def _serve_host(
             desk = await make_desk(config, node, chain, node.shelf.get(identity).pool, journal, identity, sealing)
             await desk.start()
         async with announced(config, node, key, node.settings.url or url_of(listener)):
-            await _run_background(config, _Parts(node, settler, desk, attester), chain, listener, stop, on_ready)
+            applying = Applying(node, settler, chain, served, settings_of)
+            await _run_background(running, _Parts(node, settler, desk, attester), chain, listener, applying)
     finally:
         listener.close()
         await node.stop()
-
-
-async def _require_approved(chain: MarketClient, model: ModelId) -> None:
-    if not await chain.model_approved(model):
-        raise error(
-            "model_invalid", f"model 0x{model.hex()} is not approved in ModelRegistry", "See docs/how-to/host.md."
-        )
 
 
 class _Parts(NamedTuple):
@@ -175,26 +185,25 @@ def _rules(config: Config) -> ApiRules:
 
 
 async def _run_background(
-    config: Config,
-    parts: _Parts,
-    chain: MarketClient,
-    listener: socket.socket,
-    stop: asyncio.Event,
-    on_ready: Callable[[HostNode, str], None],
+    running: Running, parts: _Parts, chain: MarketClient, listener: socket.socket, applying: Applying
 ) -> None:
     node, settler, desk, attester = parts
+    config, source = running.config, running.source
     app = host_app(node, max_connections=config.api.max_connections, rules=_rules(config), desk=desk, attester=attester)
+    reloader = Reloader(config, source.read, applying)
+    node.in_force = reloader.part
     settle_garbage_collector()
-    async with asyncio.TaskGroup() as tasks:
+    async with control_socket(Control(node, reloader.reload)) as control, asyncio.TaskGroup() as tasks:
         background = [
             tasks.create_task(chain.reconcile()),
             tasks.create_task(node.run()),
             tasks.create_task(settler.run()),
             tasks.create_task(_watchtower(node, settler, chain).run()),
             *([tasks.create_task(desk.run())] if desk is not None else []),
+            *([tasks.create_task(reloader.follow(source.file, source.again))] if source.file is not None else []),
         ]
-        on_ready(node, url_of(listener))
-        await serve(app, listener, max_message_bytes=config.api.max_message_bytes, stop=stop, drain=parts.drain)
+        running.on_ready(node, url_of(listener), control)
+        await serve(app, listener, max_message_bytes=config.api.max_message_bytes, stop=running.stop, drain=parts.drain)
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)

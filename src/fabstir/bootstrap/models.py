@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from fabstir.bootstrap.parts import engine_of, model_of
+from fabstir.chain.market import MarketClient
 from fabstir.domain.errors import error
 from fabstir.domain.ids import ModelId
 from fabstir.domain.money import PricePerMTok
@@ -25,6 +26,8 @@ class Served(msgspec.Struct, frozen=True):
     terms: ModelTerms
     engines: dict[str, Engine]
     """By their place in the settings, not started."""
+    sections: tuple[EngineSection, ...]
+    """What the engines were made of, without prices: the same ones make the same engines."""
 
 
 async def served_models(config: Config) -> tuple[Served, ...]:
@@ -33,15 +36,23 @@ async def served_models(config: Config) -> tuple[Served, ...]:
     found: dict[ModelId, Served] = {}
     for place, section in _places(config):
         model = await model_of(section, place)
-        terms, engine = _terms(config, section, model.model_id), engine_of(config, section, place)
+        one = Served(
+            model=model,
+            terms=_terms(config, section, model.model_id),
+            engines={place: engine_of(config, section, place)},
+            sections=(_priceless(section),),
+        )
         known = found.get(model.model_id)
-        if known is None:
-            found[model.model_id] = Served(model, terms, {place: engine})
-        else:
-            _require_same_price(known, terms, place)
-            both = msgspec.structs.replace(known.terms, scores=known.terms.scores and terms.scores)
-            found[model.model_id] = Served(model, both, {**known.engines, place: engine})
+        found[model.model_id] = one if known is None else _together(known, one)
     return tuple(found.values())
+
+
+async def require_approved(chain: MarketClient, model: ModelId) -> None:
+    """Raises LocalFault (`model_invalid`) where ModelRegistry has not approved it, ChainFault."""
+    if not await chain.model_approved(model):
+        raise error(
+            "model_invalid", f"model 0x{model.hex()} is not approved in ModelRegistry", "See docs/how-to/host.md."
+        )
 
 
 async def identities(config: Config) -> tuple[ModelIdentity, ...]:
@@ -67,11 +78,24 @@ def _terms(config: Config, section: EngineSection, model_id: ModelId) -> ModelTe
     )
 
 
-def _require_same_price(known: Served, terms: ModelTerms, place: str) -> None:
-    first = known.terms
-    if (first.price, first.price_native) != (terms.price, terms.price_native):
-        name = next(iter(known.engines))
-        raise error("config_invalid", f"{place} and {name} are engines of one model and have different prices")
+def _together(known: Served, one: Served) -> Served:
+    """One more engine of a model. Raises LocalFault (`config_invalid`) where they are not sold for the same."""
+    first, second = known.terms, one.terms
+    if (first.price, first.price_native) != (second.price, second.price_native):
+        names = " and ".join((next(iter(one.engines)), next(iter(known.engines))))
+        raise error("config_invalid", f"{names} are engines of one model and have different prices")
+    return Served(
+        model=known.model,
+        terms=msgspec.structs.replace(first, scores=first.scores and second.scores),
+        engines={**known.engines, **one.engines},
+        sections=(*known.sections, *one.sections),
+    )
+
+
+def _priceless(section: EngineSection) -> EngineSection:
+    if isinstance(section, FurtherEngine):
+        return msgspec.structs.replace(section, price_per_mtok=None, price_native_per_mtok=None)
+    return section
 
 
 def _check(config: Config) -> None:

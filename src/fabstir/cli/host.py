@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 from cyclopts import App, Parameter
 
-from fabstir.cli import stake
+from fabstir.cli import host_models, stake
 from fabstir.cli.frame import CONFIGURED, Configured
 from fabstir.domain.errors import error
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 app = App(name="host", help="Serve a model and be paid for it.", group_commands="Commands")
 stake.add_to(app)
+host_models.add_to(app)
 RUNNING_FILE: Final = "running.json"
 STOP_SECONDS: Final = 150
 """The drain's bound (120 s) and time to go down."""
@@ -33,6 +34,8 @@ class Running(msgspec.Struct, frozen=True):
 
     pid: int
     url: str
+    control: str = ""
+    """Its socket for commands."""
 
 
 @app.command
@@ -115,27 +118,28 @@ async def _fund(config: Config, account: bytes) -> bool:
 def start(*, common: Configured = CONFIGURED) -> None:
     """Serve until SIGINT or SIGTERM: load the model, register on chain, answer, settle.
 
-    The first signal lets running answers end, the second does not.
+    The first signal lets running answers end, the second does not. SIGHUP, or writing the file of settings, takes over what may change.
     """
     from fabstir.bootstrap.host import run_host
+    from fabstir.bootstrap.reloading import Source
     from fabstir.cli.running import run_until_stopped
+    from fabstir.ops import settings
 
     config = common.settings()
     file = config.host.data_dir / RUNNING_FILE
 
-    def ready(node: HostNode, url: str) -> None:
-        file.write_bytes(msgspec.json.encode(Running(os.getpid(), url)))
-        facts = {
-            "url": url,
-            "account": f"0x{node.offer.host.hex()}",
-            "model": ", ".join(model.name for model in node.offer.models),
-        }
+    def ready(node: HostNode, url: str, control: Path) -> None:
+        file.write_bytes(msgspec.json.encode(Running(os.getpid(), url, str(control))))
+        names = ", ".join(model.name for model in node.offer.models)
+        facts = {"url": url, "account": f"0x{node.offer.host.hex()}", "model": names}
         common.show(facts, lambda: f"Serving {facts['model']} at {url} as {facts['account']}. Ctrl-C ends it.")
         sys.stdout.flush()
 
     async def main(stop: asyncio.Event) -> None:
+        source, again = settings.place(common.config)[0], asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, again.set)
         try:
-            await run_host(config, stop, ready)
+            await run_host(config, stop, ready, Source(source, lambda: settings.load(common.config), again))
         finally:
             file.unlink(missing_ok=True)
 
@@ -147,7 +151,7 @@ def status(*, common: Configured = CONFIGURED) -> int:
     """How the host on this machine is, part by part. Exit code 0 only where all is well."""
     from fabstir.cli.running import run
 
-    running = _running(common.settings())
+    running = running_host(common.settings())
     health = run(_health(running, common.settings().api.operator_key))
     common.show(health, lambda: _table(running, health))
     return 0 if health.get("status") == "ok" else 1
@@ -181,7 +185,7 @@ def _table(running: Running, health: dict[str, Any]) -> str:
 @app.command
 def stop(*, common: Configured = CONFIGURED) -> None:
     """Stop the host on this machine: running answers end first. Returns when it is down."""
-    running = _running(common.settings())
+    running = running_host(common.settings())
     os.kill(running.pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS
     while _alive(running.pid):
@@ -191,7 +195,8 @@ def stop(*, common: Configured = CONFIGURED) -> None:
     common.show({"stopped": running.pid}, lambda: f"Stopped process {running.pid}.")
 
 
-def _running(config: Config) -> Running:
+def running_host(config: Config) -> Running:
+    """The host of this machine. Raises LocalFault (`host_not_running`)."""
     file = config.host.data_dir / RUNNING_FILE
     try:
         running = msgspec.json.decode(file.read_bytes(), type=Running)

@@ -196,6 +196,9 @@ class HostHealth(msgspec.Struct, frozen=True, kw_only=True):
     """Needed to be paid; without it the status is `degraded`."""
     registration: Part
     """The entry in NodeRegistry; `off` where the host does not register itself."""
+    settings: Part
+    """The file of settings: `refused` where what it says now is not valid and the host goes by what was before, which is `degraded`. The
+    reason also names what takes effect at the next start; `off` where no file is followed."""
     sessions: SessionsPart
     prompts: PromptsPart
     """The desk of prompt jobs; where it is down the status is `degraded`."""

@@ -88,7 +88,7 @@ class HostNode:
         metrics: Metrics,
     ) -> None:
         """`engines`: those of each model of the settings, by name; `keys`: the account's and the node's."""
-        self.settings: Final = settings
+        self.settings = settings
         self.metrics: Final = metrics
         self.book: Final = JobBook(journal)
         self.on_settlement_request: Callable[[JobId], None] = _ignore
@@ -97,6 +97,8 @@ class HostNode:
         """How the desk of prompt jobs is; the desk puts itself here."""
         self.claims: Callable[[], ClaimsPart] = _unsettled
         """What is still to be collected; the settler puts itself here."""
+        self.in_force: Callable[[], Part] = lambda: Part(status="off")
+        """How the file of settings is; whoever follows it puts itself here."""
         self.p2p: Callable[[], NetworkPart] = lambda: NetworkPart(status="off")
         """How the network of peers is; the announcer puts itself here."""
         self.proven_weaker: Callable[[], int] = lambda: 0
@@ -145,8 +147,18 @@ class HostNode:
         running = self._require_running()
         async with asyncio.TaskGroup() as tasks:
             if running.registration is not None:
-                tasks.create_task(running.registration.run())
+                tasks.create_task(running.registration.keep())
             tasks.create_task(running.reception.watch())
+
+    def adopt(self, settings: HostSettings) -> None:
+        """Go by other settings from now on, all at once. Sessions at work keep what their terms say; what the registry holds follows."""
+        running = self._require_running()
+        self.settings = running.reception.settings = settings
+        running.relay.per_hour = settings.relay_per_hour
+        self.shelf.adjust(settings.line)
+        self._make_offer()
+        if running.registration is not None:
+            running.registration.want(settings.registered(self._chain.info.usdc))
 
     async def drain(self) -> None:
         """Let nobody in, let running answers end and be acknowledged; whoever takes longer than `drain_timeout` is cut off."""
@@ -205,6 +217,7 @@ class HostNode:
         fault = self.book.fault
         journal = Part(status="down", reason=str(fault)) if fault else Part(status="ok")
         registration, prompts, claims, p2p = self._registration_part(), self.prompts(), self.claims(), self.p2p()
+        settings = self.in_force()
         sending = self._probe.sending()
         needed: tuple[Part, ...] = (engine, chain, journal, sending) if sending.stopped else (engine, chain, journal)
         for name, part in (("engine", engine), ("chain", chain), ("prover", prover), ("journal", journal)):
@@ -212,7 +225,9 @@ class HostNode:
         self.metrics.restarts(engine.restarts)
         return HostHealth(
             status=overall(
-                self.draining, needed, (Part(status=engine.status), prover, registration, sending, prompts, claims, p2p)
+                self.draining,
+                needed,
+                (Part(status=engine.status), settings, prover, registration, sending, prompts, claims, p2p),
             ),
             version=fabstir.__version__,
             uptime_s=int(self.clock.monotonic() - self._started_at),
@@ -223,6 +238,7 @@ class HostNode:
             journal=journal,
             prover=prover,
             registration=registration,
+            settings=settings,
             sessions=SessionsPart(open=len(reception), generating=reception.generating, max=self.settings.max_sessions),
             prompts=prompts,
             claims=claims,

@@ -7,7 +7,7 @@ goes on with it (`prefix`), at this host or at another one. Owns the engines. Me
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final, cast
 
@@ -57,7 +57,7 @@ class EnginePool:
 
     def __init__(self, engines: Mapping[str, Engine], clock: Clock) -> None:
         """By name, in the order of preference."""
-        self._engines: Final = dict(engines)
+        self._engines = dict(engines)
         self._now = clock.monotonic
         self._balance = Balance()
         self._of: dict[Member, Engine] = {}
@@ -161,6 +161,16 @@ class EnginePool:
         return tuple(
             self._state(name, members.get(name), health) for name, health in zip(self._engines, healths, strict=True)
         )
+
+    def replace(self, engines: Mapping[str, Engine]) -> None:
+        """Other engines, while none runs; `start` starts them."""
+        self._engines, self._of, self._balance.members = dict(engines), {}, []
+
+    def rename(self, names: Sequence[str]) -> None:
+        """The same engines at other places in the settings, in the same order."""
+        for member in self._balance.members:
+            member.name = names[list(self._engines).index(member.name)]
+        self._engines = dict(zip(names, self._engines.values(), strict=True))
 
     # -- inside --------------------------------------------------------------------------------------------------------------
 

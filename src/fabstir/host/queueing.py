@@ -64,6 +64,7 @@ class Line:
         self._numbers = itertools.count(1)
         self._turns: dict[int, asyncio.Future[None]] = {}
         self._closed: FabstirError | None = None
+        self._held = False
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -117,8 +118,12 @@ class Line:
         self._leave(await self._enter(asker.renter, told))
 
     def open(self) -> None:
-        """Take requests, which wait until the engines are there."""
-        self._closed = None
+        """Take requests, which wait while there are no engines."""
+        self._closed, self._held = None, False
+
+    def hold(self) -> None:
+        """Take requests and let none of them in, until `open`."""
+        self._closed, self._held = None, True
 
     def close(self, why: FabstirError) -> None:
         """Refuse what waits and what comes."""
@@ -146,7 +151,7 @@ class Line:
 
     def advance(self) -> None:
         """Let in whoever may: after somebody left, and where engines came."""
-        if self._closed is not None:
+        if self._closed is not None or self._held:
             return
         while (number := self._queue.next(self._pool.places, self._clock.monotonic())) is not None:
             self._idle.clear()

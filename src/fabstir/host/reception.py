@@ -46,7 +46,7 @@ class Reception:
     ) -> None:
         self._admission = admission
         self._services = services
-        self._settings = settings
+        self.settings = settings
         self._core_of = core_of
         self._request_settlement = request_settlement
         self._sessions: dict[JobId, SessionActor | None] = {}
@@ -59,7 +59,7 @@ class Reception:
         self.draining = False
 
     def __repr__(self) -> str:
-        return f"<Reception {len(self)} sessions of {self._settings.max_sessions}, {len(self._guests)} guests>"
+        return f"<Reception {len(self)} sessions of {self.settings.max_sessions}, {len(self._guests)} guests>"
 
     def __len__(self) -> int:
         """Sessions, those that are being admitted included."""
@@ -88,7 +88,7 @@ class Reception:
     async def connect(self, transport: Transport) -> None:
         """Serve one connection until it ends."""
         link = Link(transport, self._services.clock)
-        self._guests[link] = self._now() + self._settings.hello_timeout
+        self._guests[link] = self._now() + self.settings.hello_timeout
         try:
             for _ in range(MAX_ATTEMPTS):
                 try:
@@ -155,8 +155,8 @@ class Reception:
             self._services,
             reauthorise=lambda hello: self._reauthorise(hello, job),
             request_settlement=lambda _reason: self._request_settlement(job),
-            ack_grace=self._settings.ack_grace,
-            prompts_per_minute=self._settings.prompts_per_minute,
+            ack_grace=self.settings.ack_grace,
+            prompts_per_minute=self.settings.prompts_per_minute,
         )
 
     def _reauthorise(self, hello: Hello, job: JobId) -> None:
@@ -170,15 +170,15 @@ class Reception:
             raise error("draining")
         if job in self._sessions:
             raise error("session_in_use")
-        if len(self) >= self._settings.max_sessions:
-            raise error("capacity", f"{len(self)} sessions of {self._settings.max_sessions}")
+        if len(self) >= self.settings.max_sessions:
+            raise error("capacity", f"{len(self)} sessions of {self.settings.max_sessions}")
 
     # -- patience ------------------------------------------------------------------------------------------------------------
 
     async def watch(self) -> None:
         """Cut off clients that take nothing, and connections that never become a session. Until cancelled."""
-        settings = self._settings
         while True:
+            settings = self.settings
             await self._services.clock.sleep(min(settings.write_timeout, settings.hello_timeout) / 4)
             now = self._now()
             self._left_at = {job: at for job, at in self._left_at.items() if self._services.book.get(job)}
@@ -194,7 +194,7 @@ class Reception:
         leaving = [asyncio.ensure_future(actor.drain()) for actor in self.actors()]
         if not leaving:
             return
-        timer = asyncio.ensure_future(self._services.clock.sleep(self._settings.drain_timeout))
+        timer = asyncio.ensure_future(self._services.clock.sleep(self.settings.drain_timeout))
         everyone = asyncio.gather(*leaving)
         try:
             await asyncio.wait((everyone, timer), return_when=asyncio.FIRST_COMPLETED)

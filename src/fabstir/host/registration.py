@@ -8,6 +8,7 @@ nothing twice, and going back to earlier values still sends. Never gives up whil
 
 from __future__ import annotations
 
+import asyncio
 from hashlib import sha256
 from typing import Final
 
@@ -48,11 +49,26 @@ class Registration:
         self._clock = clock
         self._wanted = (url, encryption_key, offers)
         self._stake = stake
+        self._changed = asyncio.Event()
         self.state = "not registered yet"
         """`ok`, or what is wrong."""
 
     def __repr__(self) -> str:
         return f"<Registration {self._wanted[0]}: {self.state}>"
+
+    def want(self, offers: Offers) -> None:
+        """Other offers, under the same URL."""
+        url, encryption_key, before = self._wanted
+        if offers != before:
+            self._wanted, self.state = (url, encryption_key, offers), "not registered yet"
+            self._changed.set()
+
+    async def keep(self) -> None:
+        """`run`, and again whenever something else is wanted. Until cancelled."""
+        while True:
+            self._changed.clear()
+            await self.run()
+            await self._changed.wait()
 
     async def run(self) -> None:
         """Return once the registry says what it should. Faults are waited out."""
@@ -102,11 +118,11 @@ class Registration:
         return held.staked - held.unstaking
 
     async def _keep_entry(self) -> None:
-        url, encryption_key, offers = self._wanted
         for round_ in range(MAX_ROUNDS):
             present = _said(await self._entry())
             if present == self._wanted:
                 return
+            url, encryption_key, offers = self._wanted
             sent = await self._chain.register_host(self._key(present, round_), url, encryption_key, offers)
             log.info("host_registered", url=url, tx_hash=sent.hash, block=sent.block)
         raise error("chain_failed", "the registry does not show what was registered")

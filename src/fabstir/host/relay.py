@@ -42,13 +42,13 @@ class Relay:
         self._chain = chain
         self._offer = offer
         self._clock = clock
-        self._per_hour = per_hour
+        self.per_hour = per_hour
         self._sent: deque[tuple[float, Address]] = deque()
         self._asked: deque[float] = deque()
         self._busy: set[Address] = set()
 
     def __repr__(self) -> str:
-        return f"<Relay {len(self._sent)} of {self._per_hour} in this hour, {len(self._busy)} under way>"
+        return f"<Relay {len(self._sent)} of {self.per_hour} in this hour, {len(self._busy)} under way>"
 
     async def open(self, message: RelayOpening) -> Relayed:
         """Open the job. Raises Refused (as admission, `relay_off`, `relay_refused`, `rate_limited`, `capacity`), PeerFault, ChainFault."""
@@ -111,9 +111,9 @@ class Relay:
         now = self._clock.monotonic()
         while self._sent and self._sent[0][0] <= now - HOUR:
             self._sent.popleft()
-        share = max(1, self._per_hour // ONE_RENTERS_SHARE)
-        if len(self._sent) >= self._per_hour or Counter(who for _, who in self._sent)[renter] >= share:
-            raise error("rate_limited", f"{self._per_hour} payments an hour are sent, {share} for one renter")
+        share = max(1, self.per_hour // ONE_RENTERS_SHARE)
+        if len(self._sent) >= self.per_hour or Counter(who for _, who in self._sent)[renter] >= share:
+            raise error("rate_limited", f"{self.per_hour} payments an hour are sent, {share} for one renter")
         self._sent.append((now, renter))
 
     async def _check_funds(self, transfer: Transfer) -> None:

@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from fabstir.domain.errors import FabstirError, error
-from fabstir.domain.ids import Hash32, JobId
+from fabstir.domain.ids import Address, Hash32, JobId
 from fabstir.domain.money import BaseUnits, Tokens, affordable, fee_of
 from fabstir.host.checkpoints import Checkpoints
 from fabstir.host.epochs import Epochs, Together, claim_of
@@ -120,7 +120,7 @@ class Settler:
     def count_in(self, metrics: Metrics) -> None:
         """What is earned, proven and still to be collected is shown there from now on."""
         self._metrics = metrics
-        self.outlook = Outlook(metrics, self._clock, self._rules.tail_above)
+        self.outlook = Outlook(metrics, self._clock, self._tail_above)
 
     def claims(self) -> ClaimsPart:
         """For `/health`."""
@@ -129,6 +129,14 @@ class Settler:
     def proven_weaker(self) -> int:
         """Jobs that were committed for the weaker circuit, or proven by it; for `/health`."""
         return self._proving.weaker
+
+    def _tail_above(self, token: Address) -> BaseUnits:
+        return self._rules.tail_above(token)
+
+    def go_by(self, rules: SettlementRules) -> None:
+        """Other rules, from the next look on, which is now."""
+        self._rules = rules
+        self.wake()
 
     def wake(self) -> None:
         """Something can be settled: look now."""

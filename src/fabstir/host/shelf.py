@@ -127,8 +127,9 @@ class Shelf:
         drain_timeout: float,
     ) -> None:
         """`drain_timeout`: seconds that a running answer may still take when its model is unloaded."""
-        self._models = {model: ShelvedModel(model, each, clock, settings) for model, each in engines.items()}
         self._clock = clock
+        self._line_settings = settings
+        self._models = {model: self._made(model, each) for model, each in engines.items()}
         self._drain_timeout = drain_timeout
         self._changing = asyncio.Lock()
         self.on_change: Callable[[], None] = lambda: None
@@ -180,6 +181,36 @@ class Shelf:
                 await self._load(leaving)
                 raise
 
+    async def arrange(self, wanted: Mapping[ModelId, Mapping[str, Engine]], kept: frozenset[ModelId]) -> dict[str, str]:
+        """Have the models of `wanted` with their engines, in this order; those of `kept` have theirs already. What goes is unloaded first;
+        requests of a model that gets other engines wait in line. Returns what could not be loaded, with the reason: it is `failed`."""
+        async with self._changing:
+            gone = [model for known, model in self._models.items() if known not in wanted]
+            other = [self._models[known] for known in wanted if known in self._models and known not in kept]
+            new = {known: self._made(known, wanted[known]) for known in wanted if known not in self._models}
+            for model in gone:
+                await self._unload(model)
+            for model in other:
+                await self._empty(model)
+                model.pool.replace(wanted[model.model_id])
+            self._models = {known: new.get(known) or self._models[known] for known in wanted}
+            for known in kept:
+                self._models[known].pool.rename(tuple(wanted[known]))
+            failed = {}
+            for model in (*other, *new.values()):
+                try:
+                    await self._load(model)
+                except FabstirError as fault:
+                    failed[model.name or to_hex(model.model_id)] = str(fault)
+            self.on_change()
+            return failed
+
+    def adjust(self, settings: LineSettings) -> None:
+        """Other bounds of every line, from now on."""
+        self._line_settings = settings
+        for model in self._models.values():
+            model.line.adjust(settings)
+
     # -- what is there -------------------------------------------------------------------------------------------------------
 
     def get(self, model: ModelId) -> ShelvedModel:
@@ -212,6 +243,16 @@ class Shelf:
         )
 
     # -- inside --------------------------------------------------------------------------------------------------------------
+
+    def _made(self, model: ModelId, engines: Mapping[str, Engine]) -> ShelvedModel:
+        return ShelvedModel(model, engines, self._clock, self._line_settings)
+
+    async def _empty(self, model: ShelvedModel) -> None:
+        """Let its answers end while its further requests wait, and stop its engines."""
+        self._stands(model, Stand.LOADING, "it gets other engines")
+        model.line.hold()
+        await model.line.drain(self._drain_timeout)
+        await model.pool.stop()
 
     async def _load(self, model: ShelvedModel) -> None:
         began = self._clock.monotonic()

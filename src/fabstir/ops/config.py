@@ -64,19 +64,25 @@ class HostSection(Section, frozen=True, kw_only=True):
     key_file: Annotated[Path, about("The host's key: is paid and signs receipts. Mode 0600.")] = msgspec.field(
         default_factory=lambda: paths.config_dir() / "host.key"
     )
-    price_per_mtok: Annotated[Count, about("Base units for 1,000,000 generated tokens. 200000 is 0.20 USDC.")] = 200_000
+    price_per_mtok: Annotated[
+        Count, about("Base units for 1,000,000 generated tokens. 200000 is 0.20 USDC.", live=True)
+    ] = 200_000
     price_native_per_mtok: Annotated[
-        Amount, about("The same in wei, for renters who pay in ETH. 0: ETH is not taken.")
+        Amount, about("The same in wei, for renters who pay in ETH. 0: ETH is not taken.", live=True)
     ] = 0
     proof_surcharge_percent: Annotated[
         int,
         Meta(ge=0, le=1_000),
-        about("Percent that a job with the proof policy `required` costs more: you pay the gas of its proofs."),
+        about(
+            "Percent that a job with the proof policy `required` costs more: you pay the gas of its proofs.", live=True
+        ),
     ] = 0
     fingerprint_surcharge_percent: Annotated[
         int,
         Meta(ge=0, le=1_000),
-        about("Percent that a session on rung 2 of the ladder costs more, where `engine.fingerprints` is set."),
+        about(
+            "Percent that a session on rung 2 of the ladder costs more, where `engine.fingerprints` is set.", live=True
+        ),
     ] = 0
     stake: Annotated[
         int,
@@ -85,53 +91,76 @@ class HostSection(Section, frozen=True, kw_only=True):
             "Stake that the node tops up to at its start, base units of USDC. 0: only what `fabstir host stake` put there."
         ),
     ] = 0
-    min_deposit: Annotated[Count, about("Jobs with a smaller deposit are refused. 10000 is 0.01 USDC.")] = 10_000
-    min_deposit_native: Annotated[Amount, about("The same in wei, for jobs in ETH. 4000000000000 is 0.000004 ETH.")] = (
-        4_000_000_000_000
+    min_deposit: Annotated[Count, about("Jobs with a smaller deposit are refused. 10000 is 0.01 USDC.", live=True)] = (
+        10_000
     )
+    min_deposit_native: Annotated[
+        Amount, about("The same in wei, for jobs in ETH. 4000000000000 is 0.000004 ETH.", live=True)
+    ] = 4_000_000_000_000
     bond_min: Annotated[
-        Count, about("Terms with a smaller bond are refused: what a dispute costs a renter that was wrong.")
+        Count, about("Terms with a smaller bond are refused: what a dispute costs a renter that was wrong.", live=True)
     ] = DEFAULT_BOND
-    bond_min_native: Annotated[Amount, about("The same in wei, for jobs in ETH. At least 1.")] = DEFAULT_BOND_NATIVE
+    bond_min_native: Annotated[Amount, about("The same in wei, for jobs in ETH. At least 1.", live=True)] = (
+        DEFAULT_BOND_NATIVE
+    )
     arbiters: Annotated[
         tuple[ContractAddress, ...],
         Meta(max_length=64),
-        about("Who may rule in a dispute, where the terms name somebody. Terms that name nobody are always accepted."),
+        about(
+            "Who may rule in a dispute, where the terms name somebody. Terms that name nobody are always accepted.",
+            live=True,
+        ),
     ] = ()
     relay_openings: Annotated[
         bool,
-        about("Send the signed deposits (EIP-3009) of renters without ETH to the contract, and pay the gas for it."),
+        about(
+            "Send the signed deposits (EIP-3009) of renters without ETH to the contract, and pay the gas for it.",
+            live=True,
+        ),
     ] = False
     relay_min_deposit: Annotated[
-        Count, about("Smallest deposit that is worth the gas of sending it. 100000 is 0.10 USDC.")
+        Count, about("Smallest deposit that is worth the gas of sending it. 100000 is 0.10 USDC.", live=True)
     ] = 100_000
-    relay_per_hour: Annotated[Count, about("Transactions sent for renters in an hour; more are `rate_limited`.")] = 60
-    max_sessions: Annotated[Count, about("Sessions at the same time; more are refused with `capacity`.")] = 64
+    relay_per_hour: Annotated[
+        Count, about("Transactions sent for renters in an hour; more are `rate_limited`.", live=True)
+    ] = 60
+    max_sessions: Annotated[Count, about("Sessions at the same time; more are refused with `capacity`.", live=True)] = (
+        64
+    )
     queue_max: Annotated[
         Count,
-        about("Requests that may wait for each model; more are refused with `capacity`, and what each would wait."),
+        about(
+            "Requests that may wait for each model; more are refused with `capacity`, and what each would wait.",
+            live=True,
+        ),
     ] = 256
     queue_patience_s: Annotated[
-        Count, about("A request that waits so long for a place is refused with `capacity`.")
+        Count, about("A request that waits so long for a place is refused with `capacity`.", live=True)
     ] = 60
     renter_max_running: Annotated[
-        Count, about("Answers of one renter that each model makes at the same time; its further requests wait.")
+        Count,
+        about("Answers of one renter that each model makes at the same time; its further requests wait.", live=True),
     ] = 16
     context_max_messages: Annotated[
-        Count, about("Messages that one session holds; longer conversations are refused with `context_too_large`.")
+        Count,
+        about("Messages that one session holds; longer conversations are refused with `context_too_large`.", live=True),
     ] = 4096
-    context_max_characters: Annotated[Count, about("Characters that one session holds; beyond it the same.")] = (
-        8_388_608
-    )
-    require_encryption: Annotated[bool, about("Refuse sessions in plain text (`channel_required`).")] = False
-    ack_timeout_s: Annotated[Count, about("How long an answer waits at the exposure bound for a receipt_ack.")] = 30
+    context_max_characters: Annotated[
+        Count, about("Characters that one session holds; beyond it the same.", live=True)
+    ] = 8_388_608
+    require_encryption: Annotated[bool, about("Refuse sessions in plain text (`channel_required`).", live=True)] = False
+    ack_timeout_s: Annotated[
+        Count, about("How long an answer waits at the exposure bound for a receipt_ack.", live=True)
+    ] = 30
     exposure_max: Annotated[
-        int, Meta(ge=1, le=4096), about("Largest W that is accepted: tokens served but not yet acknowledged.")
+        int,
+        Meta(ge=1, le=4096),
+        about("Largest W that is accepted: tokens served but not yet acknowledged.", live=True),
     ] = 256
     challenge_min_s: Annotated[
         int,
         Meta(ge=900),
-        about("Shortest challenge window that is accepted: time to redeem once a renter asks to close."),
+        about("Shortest challenge window that is accepted: time to redeem once a renter asks to close.", live=True),
     ] = 900
     advertise_url: Annotated[
         Url | None, about("Base URL for the on-chain registry. Unset: made from `api.host` and `api.port`.")
@@ -140,17 +169,24 @@ class HostSection(Section, frozen=True, kw_only=True):
         Count, about("How often jobs are looked through for what can be redeemed, proven or closed.")
     ] = 30
     redeem_above: Annotated[
-        Count, about("Redeem a running job once so many base units are signed and not redeemed.")
+        Count, about("Redeem a running job once so many base units are signed and not redeemed.", live=True)
     ] = 1_000_000
     redeem_above_native: Annotated[
-        Amount, about("The same in wei, for jobs in ETH. At least 1; 400000000000000 is 0.0004 ETH.")
+        Amount, about("The same in wei, for jobs in ETH. At least 1; 400000000000000 is 0.0004 ETH.", live=True)
     ] = 400_000_000_000_000
     claim_tail_above: Annotated[
-        Count, about("Claim served but unsigned tokens (at most W) only where they are worth so many base units.")
+        Count,
+        about("Claim served but unsigned tokens (at most W) only where they are worth so many base units.", live=True),
     ] = 2_000
-    claim_tail_above_native: Annotated[Amount, about("The same in wei, for jobs in ETH. At least 1.")] = 800_000_000_000
-    expiry_margin_s: Annotated[Count, about("So long before its expiry a job is settled and closed.")] = 3_600
-    idle_close_s: Annotated[Count, about("A job whose renter is away for so long is settled and closed.")] = 3_600
+    claim_tail_above_native: Annotated[Amount, about("The same in wei, for jobs in ETH. At least 1.", live=True)] = (
+        800_000_000_000
+    )
+    expiry_margin_s: Annotated[Count, about("So long before its expiry a job is settled and closed.", live=True)] = (
+        3_600
+    )
+    idle_close_s: Annotated[
+        Count, about("A job whose renter is away for so long is settled and closed.", live=True)
+    ] = 3_600
     auto_register: Annotated[bool, about("Register in NodeRegistry at the start when URL, model or price changed.")] = (
         True
     )
@@ -292,10 +328,12 @@ class ArbiterSection(Section, frozen=True, kw_only=True):
 class LogSection(Section, frozen=True, kw_only=True):
     """What is written to stderr. Never what was said in a conversation, at no level."""
 
-    level: Annotated[Literal["debug", "info", "warning", "error"], about("The least important lines written.")] = "info"
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], about("The least important lines written.", live=True)
+    ] = "info"
     format: Annotated[
         Literal["auto", "console", "json"],
-        about("`auto`: for a person on a terminal, one JSON object per line elsewhere."),
+        about("`auto`: for a person on a terminal, one JSON object per line elsewhere.", live=True),
     ] = "auto"
 
 

@@ -33,9 +33,10 @@ def units(amount: int | str) -> BaseUnits:
     return BaseUnits(int(amount))
 
 
-def about(description: str, *, secret: bool = False) -> Meta:
-    """What a setting is for; of a `secret` one only that it is set is ever shown, of a secret URL its origin."""
-    return Meta(description=description, extra={"secret": secret})
+def about(description: str, *, secret: bool = False, live: bool = False) -> Meta:
+    """What a setting is for; of a `secret` one only that it is set is ever shown, of a secret URL its origin. A `live` one takes effect
+    in a host that runs (`fabstir.ops.reload`); any other one at its next start."""
+    return Meta(description=description, extra={"secret": secret, "live": live})
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

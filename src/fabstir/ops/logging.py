@@ -27,13 +27,13 @@ Event = MutableMapping[str, Any]
 
 ALLOWED: Final = frozenset(
     """
-    account address amount amount_base_units attempt bind block bytes chain_id checkpoint circuit circuit_id
+    account address amount amount_base_units attempt bind block bytes chain_id changed checkpoint circuit circuit_id
     code connections context_size count deposit detail duration_ms ending endpoint exit_code expires_at exposure fee_gwei
     finish_reason gas_used height host host_address hosts http_status interval_s job_id kind last_message_index
     message_index model model_id model_name name next_step nonce owed parallel part path_name peer_code pid
     policy port price prompt_id prompt_tokens proven purpose queue reason registered restarts retry_in_s retryable seconds
     session_id sessions signal signed size state status table token_address tokens tool transcript ttft_ms
-    tx_hash url version wait_s window
+    tx_hash url version wait_s waiting window
     """.split()  # noqa: SIM905 - one name per line would take the page
 )
 """Counts, hashes, ids, names and amounts. A new field is added here on purpose, in review, or it is not written."""

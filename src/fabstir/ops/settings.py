@@ -38,6 +38,8 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     description: str
     secret: bool
     annotation: Any
+    live: bool = False
+    """Takes effect in a host that runs."""
     listed: bool = False
     """Of a table that may be there several times: `[[engines]]`. The environment has no name for it."""
 
@@ -58,10 +60,17 @@ def load(file: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     `file` (or $FABSTIR_CONFIG) must exist; without it `config_dir()/config.toml` is read where there is one.
     """
     environ = os.environ if environ is None else environ
-    named = file or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
-    raw = _read(named or paths.config_dir() / "config.toml", must_exist=named is not None)
+    source, named = place(file, environ)
+    raw = _read(source, must_exist=named)
     _apply_environment(raw, environ)
     return from_tree(raw)
+
+
+def place(file: Path | None = None, environ: Mapping[str, str] | None = None) -> tuple[Path, bool]:
+    """The file that `load` reads, and whether somebody named it."""
+    environ = os.environ if environ is None else environ
+    named = file or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
+    return named or paths.config_dir() / "config.toml", named is not None
 
 
 def from_environment(environ: Mapping[str, str] | None = None) -> Config:
@@ -77,7 +86,7 @@ def from_tree(raw: Mapping[str, Any]) -> Config:
         config = msgspec.convert(raw, Config, dec_hook=_custom)
     except msgspec.ValidationError as refused:
         raise error("config_invalid", detail=str(refused)) from refused
-    _check(config)
+    check(config)
     return config
 
 
@@ -134,6 +143,7 @@ def _settings() -> Iterator[Setting]:
                 description=next(meta.description for meta in metas if meta.description),
                 secret=any((meta.extra or {}).get("secret", False) for meta in metas),
                 annotation=annotation,
+                live=listed or any((meta.extra or {}).get("live", False) for meta in metas),
                 listed=listed,
             )
 
@@ -195,8 +205,8 @@ def _custom(kind: type, value: Any) -> Any:
     raise TypeError(f"Expected `str`, got `{type(value).__name__}`")
 
 
-def _check(config: Config) -> None:
-    """What a single value cannot show."""
+def check(config: Config) -> None:
+    """What a single value cannot show. Raises LocalFault (`config_invalid`, `bind_refused`)."""
     refuse_remote_bind(
         "api.host", config.api.host, allowed=config.api.allow_remote and config.api.operator_key is not None
     )
