@@ -59,6 +59,7 @@ PROMPT: Final = {
     "prefix": "",
     "score": [],
     "context": None,
+    "conversation_context": None,
 }
 HISTORY: Final = [
     {"role": "user", "content": "Hello"},
@@ -227,7 +228,10 @@ DEFAULTS: Final[dict[str, dict[str, Any]]] = {
         "protocol": [1], "conversation_context": [], "summarised": 0, "last_message_index": 0, "tokens_received": 0, "transcript": None,
         "rung": None,
     },
-    "prompt": {"max_tokens": 512, "temperature": 0.8, "top_p": 0.95, "seed": None, "stop": [], "prefix": "", "score": [], "context": None},
+    "prompt": {
+        "max_tokens": 512, "temperature": 0.8, "top_p": 0.95, "seed": None, "stop": [], "prefix": "", "score": [], "context": None,
+        "conversation_context": None,
+    },
     "response": {"context": None},
     "session_end": {"reason": "", "tokens_served": 0, "tokens_acknowledged": 0, "close_signature": None},
     "ping": {"id": 0},

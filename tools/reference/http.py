@@ -8,10 +8,15 @@ from typing import cast, get_args
 from litestar import Response
 from msgspec import Struct
 
+from fabstir.api import host_operations
+from fabstir.api.host_paid import Paid
+from fabstir.api.host_sessions import SessionOpened
+from fabstir.api.inference import InferenceAnswer, InferenceRequest
 from fabstir.api.prompts import prompt_routes
 from fabstir.api.routes import ModelCard, host_routes
 from fabstir.api.websocket import CLOSE_CODES, POLICY_VIOLATION
 from fabstir.host import health
+from fabstir.host.http_session import SessionView
 from fabstir.host.node import HostNode
 from fabstir.host.pool import EngineState
 from fabstir.host.shelf import ModelPart
@@ -69,6 +74,37 @@ INSIDE = (
     health.ClaimsPart,
     health.PromptsPart,
 )
+
+
+SESSIONS = """\
+## Sessions over plain HTTP
+
+For renters without a WebSocket. The messages are those of [the session protocol](protocol.md), and so is what is decided: admission, W,
+receipts, vouchers. A session is begun with a signed `session_init` or `session_resume`; from then on its token is sent as
+`Authorization: Bearer`. Answers stream as server-sent events. **Receipts come in the stream, vouchers go by `POST .../receipts` while it
+runs.** Who acknowledges nothing gets W tokens; the stream then waits `ack_timeout` and ends with that error, an answer in one piece has
+the text so far with `finish_reason` `length` and the reason in `error`. What was served is billed either way, and the receipt waits at
+`GET /v1/sessions/{session_id}`. An answer in one piece of more than W tokens therefore needs somebody who looks there and acknowledges
+meanwhile.
+
+A client that goes away has its answer cancelled. A session that is not asked anything for five minutes is let go; its job is resumed
+with `session_resume`. One job is served in one place at a time (`session_in_use`); who signs anew gets a new token, and the one before
+ends. Sealed channels are for the WebSocket: a host that requires them (`host.require_encryption`) answers `channel_required` here. The
+requests of `/v1/chat/completions` are those of [the gateway](gateway.md); the last message is the question, the others replace the
+conversation."""
+
+
+def sessions() -> list[str]:
+    """The operations with what they take and return."""
+    parts = [SESSIONS]
+    for one in host_operations.SESSIONS:
+        takes = [kind.__name__ for kind in one.takes] or ([one.parameters.request.__name__] if one.parameters else [])
+        told = [f"Takes {' or '.join(f'`{name}`' for name in takes)}."] if takes else []
+        told += [f"Answers {one.status}: " + " or ".join(f"`{kind.__name__}`" for kind in one.answers) + "."]
+        told += ["Streams " + ", ".join(f"`{kind.__name__}`" for kind in one.events) + "."] if one.events else []
+        parts.append(f"### {one.method.upper()} {one.path}\n\n{one.about} {' '.join(told)}")
+    inside = (SessionOpened, SessionView, InferenceRequest, InferenceAnswer, Paid)
+    return [*parts, *(struct(f"### {cls.__name__}", cls) for cls in inside)]
 
 
 PROMPTS = """\
@@ -135,7 +171,13 @@ def render() -> str:
     others = [("other codes", POLICY_VIOLATION), ("frame above `max_message_bytes`", 1009), ("not UTF-8", 1007)]
     codes = [(f"`{reason}`", code) for reason, code in CLOSE_CODES.items()] + others
     parts += [WEBSOCKET, CLOSING, table(("Reason", "Code"), [(reason, str(code)) for reason, code in codes])]
-    parts += [*relay(), *prompts(), ATTESTATION, struct("### GET /v1/attestation?nonce={nonce}", WireClaim)]
+    parts += [
+        *sessions(),
+        *relay(),
+        *prompts(),
+        ATTESTATION,
+        struct("### GET /v1/attestation?nonce={nonce}", WireClaim),
+    ]
     parts += ["## Inside answers", *(struct(f"### {cls.__name__}", cls) for cls in INSIDE)]
     parts += [ERRORS, struct("### Error", Error)]
     return "\n\n".join(parts)

@@ -7,12 +7,16 @@ from litestar.types import ASGIApp
 
 from fabstir.api.attestation import attestation_routes
 from fabstir.api.errors import HANDLERS
+from fabstir.api.host_answers import answer_routes
 from fabstir.api.host_guard import ApiRules, HostGuard
+from fabstir.api.host_openapi import openapi_route
+from fabstir.api.host_sessions import session_routes
 from fabstir.api.prompts import prompt_routes
 from fabstir.api.relay import relay_routes
 from fabstir.api.routes import host_routes
 from fabstir.api.websocket import Door, websocket_route
 from fabstir.host.attestation import Attester
+from fabstir.host.http_sessions import HttpSessions
 from fabstir.host.node import HostNode
 from fabstir.host.prompts import PromptDesk
 
@@ -26,11 +30,14 @@ def host_app(
     attester: Attester | None = None,
 ) -> ASGIApp:
     """The application of `node`, of its `desk` of prompt jobs and of its `attester` where it has them. Start them first."""
-    door = Door(node, max_connections)
+    door, sessions = Door(node, max_connections), HttpSessions(node)
     app = Litestar(
         [
             websocket_route(door),
+            openapi_route(),
             *host_routes(node),
+            *session_routes(node, sessions),
+            *answer_routes(node, sessions),
             *relay_routes(node),
             *prompt_routes(desk),
             *attestation_routes(attester),

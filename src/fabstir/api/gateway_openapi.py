@@ -62,11 +62,11 @@ def _schemas() -> Json:
     _, found = json.schema_components([*types, *(one.request for one in requests)], ref_template=REF)
     schemas: Json = dict(found)
     for one in requests:
-        schemas[one.request.__name__] = _exact(schemas[one.request.__name__], one)
+        schemas[one.request.__name__] = exact(schemas[one.request.__name__], one)
     return dict(sorted(schemas.items()))
 
 
-def _exact(schema: Json, parameters: Parameters) -> Json:
+def exact(schema: Json, parameters: Parameters) -> Json:
     """The schema of a request with everything that is taken, and nothing else."""
     needed = schema.get("required", [])
     properties = {

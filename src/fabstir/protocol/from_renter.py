@@ -82,6 +82,9 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True, tag="prompt"):
     generated ones. Only where `capabilities` has `score`."""
     context: ContextRequest | None = None
     """What may be left out where the conversation does not fit. None: nothing, and no `context_plan` comes."""
+    conversation_context: tuple[ChatMessage, ...] | None = None
+    """What was said before this question, in place of what the host holds: a client that keeps the conversation itself sends it with each
+    prompt. None: go on from the conversation of the session."""
 
 
 class ReceiptAck(msgspec.Struct, frozen=True, kw_only=True, tag="receipt_ack"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fabstir.domain.errors import error
+from fabstir.protocol.context.brought import check
 from fabstir.protocol.context.preparing import Preparation
 from fabstir.protocol.effects import CountTokens
 from fabstir.protocol.host_answering import begin, cancel, finish_turn, generate, wanted
@@ -20,7 +21,10 @@ def prompt(core: HostCore, item: Prompt, now: float) -> None:
     if core.meter.left <= 0:
         raise error("deposit_exhausted", f"{core.served} tokens served, {ledger.affordable} paid for")
     wanted(core, item)
-    core.preparation = Preparation(core.turns + 1, item, core.history, core.offer.limits)
+    history, brought = core.history, item.conversation_context
+    if brought is not None:
+        history = check(brought, 0, core.offer.limits)
+    core.preparation = Preparation(core.turns + 1, item, history, core.offer.limits)
     core.turns = core.preparation.turn
     core.state = SessionState.PREPARING
     core.out.append(CountTokens(core.preparation.texts, core.turns))
