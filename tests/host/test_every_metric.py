@@ -88,6 +88,7 @@ async def _sessions(watched: Watched) -> None:
             _, end = await each.hear()
             assert isinstance(end, Response)
         assert watched.requests() == (0, 0)
+        await renter.chat("four again")  # of which the engine knows the beginning
         world.engine.crash()
         world.engine.recover()
         await world.clock.advance(3)

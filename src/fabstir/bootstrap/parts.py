@@ -149,6 +149,7 @@ def engine_of(config: Config, engine: EngineSection, place: str) -> Engine:
         gpu_layers=engine.gpu_layers,
         top_logprobs=engine.top_logprobs,
         binary=engine.binary,
+        spill=None if engine.spill_mb is None else engine.spill_mb << 20,
     )
     if not engine.scoring and not engine.fingerprints:
         return llama

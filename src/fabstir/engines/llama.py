@@ -5,9 +5,8 @@ The child is the C++ server of the pinned xllamacpp wheel, or a `llama-server` p
 hold the GIL, and a damaged file may abort (research/llm.md, section 3). When the child dies, requests end with
 `engine_gone` and it is started again.
 
-What the options mean for others on the same engine: every request has its own room in the KV cache, slots are never
-pinned (so that the server finds a conversation's prefix wherever it lies), and prompts are evaluated in small steps on
-a CPU.
+What the options mean for others on the same engine: every request has its own room in the KV cache and its own slot, what was
+computed for one session is never used for another (`slots`), and prompts are evaluated in small steps on a CPU.
 """
 
 from __future__ import annotations
@@ -31,6 +30,7 @@ from fabstir.engines.llama_client import LlamaClient
 from fabstir.engines.llama_worker import KEY_VARIABLE, WorkerSettings
 from fabstir.engines.model_file import file_sha256, model_name
 from fabstir.engines.server_session import ServerSession
+from fabstir.engines.spill import SpillFolder, open_folder
 from fabstir.engines.weighing import measure_frame
 from fabstir.ports.engine import (
     ChatMessage,
@@ -53,6 +53,7 @@ class _Running(NamedTuple):
     directory: Path
     server: ServerSession
     client: LlamaClient
+    spill: SpillFolder | None
     child: ChildProcess
 
 
@@ -69,8 +70,11 @@ class LlamaEngine:
         gpu_layers: int = 0,
         binary: Path | None = None,
         top_logprobs: int = 4,
+        spill: int | None = 0,
     ) -> None:
-        """`context_size` is for each of `parallel` requests; `threads`: half of the CPUs where None; `gpu_layers`: -1 for all."""
+        """`context_size` is for each of `parallel` requests; `threads`: half of the CPUs where None; `gpu_layers`: -1 for all.
+        `spill`: bytes in memory for what was computed for sessions that lost their slot; None: as many as seems right (`engines.spill`).
+        """
         self._model = model
         self._context_size = context_size
         self._parallel = parallel
@@ -78,6 +82,7 @@ class LlamaEngine:
         self._gpu_layers = gpu_layers
         self._binary = binary
         self._top = top_logprobs
+        self._spill = spill
         self._info: ModelInfo | None = None
         self._running: _Running | None = None
         self._why_down = "not started"
@@ -115,6 +120,8 @@ class LlamaEngine:
             await running.child.stop()
             await running.server.close()
             await asyncio.to_thread(shutil.rmtree, running.directory, ignore_errors=True)
+            if running.spill is not None:
+                await asyncio.to_thread(running.spill.remove)
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenBatch | GenerationEnd]:
         """See the port."""
@@ -164,6 +171,7 @@ class LlamaEngine:
     def _prepare(self) -> _Running:
         """Everything that a start needs; nothing runs yet."""
         binary = self._find_binary()
+        spill = open_folder(self._spill)
         directory = Path(tempfile.mkdtemp(prefix="fabstir-engine-"))
         settings = WorkerSettings(
             parent=os.getpid(),
@@ -174,6 +182,7 @@ class LlamaEngine:
             threads=self._threads,
             gpu_layers=self._gpu_layers,
             binary=binary,
+            spill=str(spill.path) if spill else "",
         )
         key = secrets.token_hex(16)
         server = ServerSession(BASE_URL, key, settings.socket)
@@ -184,8 +193,8 @@ class LlamaEngine:
             load_seconds=LOAD_SECONDS,
             forget_when_ready=bool(binary),  # the wheel's server is silent, another program may not be
         )
-        client = LlamaClient(server, parallel=self._parallel, top_logprobs=self._top)
-        return _Running(directory, server, client, child)
+        client = LlamaClient(server, parallel=self._parallel, top_logprobs=self._top, spill=spill)
+        return _Running(directory, server, client, spill, child)
 
     async def _load(self, running: _Running, name: str) -> ModelInfo:
         """Start the child, and hash the file meanwhile."""

@@ -5,9 +5,9 @@ every token with its id and because an answer that began elsewhere goes on by ap
 leaves tokens out (those that end inside a UTF-8 character: `llama_answer`), the stream is closed, the tokens are found
 out (`llama_gaps`) and a new stream goes on after exactly these ids, so that what is recorded is what was computed.
 
-At most `parallel` requests are at the server; others wait here in order, so that a request which starts a new stream
-keeps its place. Memory: the ids of each running answer and one piece of its stream (64 KiB). Reading slowly does not
-slow the server down.
+At most `parallel` requests are at the server, each in a slot of its own (`placing`); others wait in order, so that a
+request which starts a new stream keeps its place. Memory: the ids of each running answer and one piece of its stream
+(64 KiB). Reading slowly does not slow the server down.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ from fabstir.engines.llama_wire import (
     Slot,
     TokenIds,
 )
+from fabstir.engines.placing import Places, Placing
 from fabstir.engines.server_errors import server_fault
 from fabstir.engines.server_session import ServerSession
+from fabstir.engines.spill import SpillFolder
 from fabstir.ports.engine import ChatMessage, GenerationEnd, GenerationRequest, TokenBatch, Weight
 
 SAMPLERS: Final = ("top_k", "temperature", "top_p")
@@ -57,10 +59,12 @@ RELEASE_PAUSE_S: Final = 0.002
 class LlamaClient:
     """One server. The session belongs to the caller."""
 
-    def __init__(self, server: ServerSession, *, parallel: int, top_logprobs: int) -> None:
+    def __init__(
+        self, server: ServerSession, *, parallel: int, top_logprobs: int, spill: SpillFolder | None = None
+    ) -> None:
         self._server = server
         self._top = top_logprobs
-        self._places = asyncio.Semaphore(parallel)
+        self._places = Places(server, parallel, spill)
         self._streams = 0
         self._vocabulary = Vocabulary(())
         self._forced = 0
@@ -113,13 +117,13 @@ class LlamaClient:
         """See `fabstir.ports.engine.Engine.generate`."""
         if request.max_tokens < 1:
             raise error("engine_refused", f"max_tokens is {request.max_tokens}, must be at least 1")
-        async with self._places:
+        async with self._places.place(request.cache) as placing:
             text = await self.template(request.messages) + request.prefix
             fold = AnswerFold(request, self._top)
             prompt: str | list[int] = text
             before: list[int] = []
             while not fold.finish:
-                async with aclosing(self._fold_stream(prompt, request, fold)) as items:
+                async with aclosing(self._fold_stream(prompt, request, fold, placing)) as items:
                     gap = None
                     async for item in items:
                         if isinstance(item, Gap):
@@ -128,27 +132,30 @@ class LlamaClient:
                             yield item
                 if gap is not None:
                     before = before or await self._tokenize(text)
-                    await self._fill(fold, gap, before)
+                    await self._fill(fold, gap, before, placing)
                     prompt = before + fold.ids
                     if len(prompt) >= self._context_size:
                         fold.cut()
                     if batch := fold.batch():
                         yield batch
-            yield fold.end()
+            end = fold.end()
+            placing.tokens = end.prompt_tokens + end.completion_tokens
+            yield end
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
     async def _fold_stream(
-        self, prompt: str | list[int], request: GenerationRequest, fold: AnswerFold
+        self, prompt: str | list[int], request: GenerationRequest, fold: AnswerFold, placing: Placing
     ) -> AsyncGenerator[TokenBatch | Gap]:
         """One stream, to the end of the answer or to the first gap."""
         fold.begin()
-        async with aclosing(self._chunks(self._body(prompt, request, fold))) as groups:
+        async with aclosing(self._chunks(self._body(prompt, request, fold) | placing.fields())) as groups:
             async for group in groups:
                 gap = None
                 for chunk in group:
                     if chunk.error is not None:
                         raise server_fault(500, chunk.error)
+                    placing.begun()
                     gap = fold.take(chunk)
                     if gap is not None or fold.finish:
                         break
@@ -184,18 +191,23 @@ class LlamaClient:
             "ignore_eos": request.ignore_eos,
             "n_probs": max(1, self._top),
             "stream": True,
-            "cache_prompt": True,
             "return_progress": True,
             "response_fields": FINAL_FIELDS,
         }
 
-    async def _fill(self, fold: AnswerFold, gap: Gap, before: list[int]) -> None:
+    async def _fill(self, fold: AnswerFold, gap: Gap, before: list[int], placing: Placing) -> None:
         """Find out and add the tokens of `gap`; `before` are the ids of the prompt."""
         await self._released()
-        found = await find_tokens(gap, before + fold.ids, self._vocabulary, self._distribution, self._top)
+
+        async def probe(ids: Sequence[int]) -> list[Candidate]:
+            return await self._distribution(ids, placing=placing)
+
+        found = await find_tokens(gap, before + fold.ids, self._vocabulary, probe, self._top)
         fold.fill(gap, found)
 
-    async def _distribution(self, ids: Sequence[int], count: int = PROBE_CANDIDATES) -> list[Candidate]:
+    async def _distribution(
+        self, ids: Sequence[int], count: int = PROBE_CANDIDATES, placing: Placing | None = None
+    ) -> list[Candidate]:
         """The `count` most likely tokens after `ids`: the next token is forced to a whole letter, since only those are reported."""
         body = {
             "prompt": ids,
@@ -204,6 +216,7 @@ class LlamaClient:
             "logit_bias": [[self._forced, FORCE]],
             "n_probs": count,
             "response_fields": ["completion_probabilities"],
+            **(placing.fields() if placing else {"cache_prompt": False}),
         }
         answer = await self._server.ask("/completion", body, Probed)
         if not answer.completion_probabilities or not answer.completion_probabilities[0].top_logprobs:

@@ -42,12 +42,15 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     gpu_layers: int
     binary: str = ""
+    spill: str = ""
+    """Folder in memory for what was computed for sessions that lost their slot; "": nothing is set aside."""
 
 
 def main() -> None:
     """Run until the parent ends."""
     settings = msgspec.json.decode(sys.argv[1], type=WorkerSettings)
     end_with_parent(settings.parent)
+    os.umask(0o077)
     if settings.binary:
         os.execv(settings.binary, [settings.binary, *server_arguments(settings)])  # noqa: S606  the program that the operator named
     try:
@@ -79,6 +82,11 @@ def _serve(settings: WorkerSettings, verbosity: int) -> Any:
     params.hostnames = [settings.socket]
     params.api_keys = [os.environ[KEY_VARIABLE]]
     params.endpoint_slots = True
+    # Each request names its slot: one renter must not find out by the time that it takes what another one said (`slots`).
+    params.slot_prompt_similarity = 0.0
+    params.cache_ram_mib = 0
+    if settings.spill:
+        params.slot_save_path = settings.spill + "/"
     params.ui = False
     Path(settings.socket).unlink(missing_ok=True)
     return xllamacpp.Server(params)
@@ -95,6 +103,8 @@ def server_arguments(settings: WorkerSettings) -> list[str]:
         *("--ctx-size", str(settings.context_size * settings.parallel), "--no-kv-unified"),
         *(("--batch-size", str(CPU_BATCH), "--ubatch-size", str(CPU_BATCH)) if settings.gpu_layers == 0 else ()),
         # Errors only: why a model does not load. What it prints later is thrown away (ChildProcess.forget_when_ready).
+        *("--slot-prompt-similarity", "0", "--cache-ram", "0"),
+        *(("--slot-save-path", settings.spill + "/") if settings.spill else ()),
         *("--verbosity", "1", "--slots", "--no-ui"),
     ]
 

@@ -9,6 +9,7 @@ Server") and tested against a server that speaks it, not yet against vLLM itself
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Final
@@ -178,6 +179,8 @@ class VllmClient:
             "top_logprobs": self._top,
             "return_token_ids": True,
             "return_tokens_as_token_ids": True,
+            # What is computed for one session is found by no other: the time that it takes would tell what was said there.
+            "cache_salt": request.cache or secrets.token_hex(16),
             "stream": True,
             "stream_options": {"include_usage": True, "continuous_usage_stats": True},
         }

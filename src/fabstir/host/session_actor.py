@@ -370,6 +370,7 @@ class SessionActor:
                 async with contextlib.aclosing(items):
                     async for item in items:
                         if isinstance(item, GenerationEnd):
+                            self._telemetry.computed(item)
                             return await self._inbox.put(EngineFinished(turn, item))
                         await self._inbox.put(EngineBatch(turn, item))
             raise error("engine_gone", "the generation stopped without an end")

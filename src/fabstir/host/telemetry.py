@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from fabstir.ops.metrics import FINISH_REASONS, Metrics
+from fabstir.protocol.generation import GenerationEnd
 from fabstir.protocol.messages import Error, FromHost, Response, StreamChunk
 
 
@@ -36,6 +37,10 @@ class SessionTelemetry:
             self._metrics.failure(message.code)
             if message.message_index is not None:  # this one ends an answer
                 self._ended()
+
+    def computed(self, end: GenerationEnd) -> None:
+        """The engine is done with an answer."""
+        self._metrics.prefix_cache_hits.inc(end.cached_tokens)
 
     def acknowledged(self, tokens: int) -> None:
         """So many more tokens are signed for."""

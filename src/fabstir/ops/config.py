@@ -228,6 +228,13 @@ class EngineSection(Section, frozen=True, kw_only=True):
     api_key: Annotated[str | None, about("For `openai`: the server's key.", secret=True)] = None
     context_size: Annotated[int, Meta(ge=64), about("Tokens of prompt and answer together, for one session.")] = 4096
     parallel: Annotated[int, Meta(ge=1, le=512), about("Answers that are computed at the same time.")] = 4
+    spill_mb: Annotated[
+        Annotated[int, Meta(ge=0)] | None,
+        about(
+            "For `llama`: MiB of /dev/shm for what was computed for sessions that lost their place; their next prompt then costs only what"
+            " is new. Refused on a machine that swaps, since it holds what was said. Unset: an eighth of /dev/shm, where that is safe."
+        ),
+    ] = None
     threads: Annotated[Count | None, about("CPU threads. Unset: the number of cores.")] = None
     gpu_layers: Annotated[int, Meta(ge=0), about("Layers of the model on the GPU; 999 is all of them.")] = 0
     scoring: Annotated[

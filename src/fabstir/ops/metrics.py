@@ -147,6 +147,10 @@ class Metrics:
         for reason in FINISH_REASONS:
             self._success.labels(reason)
         self.prompt_tokens = self._counter("prompt_tokens", "Prompt tokens of the answers that were made")
+        self.prefix_cache_hits = self._counter(
+            "prefix_cache_hits",
+            "Prompt tokens that were not computed again, since an earlier prompt of the session had them",
+        )
         self.generation_tokens = self._counter("generation_tokens", "Tokens generated for renters")
         self.time_to_first_token = self._histogram(
             "time_to_first_token_seconds", "From the prompt's arrival to the first token sent", _FIRST_TOKEN

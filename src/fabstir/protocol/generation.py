@@ -21,6 +21,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     stop: tuple[str, ...] = ()
     score: tuple[int, ...] = ()
     """Not empty: generate nothing, say how likely these tokens are as the answer; an engine that cannot refuses (`engine_refused`)."""
+    cache: str = ""
+    """Who may reuse what is computed for it: requests with the same name, and nobody else. "": not even those."""
     ignore_eos: bool = False
     """Only for tests and benchmarks that need an exact number of tokens."""
 

@@ -15,7 +15,6 @@ from fabstir.protocol.host_log import TurnEnded, TurnStarted, session_tag
 from fabstir.protocol.host_paying import announce_payment
 from fabstir.protocol.messages import (
     Cancel,
-    ChatMessage,
     ContextPlanned,
     Error,
     Prompt,
@@ -43,14 +42,15 @@ def begin(core: HostCore, item: Prompt, prepared: Prepared) -> None:
 def generate(core: HostCore) -> None:
     """Let the engine answer."""
     answer = core.running()
-    core.out.append(RunGeneration(_generation(answer.prompt, core.prepared.seen, answer.budget), answer.turn))
+    core.out.append(RunGeneration(_generation(core, answer.prompt, answer.budget), answer.turn))
     announce_payment(core)
 
 
-def _generation(item: Prompt, messages: tuple[ChatMessage, ...], budget: int) -> GenerationRequest:
+def _generation(core: HostCore, item: Prompt, budget: int) -> GenerationRequest:
     """What the engine is asked."""
     return GenerationRequest(
-        messages=messages,
+        messages=core.prepared.seen,
+        cache=core.ledger.job.hex(),
         prefix=item.prefix,
         max_tokens=budget,
         temperature=item.temperature,

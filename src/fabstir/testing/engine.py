@@ -103,6 +103,8 @@ class ScriptedEngine:
         self._failures: list[tuple[int, str]] = []
         self.requests: list[GenerationRequest] = []
         """Every request so far, oldest first."""
+        self._computed: dict[str, int] = {}
+        """Tokens of each session's last prompt."""
         self.weighed: tuple[str, ...] = ()
         """Every text that was counted alone, oldest first."""
         self.active = 0
@@ -181,7 +183,12 @@ class ScriptedEngine:
                     async for batch in batches:
                         yield batch
                 finished = True
-                yield GenerationEnd(finish_reason=reason, prompt_tokens=prompt_tokens, completion_tokens=len(pieces))
+                yield GenerationEnd(
+                    finish_reason=reason,
+                    prompt_tokens=prompt_tokens,
+                    completion_tokens=len(pieces),
+                    cached_tokens=self._reused(request, prompt_tokens),
+                )
             except (GeneratorExit, asyncio.CancelledError):
                 self.cancelled += not finished
                 raise
@@ -205,6 +212,13 @@ class ScriptedEngine:
     def _require_up(self) -> None:
         if self._health.status != "ok":
             raise error("engine_gone", f"{self._health.status}: {self._health.reason}")
+
+    def _reused(self, request: GenerationRequest, prompt_tokens: int) -> int:
+        """What the session's last prompt had, as an engine with a prefix cache says it; all but the last token at most."""
+        if not request.cache:
+            return 0
+        before, self._computed[request.cache] = self._computed.get(request.cache, 0), prompt_tokens
+        return min(before, prompt_tokens - 1)
 
     def _answer(self, request: GenerationRequest) -> list[bytes]:
         last = next((m.content for m in reversed(request.messages) if m.role == "user"), "")
