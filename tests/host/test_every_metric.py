@@ -21,7 +21,7 @@ from fabstir.domain.prompts import PromptId
 from fabstir.domain.terms import ProofPolicy
 from fabstir.host.reception import MAX_ATTEMPTS
 from fabstir.ops.metrics import Metrics
-from fabstir.protocol.messages import Notice, Response
+from fabstir.protocol.messages import ChatMessage, Notice, Response
 from fabstir.protocol.prompt_log import Stage
 from fabstir.testing.chain import INFO
 from fabstir.testing.engine import ScriptedEngine
@@ -88,6 +88,7 @@ async def _sessions(watched: Watched) -> None:
             _, end = await each.hear()
             assert isinstance(end, Response)
         assert watched.requests() == (0, 0)
+        renter.context += [ChatMessage("user", "one two three"), ChatMessage("assistant", "You said: one two three")]
         await renter.chat("four again")  # of which the engine knows the beginning
         world.engine.crash()
         world.engine.recover()
