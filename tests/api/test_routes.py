@@ -41,6 +41,16 @@ async def test_health_shows_every_part(served: Served) -> None:
         "prover": ok | {"circuit": "test/hash", "circuit_id": to_hex(CIRCUIT_ID), "weaker": 0},
         "registration": {"status": "off", "reason": ""},
         "settings": {"status": "off", "reason": ""},
+        "machine": {
+            "status": "off",
+            "reason": "",
+            "cpu": 0.0,
+            "memory_available_mb": 0,
+            "resident_mb": 0,
+            "disk_free_mb": 0,
+            "gpus": [],
+            "no_gpus": "",
+        },
         "sessions": {"open": 1, "generating": 0, "max": 64},
         "prompts": {
             "status": "off",

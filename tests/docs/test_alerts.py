@@ -17,7 +17,7 @@ from fabstir.ports.chain import TransactionEnd
 RULES = Path("deploy/prometheus/fabstir-alerts.yml")
 PAGE = Path("docs/how-to/alerts.md")
 FUNCTIONS = {"absent", "by", "and", "or", "changes", "increase", "min_over_time", "sum"}
-LABELS = {"instance", "code", "part", "result", "token"}
+LABELS = {"instance", "code", "part", "result", "token", "model_name", "engine"}
 
 
 def rules() -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ from fabstir.protocol.messages import ChatMessage, Notice, Response
 from fabstir.protocol.prompt_log import Stage
 from fabstir.testing.chain import INFO
 from fabstir.testing.engine import ScriptedEngine
+from fabstir.testing.machine import StillMachine
 
 CONSTANT: Final = {"fabstir_build_info"}
 """Set where it is declared."""
@@ -72,6 +73,7 @@ async def _sessions(watched: Watched) -> None:
     world = World(engine=ScriptedEngine(parallel=1))
     world.metrics, world.chain.earned = watched.metrics, {USDC: BaseUnits(5)}
     world.node = world.new_node(world.journal)
+    world.node.machine = StillMachine()
     async with world.running():
         renter = await world.renter()
         await renter.refused("garbage")

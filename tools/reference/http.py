@@ -21,6 +21,7 @@ from fabstir.host.node import HostNode
 from fabstir.host.pool import EngineState
 from fabstir.host.shelf import ModelPart
 from fabstir.ports.chain import EndpointState
+from fabstir.ports.machine import Gpu
 from fabstir.protocol.attestation import WireClaim
 from fabstir.protocol.messages import Error
 from fabstir.protocol.offer import WireModelOffer, WirePayment, WireTokenPrice
@@ -70,6 +71,8 @@ INSIDE = (
     EndpointState,
     health.SendingPart,
     health.Part,
+    health.MachinePart,
+    Gpu,
     health.SessionsPart,
     health.ClaimsPart,
     health.PromptsPart,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fabstir.ops.metrics import Metrics, MoneyGauge
+from fabstir.testing.machine import CALM
 from reference.table import table
 
 INTRODUCTION = """\
@@ -20,6 +21,8 @@ def render() -> str:
     """The page: one table."""
     metrics = Metrics()
     metrics.failure("capacity")  # a series shows its labels once it has a value
+    metrics.models([("tiny-chat", True, 0, 0, {"engine": True})])
+    metrics.machine(CALM)
     for amounts in vars(metrics).values():
         if isinstance(amounts, MoneyGauge):
             amounts.show({})

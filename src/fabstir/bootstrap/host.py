@@ -40,6 +40,7 @@ from fabstir.host.watchtower import Watchtower
 from fabstir.ops.clock import SystemClock
 from fabstir.ops.config import Config
 from fabstir.ops.last_words import guard_last_words, guard_tasks
+from fabstir.ops.machine import SystemMachine
 from fabstir.ops.metrics import Metrics
 from fabstir.p2p.identity import identity_file, load_or_make
 from fabstir.ports.chain import NO_KEY
@@ -121,6 +122,7 @@ async def _serve_host(
         metrics=Metrics(chain.info.usdc),
     )
     node.book.held = records
+    node.machine = SystemMachine(config.host.data_dir, clock.monotonic)
     node.fingerprinter = make_fingerprinter(config, engine)
     chain.count_ends(node.metrics.transaction)
     settler = Settler(

@@ -17,8 +17,14 @@ from fabstir.domain.money import BaseUnits
 from fabstir.host.shelf import ModelPart, Shelf
 from fabstir.ports.chain import EndpointState, MarketChain
 from fabstir.ports.clock import Clock
+from fabstir.ports.machine import Gpu, MachineState
 from fabstir.ports.prover import Prover
 
+_MIB: Final = 1 << 20
+LEAST_MEMORY: Final = 0.02
+"""Part of the memory; with less the kernel soon ends a process, mostly the engine."""
+LEAST_DISK: Final = 256 * _MIB
+"""Journals grow by kilobytes; other programs fill disks."""
 FRESH_SECONDS: Final = 2.0
 PATIENCE_SECONDS: Final = 3.0
 """An RPC endpoint that takes longer is down for whoever waits for `/health`."""
@@ -175,6 +181,40 @@ class HostStanding(msgspec.Struct, frozen=True, kw_only=True):
     """As of HostHealth."""
 
 
+class MachinePart(Part, frozen=True, kw_only=True):
+    """The machine: `strained` where memory or disk are nearly used up, which is `degraded`; `off` where nobody looks."""
+
+    cpu: float = 0.0
+    """0 to 1, over all cores."""
+    memory_available_mb: int = 0
+    resident_mb: int = 0
+    """Of this process and those that it started."""
+    disk_free_mb: int = 0
+    """Of the disk of `host.data_dir`."""
+    gpus: tuple[Gpu, ...] = ()
+    no_gpus: str = ""
+    """Why none is shown."""
+
+    @classmethod
+    def of(cls, seen: MachineState) -> MachinePart:
+        """What one look means."""
+        short = []
+        if seen.memory_available < LEAST_MEMORY * seen.memory_total:
+            short.append(f"{seen.memory_available // _MIB} MiB of memory left")
+        if seen.disk_free < LEAST_DISK:
+            short.append(f"{seen.disk_free // _MIB} MiB of disk left under host.data_dir")
+        return cls(
+            status="strained" if short else "ok",
+            reason=", ".join(short),
+            cpu=round(seen.cpu, 3),
+            memory_available_mb=seen.memory_available // _MIB,
+            resident_mb=(seen.resident_node + seen.resident_children) // _MIB,
+            disk_free_mb=seen.disk_free // _MIB,
+            gpus=seen.gpus,
+            no_gpus=seen.no_gpus,
+        )
+
+
 class HostHealth(msgspec.Struct, frozen=True, kw_only=True):
     """`status`: `ok`, `degraded` (serves, but something needs care), `draining` or `failing` (a new session would be refused)."""
 
@@ -199,6 +239,8 @@ class HostHealth(msgspec.Struct, frozen=True, kw_only=True):
     settings: Part
     """The file of settings: `refused` where what it says now is not valid and the host goes by what was before, which is `degraded`. The
     reason also names what takes effect at the next start; `off` where no file is followed."""
+    machine: MachinePart
+    """Where it is `strained` the status is `degraded`."""
     sessions: SessionsPart
     prompts: PromptsPart
     """The desk of prompt jobs; where it is down the status is `degraded`."""

@@ -24,6 +24,7 @@ from fabstir.host.fingerprinting import Fingerprinting
 from fabstir.host.health import (
     ClaimsPart,
     HostHealth,
+    MachinePart,
     NetworkPart,
     Part,
     Probe,
@@ -38,13 +39,14 @@ from fabstir.host.registration import Registration
 from fabstir.host.relay import Relay
 from fabstir.host.session_actor import Services
 from fabstir.host.settings import HostSettings
-from fabstir.host.shelf import Shelf
+from fabstir.host.shelf import ModelPart, Shelf
 from fabstir.ops.metrics import Metrics
 from fabstir.ports.chain import MarketChain
 from fabstir.ports.clock import Clock
 from fabstir.ports.engine import Engine
 from fabstir.ports.fingerprints import Fingerprinter
 from fabstir.ports.journal import Journal
+from fabstir.ports.machine import Machine
 from fabstir.ports.prover import Prover
 from fabstir.ports.transport import Transport
 from fabstir.protocol.effects import RequestSettlement, Store
@@ -97,6 +99,8 @@ class HostNode:
         """How the desk of prompt jobs is; the desk puts itself here."""
         self.claims: Callable[[], ClaimsPart] = _unsettled
         """What is still to be collected; the settler puts itself here."""
+        self.machine: Machine | None = None
+        """What the node runs on; the composition root puts it here."""
         self.in_force: Callable[[], Part] = lambda: Part(status="off")
         """How the file of settings is; whoever follows it puts itself here."""
         self.p2p: Callable[[], NetworkPart] = lambda: NetworkPart(status="off")
@@ -217,17 +221,18 @@ class HostNode:
         fault = self.book.fault
         journal = Part(status="down", reason=str(fault)) if fault else Part(status="ok")
         registration, prompts, claims, p2p = self._registration_part(), self.prompts(), self.claims(), self.p2p()
-        settings = self.in_force()
+        settings, machine = self.in_force(), await self._look_at_machine()
         sending = self._probe.sending()
         needed: tuple[Part, ...] = (engine, chain, journal, sending) if sending.stopped else (engine, chain, journal)
         for name, part in (("engine", engine), ("chain", chain), ("prover", prover), ("journal", journal)):
             self.metrics.up(name, part.works)
         self.metrics.restarts(engine.restarts)
+        self.metrics.models([_counted(model) for model in models])
         return HostHealth(
             status=overall(
                 self.draining,
                 needed,
-                (Part(status=engine.status), settings, prover, registration, sending, prompts, claims, p2p),
+                (Part(status=engine.status), settings, machine, prover, registration, sending, prompts, claims, p2p),
             ),
             version=fabstir.__version__,
             uptime_s=int(self.clock.monotonic() - self._started_at),
@@ -239,6 +244,7 @@ class HostNode:
             prover=prover,
             registration=registration,
             settings=settings,
+            machine=machine,
             sessions=SessionsPart(open=len(reception), generating=reception.generating, max=self.settings.max_sessions),
             prompts=prompts,
             claims=claims,
@@ -298,6 +304,13 @@ class HostNode:
         except* FabstirError as faults:
             raise faults.exceptions[0] from None
 
+    async def _look_at_machine(self) -> MachinePart:
+        if self.machine is None:
+            return MachinePart(status="off")
+        seen = await asyncio.to_thread(self.machine.look)
+        self.metrics.machine(seen)
+        return MachinePart.of(seen)
+
     def _make_registration(self) -> Registration | None:
         settings = self.settings
         if settings.url is None:
@@ -335,6 +348,11 @@ class HostNode:
         if registration is None:
             return Part(status="off")
         return Part(status="ok") if registration.state == "ok" else Part(status="down", reason=registration.state)
+
+
+def _counted(model: ModelPart) -> tuple[str, bool, int, int, dict[str, bool]]:
+    engines = {engine.name: engine.status == "ok" for engine in model.engines}
+    return (model.name or model.model_id, model.serves, model.running, model.waiting, engines)
 
 
 def _ignore(job: JobId) -> None:

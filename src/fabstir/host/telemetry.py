@@ -48,7 +48,7 @@ class SessionTelemetry:
 
     @contextlib.contextmanager
     def generation(self) -> Iterator[Callable[[], None]]:
-        """Around one generation; call what it gives at the first item."""
+        """Around one generation; call what it gives when it has its place at an engine."""
         metrics, waiting = self._metrics, True
         metrics.requests_waiting.inc()
 
@@ -58,6 +58,8 @@ class SessionTelemetry:
                 waiting = False
                 metrics.requests_waiting.dec()
                 metrics.requests_running.inc()
+                if self._asked_at is not None:
+                    metrics.queue_time.observe(self._monotonic() - self._asked_at)
 
         try:
             yield started

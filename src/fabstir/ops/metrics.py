@@ -8,7 +8,7 @@ earlier configuration. A value is a float, exact up to 2**53 base units: a sum o
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
@@ -18,6 +18,7 @@ import fabstir
 from fabstir.domain.errors import CATALOGUE
 from fabstir.domain.ids import ZERO_ADDRESS, Address, to_hex
 from fabstir.ports.chain import TransactionEnd
+from fabstir.ports.machine import MachineState
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 FINISH_REASONS: Final = ("stop", "length", "deposit", "cancelled", "interrupted")
@@ -137,6 +138,8 @@ class Metrics:
         self._money()
         self._prompts()
         self._parts()
+        self._models()
+        self._machine()
 
     def __repr__(self) -> str:
         return f"<Metrics {len(list(self.registry.collect()))} series>"
@@ -156,6 +159,9 @@ class Metrics:
             "time_to_first_token_seconds", "From the prompt's arrival to the first token sent", _FIRST_TOKEN
         )
         self.inter_token_latency = self._histogram("inter_token_latency_seconds", "Between two tokens", _BETWEEN_TOKENS)
+        self.queue_time = self._histogram(
+            "request_queue_time_seconds", "From the prompt's arrival to its place at an engine", _REQUEST
+        )
         self.request_latency = self._histogram("e2e_request_latency_seconds", "From prompt to response", _REQUEST)
         self.requests_running = self._gauge("num_requests_running", "Answers of sessions being generated")
         self.requests_waiting = self._gauge("num_requests_waiting", "Prompts of sessions that wait for the engine")
@@ -217,6 +223,27 @@ class Metrics:
             self._up.labels(part).set(0)
         self._gauge("build_info", "Constant 1; the version is the label", "version").labels(fabstir.__version__).set(1)
 
+    def _models(self) -> None:
+        """Names are those of the settings."""
+        self._model_up = self._gauge("model_up", "1 where the model is served", "model_name")
+        self._model_running = self._gauge("model_requests_running", "Answers at work, by model", "model_name")
+        self._model_waiting = self._gauge("model_requests_waiting", "Requests in line, by model", "model_name")
+        self._engine_up = self._gauge("engine_up", "1 where the engine of the model works", "model_name", "engine")
+
+    def _machine(self) -> None:
+        self._cpu = self._gauge("system_cpu_utilization_ratio", "Of all cores, since the last look, 0 to 1")
+        self._memory_free = self._gauge("system_memory_available_bytes", "Memory that can be had without swapping")
+        self._memory_total = self._gauge("system_memory_total_bytes", "Memory of the machine")
+        self._resident = self._gauge(
+            "resident_memory_bytes", "In memory, of the node and of the processes that it started", "process"
+        )
+        self._disk_free = self._gauge("data_disk_free_bytes", "Free on the disk of host.data_dir")
+        self._disk_total = self._gauge("data_disk_total_bytes", "Size of the disk of host.data_dir")
+        self._gpu_busy = self._gauge("gpu_utilization_ratio", "Part of the time that the GPU computes", "gpu")
+        self._gpu_used = self._gauge("gpu_memory_used_bytes", "Memory of the GPU in use", "gpu")
+        self._gpu_total = self._gauge("gpu_memory_total_bytes", "Memory of the GPU", "gpu")
+        self._gpu_heat = self._gauge("gpu_temperature_celsius", "Of the GPU", "gpu")
+
     # -- with labels: closed sets only ---------------------------------------------------------------------------------
 
     def success(self, finish_reason: str) -> None:
@@ -244,6 +271,33 @@ class Metrics:
     def up(self, part: str, works: bool) -> None:
         """Whether `part` works. Raises ValueError on a part that is not in PARTS."""
         self._up.labels(_member(part, PARTS)).set(works)
+
+    def models(self, models: Sequence[tuple[str, bool, int, int, Mapping[str, bool]]]) -> None:
+        """All models: name, whether it is served, answers at work, requests in line, and of each engine whether it works."""
+        for gauge in (self._model_up, self._model_running, self._model_waiting, self._engine_up):
+            gauge.clear()  # one that is gone leaves no series behind
+        for name, up, running, waiting, engines in models:
+            self._model_up.labels(name).set(up)
+            self._model_running.labels(name).set(running)
+            self._model_waiting.labels(name).set(waiting)
+            for engine, works in engines.items():
+                self._engine_up.labels(name, engine).set(works)
+
+    def machine(self, seen: MachineState) -> None:
+        """One look at the machine."""
+        self._cpu.set(seen.cpu)
+        self._memory_free.set(seen.memory_available)
+        self._memory_total.set(seen.memory_total)
+        self._resident.labels("node").set(seen.resident_node)
+        self._resident.labels("children").set(seen.resident_children)
+        self._disk_free.set(seen.disk_free)
+        self._disk_total.set(seen.disk_total)
+        for gpu in seen.gpus:
+            index = str(gpu.index)
+            self._gpu_busy.labels(index).set(gpu.busy)
+            self._gpu_used.labels(index).set(gpu.memory_used)
+            self._gpu_total.labels(index).set(gpu.memory_total)
+            self._gpu_heat.labels(index).set(gpu.temperature)
 
     def expose(self) -> bytes:
         """The whole registry in Prometheus' text format (CONTENT_TYPE)."""
