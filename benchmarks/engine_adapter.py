@@ -20,7 +20,8 @@ import uvloop
 from common import main
 
 from fabstir.engines.child import ChildProcess
-from fabstir.engines.llama_client import SAMPLERS, TOP_K, LlamaClient
+from fabstir.engines.llama_client import LlamaClient
+from fabstir.engines.llama_controls import SAMPLERS, TOP_K
 from fabstir.engines.llama_worker import KEY_VARIABLE, WorkerSettings
 from fabstir.engines.model_file import default_model
 from fabstir.engines.server_session import ServerSession

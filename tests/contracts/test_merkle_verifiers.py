@@ -16,7 +16,7 @@ from fabstir.chain import artifacts
 from fabstir.domain.ids import Hash32
 from fabstir.protocol import openings
 from fabstir.protocol.signing import keccak
-from fabstir.protocol.transcript import RECORD_TAG, Sampler, TokenRecord, record_preimage
+from fabstir.protocol.transcript import RECORD_TAG, SHAPED, Sampler, TokenRecord, record_preimage
 from tests.protocol.recording import (
     SALT,
     SEED,
@@ -156,6 +156,7 @@ def test_records_near_the_bounds_get_one_verdict(
     assert _judged(both, record, sampler)
     _judged(both, record, msgspec.structs.replace(sampler, top_p=max(0, top_p + nudge)))
     _judged(both, msgspec.structs.replace(record, logprob=record.logprob + nudge), sampler)
+    assert _judged(both, record, SHAPED), "what a sampler draws, a shaped draw may, too"
 
 
 def test_the_dearest_record_fits_the_gas(both: Verifiers) -> None:

@@ -74,8 +74,8 @@ async def test_count_tokens_is_what_the_engine_evaluates(llama: LlamaEngine) -> 
 
 
 async def test_a_second_request_finds_its_prefix(llama: LlamaEngine) -> None:
-    """The prompt cache is on: the same prompt again is not evaluated again."""
-    request = ask("Please repeat: window garden music paper silver")
+    """Of the same session: the same prompt again is not evaluated again."""
+    request = ask("Please repeat: window garden music paper silver", cache="one")
     await collect(llama, request)
     again = (await collect(llama, request)).end
     assert again.cached_tokens >= again.prompt_tokens - 1

@@ -42,7 +42,7 @@ async def test_an_own_answer_is_scored_as_it_was_made(engine: ScoringEngine) -> 
         assert (again.text, again.ids, again.end.completion_tokens) == ("", made.ids, len(made.ids))
         assert again.end.prompt_tokens == made.end.prompt_tokens
         assert max(len(batch.records) for batch in again.batches) <= BATCH
-        evidence.append(scored_evidence(made.records, again.records, temperature=0.8))
+        evidence.append(scored_evidence(made.records, again.records, greedy=False))
     verdict = judge(evidence, tolerance_for(engine.info.sha256))
     assert verdict.outcome == "consistent", verdict.gates
 

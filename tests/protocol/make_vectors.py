@@ -46,16 +46,34 @@ RECORDS: Final = [
     {"token": 4_294_967_295, "logprob": -2_147_483_648, "top": [[1, -1], [4_294_967_295, -2_147_483_648]]},
     {"token": 42, "logprob": -5, "top": [[n, -n] for n in range(20)]},
 ]
-PROMPT: Final = {
-    "type": "prompt",
-    "session_id": "talk",
-    "message_index": 1,
-    "content": 'line\n"quoted" \\ / \u0001 é 漢 🙂',
+CONTROLS: Final = {
     "max_tokens": 512,
     "temperature": 1.0,
     "top_p": 0.95,
+    "top_k": 0,
+    "min_p": 0.0,
+    "repeat_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "logit_bias": [],
     "seed": None,
     "stop": ["###"],
+    "json_schema": "",
+    "grammar": "",
+    "adapter": "",
+    "tools": [{"name": "weather", "description": "", "parameters": '{"type":"object"}'}],
+    "tool_choice": "auto",
+    "tool": "",
+    "parallel_tool_calls": True,
+}
+PROMPT: Final = {
+    "type": "prompt",
+    **CONTROLS,
+    "session_id": "talk",
+    "message_index": 1,
+    "content": 'line\n"quoted" \\ / \u0001 é 漢 🙂',
+    "role": "user",
+    "tool_call_id": "",
     "prefix": "",
     "score": [],
     "context": None,
@@ -63,7 +81,12 @@ PROMPT: Final = {
 }
 HISTORY: Final = [
     {"role": "user", "content": "Hello"},
-    {"role": "assistant", "content": "Hi."},
+    {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"id": "c1", "name": "weather", "arguments": '{"city": "Oslo"}'}],
+    },
+    {"role": "tool", "content": "Rain.", "tool_call_id": "c1"},
     {"role": "user", "content": PROMPT["content"]},
 ]
 
@@ -172,7 +195,10 @@ FROM_RENTER: Final[list[dict[str, Any]]] = [
         "conversation_context": CHAT, "summarised": 12, "last_message_index": 3, "tokens_received": 96, "transcript": HASH,
         "rung": None,
     },
-    {**PROMPT, "content": "Tell me a story.", "temperature": 0.8, "seed": 7, "prefix": "Once ", "context": WINDOWED["context"]},
+    {
+        **PROMPT, "content": "Tell me a story.", "temperature": 0.8, "top_k": 40, "logit_bias": [[7, -100.0]], "seed": 7,
+        "prefix": "Once ", "context": WINDOWED["context"],
+    },
     {"type": "receipt_ack", "session_id": "talk", "tokens": 96, "amount": "19", "transcript": HASH, "signature": SIGNATURE},
     {"type": "cancel", "session_id": "talk", "message_index": 1},
     {"type": "deposit_changed", "session_id": "talk"},
@@ -229,8 +255,8 @@ DEFAULTS: Final[dict[str, dict[str, Any]]] = {
         "rung": None,
     },
     "prompt": {
-        "max_tokens": 512, "temperature": 0.8, "top_p": 0.95, "seed": None, "stop": [], "prefix": "", "score": [], "context": None,
-        "conversation_context": None,
+        **CONTROLS, "temperature": 0.8, "stop": [], "tools": [], "role": "user", "tool_call_id": "", "prefix": "", "score": [],
+        "context": None, "conversation_context": None,
     },
     "response": {"context": None},
     "session_end": {"reason": "", "tokens_served": 0, "tokens_acknowledged": 0, "close_signature": None},
@@ -254,7 +280,7 @@ def vector(sender: str, message: dict[str, Any]) -> dict[str, Any]:
         "type": message["type"],
         "encoded": compact(message),
         "shortest": compact(short),
-        "shortest_means": compact(short | {name: defaults[name] for name in message if name in defaults}),
+        "shortest_means": compact({name: defaults.get(name, value) for name, value in message.items()}),
     }
 
 

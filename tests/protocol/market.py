@@ -71,6 +71,7 @@ from fabstir.protocol.renter_items import (
 from fabstir.protocol.renter_log import JobPlanned, RenterLedger
 from fabstir.protocol.renter_session import RenterSession, RenterState
 from fabstir.protocol.signing import Market, SigningKey, keccak
+from fabstir.protocol.tool_text import plain
 from fabstir.protocol.transcript import TokenRecord
 from fabstir.protocol.transcript_file import ReceiptFile, SessionTranscript, SpokenTurn, signed_count
 
@@ -110,7 +111,14 @@ class World:
     `fuse` cuts one side's power: that many effects later the process is gone, whatever it was doing.
     """
 
-    def __init__(self, agreed: Terms, deposit: int, max_answer_tokens: int = 4096, rung: int | None = None) -> None:
+    def __init__(
+        self,
+        agreed: Terms,
+        deposit: int,
+        max_answer_tokens: int = 4096,
+        rung: int | None = None,
+        controls: tuple[str, ...] = (),
+    ) -> None:
         self.terms, self.now = agreed, 1_000.0
         self.offer = HostOffer(
             model="m",
@@ -118,6 +126,7 @@ class World:
             max_message_bytes=1 << 20,
             max_answer_tokens=max_answer_tokens,
             fingerprints=rung is not None,
+            controls=controls,
         )
         admitted = JobAdmitted(agreed, BaseUnits(deposit), MARKET, self.now, rung=rung)
         planned = JobPlanned(agreed, BaseUnits(deposit), MARKET, b"\x02" * 32, "ws://host", self.now, rung=rung)
@@ -216,7 +225,7 @@ class World:
                     self.renter_journal += [renter_log.encode_event(event) for event in events]
                 case SendHost(message=message):
                     if isinstance(message, Prompt):
-                        asked = (*self.renter.context, ChatMessage("user", message.content))
+                        asked = plain((*self.renter.context, message.message), message)
                         self.meant = asked if message.context is None else None
                     if self.linked:
                         self.to_host.append(encode(message))
@@ -311,9 +320,9 @@ class World:
         self.renter_in(message)
         return message
 
-    def ask(self, content: str = "q", max_tokens: int = 300) -> None:
+    def ask(self, content: str = "q", max_tokens: int = 300, **controls: Any) -> None:
         """The renter's question reaches the host."""
-        self.renter_in(Ask(content=content, max_tokens=max_tokens))
+        self.renter_in(Ask(content=content, max_tokens=max_tokens, **controls))
         self.flow()
 
     def say(self, count: int, text: str = "") -> None:

@@ -39,12 +39,23 @@ def test_a_position_says_what_was_likely() -> None:
         (ClaimedSampler(1.0, 1.0, 0), {0, 1, 2, 3, 4}),
         (ClaimedSampler(0.0, 0.9, 64), {0}),
         (ClaimedSampler(0.25, 0.96, 64), {0, 1}),
+        (ClaimedSampler(1.0, 1.0, 64, 0.25), {0, 1, 2}),
+        (ClaimedSampler(0.0, 0.9, 1, 0.0, shaped=True), {0, 1, 2, 3, 4}),
     ],
     ids=repr,
 )
 def test_tokens_that_the_sampler_could_draw_have_no_shortfall(sampler: ClaimedSampler, inside: set[int]) -> None:
     """First the most likely k, then the temperature, then the nucleus: as the engine does it."""
     assert {token for token in range(5) if one(token, sampler).shortfall == 0} == inside
+
+
+def test_of_a_shaped_draw_only_the_log_probabilities_are_said() -> None:
+    """What a grammar or a penalty took away cannot be computed again: neither shortfall nor surprise accuses, whatever was drawn."""
+    shaped = [one(token, ClaimedSampler(0.0, 0.5, 1, 0.9, shaped=True)) for token in range(5)]
+    assert [(found.shortfall, found.surprise) for found in shaped] == [(0, 0)] * 5
+    assert [found.logprob for found in shaped] == [
+        one(token, ClaimedSampler(1.0, 1.0, 0)).logprob for token in range(5)
+    ]
 
 
 def test_a_shortfall_at_the_edge_is_as_small_as_the_rounding_that_makes_it() -> None:

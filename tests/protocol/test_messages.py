@@ -131,7 +131,7 @@ BAD: Final[list[tuple[str, str, tuple[Any, ...], object]]] = [
     *(("renter", "session_init", ("auth", "signature"), value) for value in SIGNATURE),
     *(("renter", "session_init", ("auth", "issued_at"), value) for value in (-1, 2**53)),
     *(("renter", "session_init", ("protocol",), value) for value in (1, ["1"], None)),
-    *(("renter", "session_init", ("conversation_context", 0, "role"), value) for value in ("tool", "", "user\n")),
+    *(("renter", "session_init", ("conversation_context", 0, "role"), value) for value in ("function", "", "user\n")),
     *(("renter", "session_init", ("conversation_context", 0, "content"), value) for value in (*TEXT, "x" * (2**20 + 1))),
     *(("renter", "session_resume", ("transcript",), value) for value in HEX32),
     *(("renter", "session_resume", (name,), value) for name in ("last_message_index", "tokens_received") for value in COUNT),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fabstir.protocol.sampling import ONE, drawn_within_bounds, exp_of_minus, read_record
-from fabstir.protocol.transcript import RECORD_TAG, Sampler, TokenRecord, record_preimage, record_salt
+from fabstir.protocol.transcript import RECORD_TAG, SHAPED, Sampler, TokenRecord, record_preimage, record_salt
 from tests.protocol.recording import GREEDY, SALT, WARM, drawn
 
 EXACT = Context(prec=60)
@@ -53,6 +53,7 @@ def test_an_honest_record_always_holds(seed: int, temperature: int, top_p: int, 
         (TokenRecord(4, TENTH, LOW), WARM),
         (TokenRecord(5, -(2**31), ()), WARM),
         (TokenRecord(5, 0, ()), WARM),
+        (TokenRecord(5, -20_000_000, TOP), SHAPED),  # a grammar may take what hardly ever comes
     ],
 )
 def test_what_holds(record: TokenRecord, sampler: Sampler) -> None:
@@ -64,6 +65,8 @@ def test_what_holds(record: TokenRecord, sampler: Sampler) -> None:
     ("record", "sampler"),
     [
         pytest.param(TokenRecord(3, QUARTER, TOP), GREEDY, id="greedy, and not the first"),
+        pytest.param(TokenRecord(7, QUARTER, TOP), SHAPED, id="shaped, and listed with another log-probability"),
+        pytest.param(TokenRecord(5, HALF, ((7, HALF), (3, HALF))), SHAPED, id="shaped, and more than 1 in all"),
         pytest.param(TokenRecord(7, HALF, ()), GREEDY, id="greedy, and nothing listed"),
         pytest.param(TokenRecord(3, HALF, TOP), GREEDY, id="listed with another log-probability"),
         pytest.param(TokenRecord(4, -2_040_221, LOW), WARM, id="not listed, and likelier than the last listed"),

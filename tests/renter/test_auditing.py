@@ -289,9 +289,9 @@ def test_a_greedy_answer_must_be_the_likeliest() -> None:
     """Of a drawn one nothing is said; of another token than was claimed, nothing at all."""
     claimed = [TokenRecord(7, -100, ((7, -100), (8, -200)))]
     scored = [TokenRecord(7, -150, ((8, -50), (9, -900)))]
-    greedy = scored_evidence(claimed, scored, temperature=0).tokens[0]
-    drawn = scored_evidence(claimed, scored, temperature=0.8).tokens[0]
+    greedy = scored_evidence(claimed, scored, greedy=True).tokens[0]
+    drawn = scored_evidence(claimed, scored, greedy=False).tokens[0]
     assert (greedy.shortfall, drawn.shortfall) == (100, 0)
     assert (greedy.is_best, greedy.difference, greedy.alternatives) == (False, 50 / 1e6, (-150,))
     with pytest.raises(ValueError, match="other tokens"):
-        scored_evidence(claimed, [TokenRecord(8, -150, ())], temperature=0)
+        scored_evidence(claimed, [TokenRecord(8, -150, ())], greedy=True)

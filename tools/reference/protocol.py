@@ -10,6 +10,7 @@ from typing import Any, Final, get_args
 
 from fabstir.protocol import messages, transcript
 from fabstir.protocol.context.plan import FATES, ContextSpan
+from fabstir.protocol.controls import Tool
 from fabstir.protocol.host_inputs import SessionState
 from fabstir.protocol.transcript import TokenRecord
 from reference.docstrings import below
@@ -33,9 +34,10 @@ VECTORS: Final = Path(__file__).resolve().parents[2] / "tests" / "protocol" / "v
 REQUEST: Final = """\
 What was asked is bound into the transcript at the start of each answer: `request_hash` is SHA-256 of "fabstir/request/1", the connection's
 salt, and the canonical encoding of the pair of the conversation (the question at its end) and the `prompt`. Canonical is: JSON with the
-keys of each object sorted, no spaces, every field present with its default where it was left out, `type` included; text as UTF-8 with only
-quote, backslash and control characters escaped (the short forms where JSON has them); a number with a fraction in its shortest form that
-reads back the same, and 1 written as 1.0 where the field is no integer. Example, from tests/protocol/vectors/transcript.json:"""
+keys of each object sorted, no spaces, every field present with its default where it was left out (but for the last two of a
+`ChatMessage`), `type` included; text as UTF-8 with only quote, backslash and control characters escaped (the short forms where JSON has
+them); a number with a fraction in its shortest form that reads back the same, and 1 written as 1.0 where the field is no integer. Example,
+from tests/protocol/vectors/transcript.json:"""
 
 PLANNED: Final = """\
 The conversation is what the engine was given. Where the `prompt` has a `context`, the host says what that is (`context_plan`), before the
@@ -55,6 +57,7 @@ def render() -> str:
     inside = (
         *(messages.ChatMessage, messages.WireTerms, messages.SessionAuth, messages.Usage, TokenRecord),
         *(messages.ContextRequest, messages.ContextPlan, ContextSpan),
+        *(messages.ToolCall, Tool),
     )
     parts += [struct(f"### {cls.__name__}", cls) for cls in inside]
     parts += ["## The transcript", cleandoc(transcript.__doc__ or "")]

@@ -52,7 +52,7 @@ def _kind(kind: inspect.Type) -> str:
             return kind.cls.__name__
         case inspect.DictType():
             return f"object of {_kind(kind.value_type)}"
-        case inspect.StrType() | inspect.BytesType():
+        case inspect.StrType() | inspect.BytesType() | inspect.LiteralType():
             return _text(kind)
         case inspect.IntType() | inspect.FloatType():
             return ("integer" if isinstance(kind, inspect.IntType) else "number") + _bounds(kind)
@@ -62,7 +62,9 @@ def _kind(kind: inspect.Type) -> str:
             return {inspect.BoolType: "true or false", inspect.NoneType: "null"}[type(kind)]
 
 
-def _text(kind: inspect.StrType | inspect.BytesType) -> str:
+def _text(kind: inspect.StrType | inspect.BytesType | inspect.LiteralType) -> str:
+    if isinstance(kind, inspect.LiteralType):
+        return " or ".join(map(str, kind.values))
     if isinstance(kind, inspect.BytesType):
         return "base64" if kind.max_length is None else f"base64 of at most {kind.max_length} bytes"
     if kind.pattern is not None:

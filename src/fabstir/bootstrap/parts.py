@@ -150,7 +150,7 @@ def engine_of(config: Config, engine: EngineSection, place: str) -> Engine:
         top_logprobs=engine.top_logprobs,
         binary=engine.binary,
         spill=None if engine.spill_mb is None else engine.spill_mb << 20,
-    )
+    ).adapting(engine.adapters)
     if not engine.scoring and not engine.fingerprints:
         return llama
     _require_fallback(config)
@@ -170,6 +170,8 @@ def _server_of(engine: EngineSection, place: str) -> Engine:
         raise error(
             "config_invalid", f"{place}.fingerprints is for `llama`: another server's activations are not known"
         )
+    if engine.adapters:
+        raise error("config_invalid", f"{place}.adapters is for `llama`: give the files to the server itself")
     return OpenAIEngine(
         engine.base_url or "",
         api_key=engine.api_key or "",

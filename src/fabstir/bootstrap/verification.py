@@ -20,7 +20,7 @@ import numpy as np
 from fabstir.bootstrap.parts import TINY_REPOSITORY
 from fabstir.domain.errors import error
 from fabstir.domain.ids import Hash32, from_hex, to_hex
-from fabstir.engines.llama_client import TOP_K
+from fabstir.engines.llama_controls import TOP_K
 from fabstir.engines.model_file import default_model, file_sha256, model_name
 from fabstir.engines.reexecution.examine import examine
 from fabstir.engines.reexecution.prompts import calibration_request
@@ -79,6 +79,10 @@ async def verify_session(
     digest = await asyncio.to_thread(_require_named, session, weights)
     known = tolerance_for(digest, tolerance)
     answers = [_answer(turn) for turn in session.turns if turn.records]
+    if adapted := next((answer.request.adapter for answer in answers if answer.request.adapter), None):
+        raise error(
+            "reexecution_unsupported", f"an answer was given with the adapter {adapted!r}, whose weights are not these"
+        )
     examined = await examine(weights.path, answers, top_k=top_k, threads=threads, gpu_layers=gpu_layers)
     return SessionReport(
         verdict=judge(examined.answers, known),
@@ -153,15 +157,7 @@ def _require_named(session: SessionTranscript, weights: Weights) -> Hash32:
 
 def _answer(turn: SpokenTurn) -> Answer:
     return Answer(
-        request=GenerationRequest(
-            messages=turn.messages,
-            prefix=turn.prompt.prefix,
-            max_tokens=turn.prompt.max_tokens,
-            temperature=turn.prompt.temperature,
-            top_p=turn.prompt.top_p,
-            seed=turn.prompt.seed,
-            stop=turn.prompt.stop,
-        ),
+        request=turn.generation,
         records=turn.records,
         text=turn.text,
         fingerprints=turn.fingerprints,

@@ -90,6 +90,8 @@ def _rows() -> tuple[ErrorSpec, ...]:
         ErrorSpec("context_too_large", Refused, False, 413, "The conversation is larger than a session holds", "Bring less of it, or have its oldest turns summarised."),
         ErrorSpec("context_invalid", PeerFault, False, 400, "The conversation cannot be taken as it is", "Leave out what the detail names."),
         ErrorSpec("context_plan_invalid", PeerFault, False, 502, "The host left out what it was not allowed to", "Nothing was signed for; use another host."),
+        ErrorSpec("control_unsupported", Refused, False, 400, "Nobody at hand can make an answer in the way that was asked for", "Leave the parameter out, or use a host whose offer lists the control; see docs/explanation/controls.md."),
+        ErrorSpec("control_invalid", Refused, False, 400, "What is asked of the answer cannot be read, or does not fit together", "The detail says which part; see docs/explanation/controls.md."),
         ErrorSpec("voucher_invalid", PeerFault, False, 400, "The voucher's signature, amount or transcript is wrong", "Sign exactly what the last receipt says, with the session key."),
         ErrorSpec("voucher_stale", PeerFault, False, 409, "The voucher is not above the last one", "Sign the newest receipt."),
         ErrorSpec("voucher_above_deposit", PeerFault, False, 402, "The voucher is above the deposit", "Nothing more can be served in this job; open a new one."),

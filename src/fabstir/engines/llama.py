@@ -83,12 +83,18 @@ class LlamaEngine:
         self._binary = binary
         self._top = top_logprobs
         self._spill = spill
+        self._adapters: tuple[Path, ...] = ()
         self._info: ModelInfo | None = None
         self._running: _Running | None = None
         self._why_down = "not started"
 
     def __repr__(self) -> str:
         return f"<LlamaEngine {self._model.name} | {self._running.child if self._running else self._why_down}>"
+
+    def adapting(self, paths: tuple[Path, ...]) -> LlamaEngine:
+        """The same with LoRA adapters, which requests may name by their files' stems. Before the start."""
+        self._adapters = paths
+        return self
 
     # -- the port ------------------------------------------------------------------------------------------------------
 
@@ -105,6 +111,7 @@ class LlamaEngine:
             raise RuntimeError("the engine runs")
         try:
             name = model_name(self._model)
+            _require_adapters(self._adapters)
             self._running = self._prepare()
             self._info = await self._load(self._running, name)
         except BaseException as fault:
@@ -183,6 +190,7 @@ class LlamaEngine:
             gpu_layers=self._gpu_layers,
             binary=binary,
             spill=str(spill.path) if spill else "",
+            adapters=tuple(str(path.resolve()) for path in self._adapters),
         )
         key = secrets.token_hex(16)
         server = ServerSession(BASE_URL, key, settings.socket)
@@ -204,7 +212,12 @@ class LlamaEngine:
             context_size = await running.client.handshake()
             frame = await measure_frame(running.client.count_tokens, running.client.weigh)
             return ModelInfo(
-                name=name, context_size=context_size, sha256=await digest, parallel=self._parallel, frame=frame
+                name=name,
+                context_size=context_size,
+                sha256=await digest,
+                parallel=self._parallel,
+                frame=frame,
+                controls=running.client.controls,
             )
         finally:
             digest.cancel()
@@ -216,3 +229,12 @@ class LlamaEngine:
         if found is None:
             raise error("tool_missing", f"{self._binary} is not a program")
         return str(Path(found).resolve())
+
+
+def _require_adapters(paths: tuple[Path, ...]) -> None:
+    """Raises LocalFault (`config_invalid`, `model_invalid`)."""
+    names = [path.stem for path in paths]
+    if len(set(names)) != len(names):
+        raise error("config_invalid", "engine.adapters: two files have one name")
+    for path in paths:
+        model_name(path)

@@ -14,19 +14,34 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from hashlib import sha256
 from typing import Any, Final
 
-from fabstir.domain.errors import error
+import msgspec
+
+from fabstir.domain.errors import FabstirError, error
 from fabstir.engines.llama_answer import AnswerFold, Gap
+from fabstir.engines.llama_controls import (
+    PROBE_CANDIDATES,
+    WHOLE_VOCABULARY,
+    Adapters,
+    constraint,
+    facts,
+    probe_width,
+    sampler,
+)
 from fabstir.engines.llama_gaps import find_tokens
 from fabstir.engines.llama_vocabulary import Vocabulary
 from fabstir.engines.llama_wire import (
     FINAL_FIELDS,
     Candidate,
     Chunk,
+    Drawn,
     EventStream,
+    LoraEntry,
     Probed,
     Prompt,
     Props,
@@ -38,20 +53,16 @@ from fabstir.engines.server_errors import server_fault
 from fabstir.engines.server_session import ServerSession
 from fabstir.engines.spill import SpillFolder
 from fabstir.ports.engine import ChatMessage, GenerationEnd, GenerationRequest, TokenBatch, Weight
+from fabstir.protocol.controls import CONTROLS, prescribed
 
-SAMPLERS: Final = ("top_k", "temperature", "top_p")
-"""In this order and no others, whatever the model's file suggests: the request says temperature and top_p, and means it."""
-TOP_K: Final = 64
-"""Only to keep the sampler cheap: sorting 128k candidates for every token would cost the server's one loop 1.4 ms more."""
-PROBE_CANDIDATES: Final = 2 * TOP_K
-"""More than can have been sampled, so that a token that was left out is always among them."""
-WHOLE_VOCABULARY: Final = 1 << 30
 FORCE: Final = 1e5
 """Added to one logit it outweighs all others; the reported log-probabilities are those before it."""
 SEPARATOR: Final = 2**31 - 1
 """The id of no token."""
 MAY_FORGE: Final = re.compile(r"[<\[|\uff5c\u2581]")
 """Every control token of the models that we know of has one of these."""
+MAX_CHECKED: Final = 256
+"""Schemas that are remembered as good, 32 bytes each."""
 RELEASE_POLLS: Final = 100
 RELEASE_PAUSE_S: Final = 0.002
 
@@ -69,6 +80,11 @@ class LlamaClient:
         self._vocabulary = Vocabulary(())
         self._forced = 0
         self._context_size = 0
+        self._adapters = Adapters(())
+        self._checked: OrderedDict[bytes, None] = OrderedDict()
+        """Digests of schemas that the server is known to enforce, the newest last."""
+        self.controls: tuple[str, ...] = ()
+        """What requests may ask for, and how answers read; known after `handshake`."""
 
     def __repr__(self) -> str:
         return f"<LlamaClient | Streams: {self._streams}>"
@@ -89,7 +105,16 @@ class LlamaClient:
         props = await self._server.look("/props", Props)
         if props is None:
             raise error("engine_unsuitable", "the server's /props does not say how long a prompt may be")
-        self._context_size = props.default_generation_settings.n_ctx
+        settings = props.default_generation_settings
+        if settings.params.speculation not in ("", "none"):
+            raise error(
+                "engine_unsuitable",
+                "the server drafts tokens ahead, and reports no probabilities of those that it accepts",
+            )
+        self._context_size = settings.n_ctx
+        self._adapters = Adapters(await self._server.look("/lora-adapters", list[LoraEntry]) or ())
+        opened = await self.template((ChatMessage("user", "Hello"),))
+        self.controls = (*CONTROLS, *self._adapters.controls, *facts(props.chat_template, opened))
         return self._context_size
 
     async def template(self, messages: tuple[ChatMessage, ...]) -> str:
@@ -117,22 +142,28 @@ class LlamaClient:
         """See `fabstir.ports.engine.Engine.generate`."""
         if request.max_tokens < 1:
             raise error("engine_refused", f"max_tokens is {request.max_tokens}, must be at least 1")
-        async with self._places.place(request.cache) as placing:
+        self._adapters.require(request.adapter)
+        async with self._places.place(_cache_of(request)) as placing:
+            await self._require_enforced(request, placing)
             text = await self.template(request.messages) + request.prefix
             fold = AnswerFold(request, self._top)
             prompt: str | list[int] = text
             before: list[int] = []
             while not fold.finish:
+                gap = None
                 async with aclosing(self._fold_stream(prompt, request, fold, placing)) as items:
-                    gap = None
                     async for item in items:
-                        if isinstance(item, Gap):
-                            gap = item
-                        else:
+                        if not isinstance(item, Gap):
                             yield item
+                        elif prescribed(request):  # no server goes on in the middle of a grammar: the stream stays
+                            before = before or await self._tokenize(text)
+                            await self._fill(fold, item, before, request, placing, certain=True)
+                        else:
+                            gap = item
                 if gap is not None:
                     before = before or await self._tokenize(text)
-                    await self._fill(fold, gap, before, placing)
+                    await self._released()
+                    await self._fill(fold, gap, before, request, placing)
                     prompt = before + fold.ids
                     if len(prompt) >= self._context_size:
                         fold.cut()
@@ -147,23 +178,27 @@ class LlamaClient:
     async def _fold_stream(
         self, prompt: str | list[int], request: GenerationRequest, fold: AnswerFold, placing: Placing
     ) -> AsyncGenerator[TokenBatch | Gap]:
-        """One stream, to the end of the answer or to the first gap."""
+        """One stream, to the end of the answer or to the first gap; where the form of the answer is prescribed, on after each gap, which
+        the caller has filled by then."""
         fold.begin()
+        goes_on = prescribed(request)
         async with aclosing(self._chunks(self._body(prompt, request, fold) | placing.fields())) as groups:
             async for group in groups:
-                gap = None
                 for chunk in group:
                     if chunk.error is not None:
                         raise server_fault(500, chunk.error)
                     placing.begun()
-                    gap = fold.take(chunk)
-                    if gap is not None or fold.finish:
+                    if (gap := fold.take(chunk)) is not None:
+                        if batch := fold.batch():
+                            yield batch
+                        yield gap
+                        if not goes_on:
+                            return
+                    if fold.finish:
                         break
                 if batch := fold.batch():
                     yield batch
-                if gap is not None:
-                    yield gap
-                if gap is not None or fold.finish:
+                if fold.finish:
                     return
         raise error("engine_gone", "the engine's stream ended before the answer")
 
@@ -183,11 +218,10 @@ class LlamaClient:
         return {
             "prompt": prompt,
             "n_predict": fold.wanted,
-            "temperature": request.temperature,
-            "top_p": request.top_p,
+            **sampler(request),
+            **constraint(request),
+            **self._adapters.scales(request.adapter),
             "seed": seed,
-            "samplers": SAMPLERS,
-            "top_k": TOP_K,
             "ignore_eos": request.ignore_eos,
             "n_probs": max(1, self._top),
             "stream": True,
@@ -195,18 +229,57 @@ class LlamaClient:
             "response_fields": FINAL_FIELDS,
         }
 
-    async def _fill(self, fold: AnswerFold, gap: Gap, before: list[int], placing: Placing) -> None:
-        """Find out and add the tokens of `gap`; `before` are the ids of the prompt."""
-        await self._released()
+    async def _fill(
+        self,
+        fold: AnswerFold,
+        gap: Gap,
+        before: list[int],
+        request: GenerationRequest,
+        placing: Placing,
+        *,
+        certain: bool = False,
+    ) -> None:
+        """Find out and add the tokens of `gap`; `before` are the ids of the prompt. `certain`: where they can be others, it is an error."""
+        width, adapter = probe_width(request), request.adapter
 
         async def probe(ids: Sequence[int]) -> list[Candidate]:
-            return await self._distribution(ids, placing=placing)
+            return await self._distribution(ids, width, placing, adapter)
 
-        found = await find_tokens(gap, before + fold.ids, self._vocabulary, probe, self._top)
+        found = await find_tokens(gap, before + fold.ids, self._vocabulary, probe, self._top, certain=certain)
         fold.fill(gap, found)
 
+    async def _require_enforced(self, request: GenerationRequest, placing: Placing) -> None:
+        """That the server makes answers satisfy the schema: of one that it cannot read it says nothing, and answers as if there were none.
+        So it is asked for a letter, which no JSON begins with. Raises Refused (`control_invalid`)."""
+        if not prescribed(request):
+            return
+        form = constraint(request)
+        digest = sha256(msgspec.json.encode(form)).digest()
+        if digest in self._checked:
+            self._checked.move_to_end(digest)
+            return
+        body = {"prompt": [self._forced], "n_predict": 1, "logit_bias": [[self._forced, FORCE]], "n_probs": 1, **form}
+        body |= {"id_slot": placing.slot, "cache_prompt": False}  # what it displaces is the asker's own
+        try:
+            answer = await self._server.ask(
+                "/completion", {**body, "response_fields": ["completion_probabilities"]}, Drawn
+            )
+        except FabstirError as fault:
+            if fault.code != "engine_refused":
+                raise
+            raise error("control_invalid", "the engine cannot read the grammar or schema") from None
+        if request.json_schema and [one.id for one in answer.completion_probabilities] == [self._forced]:
+            raise error("control_invalid", "the engine cannot make answers satisfy this JSON Schema")
+        self._checked[digest] = None
+        if len(self._checked) > MAX_CHECKED:
+            self._checked.popitem(last=False)
+
     async def _distribution(
-        self, ids: Sequence[int], count: int = PROBE_CANDIDATES, placing: Placing | None = None
+        self,
+        ids: Sequence[int],
+        count: int = PROBE_CANDIDATES,
+        placing: Placing | None = None,
+        adapter: str = "",
     ) -> list[Candidate]:
         """The `count` most likely tokens after `ids`: the next token is forced to a whole letter, since only those are reported."""
         body = {
@@ -217,6 +290,7 @@ class LlamaClient:
             "n_probs": count,
             "response_fields": ["completion_probabilities"],
             **(placing.fields() if placing else {"cache_prompt": False}),
+            **self._adapters.scales(adapter),
         }
         answer = await self._server.ask("/completion", body, Probed)
         if not answer.completion_probabilities or not answer.completion_probabilities[0].top_logprobs:
@@ -252,3 +326,8 @@ class LlamaClient:
     async def _tokenize(self, text: str) -> list[int]:
         body = {"content": text, "add_special": True, "parse_special": True}
         return (await self._server.ask("/tokenize", body, TokenIds)).tokens
+
+
+def _cache_of(request: GenerationRequest) -> str:
+    """Whose computations it may go on from: the same session's under the same adapter."""
+    return f"{request.cache}-{request.adapter}" if request.cache and request.adapter else request.cache

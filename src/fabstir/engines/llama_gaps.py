@@ -21,8 +21,11 @@ Probe = Callable[[Sequence[int]], Awaitable[list[Candidate]]]
 """The most likely tokens after given ids, best first: all that can have been sampled."""
 
 
-async def find_tokens(gap: Gap, before: Sequence[int], vocabulary: Vocabulary, probe: Probe, top: int) -> list[Found]:
-    """The tokens of `gap`, which came after the ids `before`. Raises Interrupted (`engine_failed`)."""
+async def find_tokens(
+    gap: Gap, before: Sequence[int], vocabulary: Vocabulary, probe: Probe, top: int, *, certain: bool = False
+) -> list[Found]:
+    """The tokens of `gap`, which came after the ids `before`. `certain`: the answer goes on after those that were, whatever is found here,
+    so that there must be one spelling alone. Raises Interrupted (`engine_failed`)."""
     asked: dict[tuple[int, ...], list[Candidate]] = {}
 
     async def after(tokens: tuple[int, ...]) -> list[Candidate]:
@@ -33,6 +36,8 @@ async def find_tokens(gap: Gap, before: Sequence[int], vocabulary: Vocabulary, p
     likeliest: list[Found] = []
     highest = -math.inf
     spellings = vocabulary.spellings(gap.data, gap.record.token, gap.hidden)
+    if certain and len(spellings) > 1:
+        raise error("engine_failed", f"the engine left out {gap.hidden} token ids, which can be spelt in several ways")
     for spelling in spellings:
         found: list[Found] = []
         for position, token in enumerate(spelling):

@@ -101,10 +101,17 @@ class TokenIds(msgspec.Struct):
     tokens: list[int]
 
 
+class SlotParameters(msgspec.Struct, frozen=True):
+    """Part of `/props`."""
+
+    speculation: str = msgspec.field(name="speculative.types", default="")
+
+
 class SlotDefaults(msgspec.Struct):
     """Part of `/props`."""
 
     n_ctx: int
+    params: SlotParameters = SlotParameters()
 
 
 class Props(msgspec.Struct):
@@ -112,6 +119,26 @@ class Props(msgspec.Struct):
 
     default_generation_settings: SlotDefaults
     total_slots: int
+    chat_template: str = ""
+
+
+class LoraEntry(msgspec.Struct):
+    """One entry of `/lora-adapters`."""
+
+    id: int
+    path: str
+
+
+class DrawnToken(msgspec.Struct):
+    """A token that was sampled."""
+
+    id: int
+
+
+class Drawn(msgspec.Struct):
+    """What was sampled, and nothing else."""
+
+    completion_probabilities: list[DrawnToken] = []
 
 
 class Slot(msgspec.Struct):

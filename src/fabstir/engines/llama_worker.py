@@ -44,6 +44,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     binary: str = ""
     spill: str = ""
     """Folder in memory for what was computed for sessions that lost their slot; "": nothing is set aside."""
+    adapters: tuple[str, ...] = ()
+    """Files of LoRA adapters; none is applied until a request says so."""
 
 
 def main() -> None:
@@ -87,6 +89,7 @@ def _serve(settings: WorkerSettings, verbosity: int) -> Any:
     params.cache_ram_mib = 0
     if settings.spill:
         params.slot_save_path = settings.spill + "/"
+    params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(path, 0.0) for path in settings.adapters]
     params.ui = False
     Path(settings.socket).unlink(missing_ok=True)
     return xllamacpp.Server(params)
@@ -98,6 +101,7 @@ def server_arguments(settings: WorkerSettings) -> list[str]:
         *("--model", settings.model),
         *("--host", settings.socket),
         *("--threads", str(settings.threads)),
+        *(argument for path in settings.adapters for argument in ("--lora", path)),
         *("--gpu-layers", str(settings.gpu_layers) if settings.gpu_layers >= 0 else "999"),
         *("--parallel", str(settings.parallel)),
         *("--ctx-size", str(settings.context_size * settings.parallel), "--no-kv-unified"),

@@ -135,6 +135,7 @@ class OpenAIEngine:
             sha256=ZERO_HASH,
             parallel=props.total_slots,
             frame=await measure_frame(client.count_tokens, client.weigh),
+            controls=client.controls,
         )
 
     async def _start_vllm(self, server: ServerSession, entry: ModelEntry) -> ModelInfo:
@@ -154,4 +155,5 @@ class OpenAIEngine:
             sha256=ZERO_HASH,
             parallel=self._parallel,
             frame=await measure_frame(client.count_tokens, client.weigh),
+            controls=client.controls,
         )

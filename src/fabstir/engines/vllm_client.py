@@ -22,6 +22,7 @@ from fabstir.engines.server_errors import server_fault
 from fabstir.engines.server_session import ServerSession
 from fabstir.engines.stop_cutter import StopCutter
 from fabstir.ports.engine import ChatMessage, GenerationEnd, GenerationRequest, TokenBatch, TokenRecord, Weight
+from fabstir.protocol.controls import CONTROLS, read_object
 
 
 class TopToken(msgspec.Struct):
@@ -98,6 +99,11 @@ class VllmClient:
         self._model = model
         self._top = top_logprobs
 
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """What requests may ask for. Grammars are llama.cpp's (GBNF), and adapters are models of their own here."""
+        return tuple(name for name in CONTROLS if name != "grammar")
+
     def __repr__(self) -> str:
         return f"<VllmClient {self._model}>"
 
@@ -173,6 +179,13 @@ class VllmClient:
             "max_tokens": request.max_tokens,
             "temperature": request.temperature,
             "top_p": request.top_p,
+            "top_k": request.top_k or -1,
+            "min_p": request.min_p,
+            "repetition_penalty": request.repeat_penalty,
+            "presence_penalty": request.presence_penalty,
+            "frequency_penalty": request.frequency_penalty,
+            "logit_bias": {str(token): bias for token, bias in request.logit_bias},
+            **_form(request),
             "seed": request.seed,
             "ignore_eos": request.ignore_eos,
             "logprobs": True,
@@ -193,6 +206,18 @@ class VllmClient:
         if ids is None or len(ids) != len(logprobs):
             raise error("engine_unsuitable", "the stream does not report an id and a log-probability for every token")
         return tuple(_record(token, said, self._top) for token, said in zip(ids, logprobs, strict=True))
+
+
+def _form(request: GenerationRequest) -> dict[str, Any]:
+    """The form of the answer, as OpenAI's `response_format` says it. Raises Refused (`control_unsupported`)."""
+    if request.grammar or request.adapter:
+        raise error("control_unsupported", "no grammar and no adapter here")
+    if not request.json_schema:
+        return {}
+    schema = read_object(request.json_schema, "json_schema")
+    return {
+        "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
+    }
 
 
 def _plain(messages: tuple[ChatMessage, ...]) -> list[dict[str, str]]:

@@ -323,17 +323,15 @@ class HostNode:
         wanted = ledger.terms.model_id
         model = self.shelf.find(wanted)
         info = model.info if model is not None else None
-        if info is None:  # the model is here no more: only settled
-            offer = self.settings.session_offer(wanted, "", 0)
-        else:
-            offer = self.settings.session_offer(wanted, info.name, info.context_size, info.frame)
-        return HostSession(ledger, self._key, offer, self.book.held)
+        return HostSession(ledger, self._key, self.settings.session_offer(wanted, info), self.book.held)
 
     def _make_offer(self) -> None:
         """Anew, since a model came or went. Before all are there nothing is offered."""
-        loaded = {one.model_id: (one.name, one.info.context_size) for one in self.shelf.offered if one.info is not None}
+        infos = {one.model_id: one.info for one in self.shelf.offered if one.info is not None}
+        loaded = {model: (info.name, info.context_size) for model, info in infos.items()}
+        controls = {model: info.controls for model, info in infos.items()}
         circuit = (self._prover.circuit, self._prover.circuit_id)
-        self._offer = self.settings.offer(self._key.address, self._chain.info, loaded, circuit)
+        self._offer = self.settings.offer(self._key.address, self._chain.info, loaded, circuit, controls)
 
     def _request_settlement(self, job: JobId) -> None:
         self.on_settlement_request(job)

@@ -70,7 +70,8 @@ class EnginePool:
 
     @property
     def info(self) -> ModelInfo:
-        """What all of them can do: the shortest context, and all places together. Known after the first `start`."""
+        """What all of them can do: the shortest context, the controls that each has, and all places together. Known after the first
+        `start`."""
         if self._info is None:
             raise RuntimeError("the engines were not started")
         return self._info
@@ -91,6 +92,7 @@ class EnginePool:
             infos[0],
             context_size=min(info.context_size for info in infos),
             parallel=sum(info.parallel for info in infos),
+            controls=tuple(name for name in infos[0].controls if all(name in info.controls for info in infos)),
         )
 
     async def stop(self) -> None:

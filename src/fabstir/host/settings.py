@@ -16,6 +16,7 @@ from fabstir.domain.terms import DEFAULT_BOND, DEFAULT_BOND_NATIVE, MAX_CHALLENG
 from fabstir.host.queueing import LineSettings
 from fabstir.ops.config import Config, units
 from fabstir.ports.chain import NO_KEY, ChainInfo, RegisteredOffer
+from fabstir.ports.engine import ModelInfo
 from fabstir.protocol.channel import CHANNEL_VERSION
 from fabstir.protocol.context.brought import ContextLimits
 from fabstir.protocol.context.planner import Frame
@@ -43,6 +44,9 @@ class ModelTerms(msgspec.Struct, frozen=True, kw_only=True):
         """One for each currency that it is sold for."""
         native = (TokenPrice(ZERO_ADDRESS, self.price_native),) if self.price_native else ()
         return (TokenPrice(usdc, self.price), *native)
+
+
+NO_CONTROLS: Final[Mapping[ModelId, tuple[str, ...]]] = {}
 
 
 class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,9 +174,10 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
         chain: ChainInfo,
         loaded: Mapping[ModelId, tuple[str, int]],
         circuit: tuple[str, Hash32] = ("", NO_CIRCUIT),
+        controls: Mapping[ModelId, tuple[str, ...]] = NO_CONTROLS,
     ) -> Offer:
         """What is published and checked against. `loaded`: name and context of each model that is served now; `circuit`: name and id of
-        that of the proofs."""
+        that of the proofs; `controls`: what can be asked of each model's answers."""
         served = [(model, *loaded[model.model_id]) for model in self.models if model.model_id in loaded]
         tokens = dict.fromkeys(listed.token for model in self.models for listed in model.prices(chain.usdc))
         return Offer(
@@ -185,6 +190,7 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
                     prices=model.prices(chain.usdc),
                     context_size=context_size,
                     scores=model.scores,
+                    controls=controls.get(model.model_id, ()),
                 )
                 for model, name, context_size in served
             ),
@@ -233,18 +239,19 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
             token=token, min_deposit=self.min_deposit, bond_min=self.bond_min, relayed_from=self.relayed_from
         )
 
-    def session_offer(self, model: ModelId, name: str, context_size: int, frame: Frame = NO_FRAME) -> HostOffer:
-        """What the core of a session about `model` is told."""
+    def session_offer(self, model: ModelId, info: ModelInfo | None = None) -> HostOffer:
+        """What the core of a session about `model` is told; `info` is of the loaded model, None where it is here no more."""
         return HostOffer(
-            model=name,
-            context_size=context_size,
+            model=info.name if info else "",
+            context_size=info.context_size if info else 0,
             max_message_bytes=self.max_message_bytes,
             max_answer_tokens=self.max_answer_tokens,
+            controls=info.controls if info else (),
             ack_timeout=self.ack_timeout,
             scores=any(each.scores for each in self.models if each.model_id == model),
             fingerprints=self.fingerprints,
             rungs=tuple(row.rung.value for row in self.rungs()),
-            frame=frame,
+            frame=info.frame if info else NO_FRAME,
             limits=self.context_limits,
         )
 

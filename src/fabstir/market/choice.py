@@ -58,6 +58,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     challenge: int = MIN_CHALLENGE_SECONDS
     rung: Rung | None = None
     """Only hosts that serve it by name; None: whatever the policy implies."""
+    controls: frozenset[str] = frozenset()
+    """Only hosts whose answers can be asked for so (`fabstir.protocol.controls`)."""
     scoring: bool = False
     """Only hosts that score answers of others."""
     encrypted: bool = False
@@ -150,6 +152,8 @@ def _objection(candidate: Candidate, order: Order, excluded: Container[Address])
         return "does not offer the model"
     if order.scoring and not offer.scores(order.model_id):
         return "does not score answers of others"
+    if lacking := order.controls - offer.controls(order.model_id):
+        return f"does not offer {', '.join(sorted(lacking))}"
     if order.encrypted and CHANNEL_VERSION not in offer.channel:
         return "offers no encrypted channel"
     price, payment = _price(offer, order), offer.payment_in(order.token)

@@ -237,6 +237,13 @@ class EngineSection(Section, frozen=True, kw_only=True):
     ] = None
     threads: Annotated[Count | None, about("CPU threads. Unset: the number of cores.")] = None
     gpu_layers: Annotated[int, Meta(ge=0), about("Layers of the model on the GPU; 999 is all of them.")] = 0
+    adapters: Annotated[
+        tuple[Path, ...],
+        about(
+            "With `llama`: LoRA adapters (GGUF files) that a renter may have laid over the model for an answer, each by its file's name"
+            " without the ending."
+        ),
+    ] = ()
     scoring: Annotated[
         bool,
         about(

@@ -45,6 +45,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Requests that are computed at the same time."""
     frame: Frame = Frame()
     """What the model's chat template adds to the texts of a conversation."""
+    controls: tuple[str, ...] = ()
+    """What requests may ask beyond temperature, top_p, seed and stop, and how answers read (`fabstir.protocol.controls`)."""
 
 
 class EngineHealth(msgspec.Struct, frozen=True):

@@ -1,12 +1,16 @@
-"""The answer that a host is working on: what is generated and not yet served, and what was served."""
+"""The answer that a host is working on: what is generated and not yet served, and what was served; and whether it begins at all."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
+from fabstir.domain.errors import error
+from fabstir.protocol import controls
+from fabstir.protocol.controls import sampler_of
 from fabstir.protocol.generation import GenerationEnd, TokenBatch
-from fabstir.protocol.messages import Prompt
-from fabstir.protocol.transcript import Sampler
+from fabstir.protocol.host_inputs import HostOffer
+from fabstir.protocol.messages import ChatMessage, Prompt
 
 
 class Answer:
@@ -15,7 +19,7 @@ class Answer:
     def __init__(self, turn: int, prompt: Prompt, budget: int, deposit_bound: bool) -> None:
         self.turn = turn
         self.prompt = prompt
-        self.sampler = Sampler.of(prompt.temperature, prompt.top_p)
+        self.sampler = sampler_of(prompt)
         self.budget = budget
         """Tokens that may be generated."""
         self.deposit_bound = deposit_bound
@@ -63,3 +67,13 @@ class Answer:
     def finish_reason(self, end: GenerationEnd) -> str:
         """What the renter is told: `deposit` where the budget was the deposit's."""
         return "deposit" if end.finish_reason == "length" and self.deposit_bound else end.finish_reason
+
+
+def require_controls(item: Prompt, before: Iterable[ChatMessage], offer: HostOffer) -> None:
+    """That this host has what the prompt asks for. Raises Refused (`control_unsupported`, `control_invalid`)."""
+    roles = frozenset(message.role for message in (*before, item.message))
+    if fault := controls.missing(controls.needs(item, roles), offer.controls):
+        raise fault
+    controls.check(item)
+    if item.prefix and controls.prescribed(item):
+        raise error("control_unsupported", "an answer of a prescribed form is not gone on with in its middle")

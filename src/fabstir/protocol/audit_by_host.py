@@ -46,16 +46,13 @@ def decode_event(data: bytes) -> AuditNoted:
     return _decoder.decode(data)
 
 
-def scored_evidence(
-    claimed: Sequence[TokenRecord], scored: Sequence[TokenRecord], *, temperature: float
-) -> AnswerEvidence:
-    """The evidence of one answer. Raises ValueError where the two are not about the same tokens."""
+def scored_evidence(claimed: Sequence[TokenRecord], scored: Sequence[TokenRecord], *, greedy: bool) -> AnswerEvidence:
+    """The evidence of one answer; `greedy`: each token has to be the likeliest. Raises ValueError where the two are not about the same
+    tokens."""
     if [record.token for record in claimed] != [record.token for record in scored]:
         raise ValueError("other tokens were scored than were claimed")
     return AnswerEvidence(
-        tokens=tuple(
-            _token_evidence(one, other, greedy=temperature <= 0) for one, other in zip(claimed, scored, strict=True)
-        )
+        tokens=tuple(_token_evidence(one, other, greedy=greedy) for one, other in zip(claimed, scored, strict=True))
     )
 
 

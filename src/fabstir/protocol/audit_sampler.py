@@ -1,6 +1,6 @@
 """What the claimed sampler could have drawn at a position, from the whole recomputed distribution. Pure (numpy).
 
-The samplers are those of `fabstir.engines.llama_client`, in its order: the `top_k` most likely, the temperature, the
+The samplers are those of `fabstir.engines.llama_client`, in its order: the `top_k` most likely, the temperature, `min_p`, the
 nucleus `top_p`. Temperature 0 leaves the most likely token alone. For each token of the answer it says how likely it
 was, by how much it missed what could be drawn (the shortfall: 0 inside; in nats, so that rounding by e moves it by
 about e), and its surprise:
@@ -37,6 +37,11 @@ class ClaimedSampler(msgspec.Struct, frozen=True):
     top_p: float
     top_k: int
     """0: every token is a candidate."""
+    min_p: float = 0.0
+    """Less than so many times the likeliest is none."""
+    shaped: bool = False
+    """Penalties, biases or a prescribed form took part (`fabstir.protocol.controls`): what could have been drawn cannot be said, and
+    nothing is asked about it. The log-probabilities are of the raw distribution all the same."""
 
 
 class Position(msgspec.Struct, frozen=True, array_like=True):
@@ -71,11 +76,15 @@ def positions(
         kept = _nucleus(weights, sampler)
         place = np.flatnonzero(candidates == token)
         rank = int(place[0]) if len(place) else len(candidates)
+        outside, surprise = 0, 0
+        if not sampler.shaped:
+            outside = micro(_shortfall(line, candidates, weights, rank, token, sampler)) if rank >= kept else 0
+            surprise = micro(_surprise(weights[:kept], rank)) if rank < kept else 0
         found.append(
             Position(
                 micro_nats(line[token]),
-                micro(_shortfall(line, candidates, weights, rank, token, sampler)) if rank >= kept else 0,
-                micro(_surprise(weights[:kept], rank)) if rank < kept else 0,
+                outside,
+                surprise,
                 tuple(micro_nats(line[other]) for other in others),
                 tuple((int(other), micro_nats(line[other])) for other in leading[:top]),
             )
@@ -117,7 +126,8 @@ def _candidates(
     if sampler.temperature <= 0:
         return candidates, np.eye(1, len(candidates))[0]
     weights = np.exp((line[candidates] - line[candidates[0]]) / sampler.temperature)
-    return candidates, weights / weights.sum()
+    kept = weights >= sampler.min_p  # the likeliest weighs 1
+    return candidates[kept], weights[kept] / weights[kept].sum()
 
 
 def _nucleus(weights: NDArray[np.float64], sampler: ClaimedSampler) -> int:

@@ -8,11 +8,13 @@ import msgspec
 from msgspec import Meta
 
 from fabstir.protocol.context.plan import ContextRequest
+from fabstir.protocol.controls import Controls
 from fabstir.protocol.from_both import Ping, SessionEnd
 from fabstir.protocol.wire_types import (
     MAX_CONTENT,
     MAX_SCORED,
     PROTOCOL_VERSION,
+    CallId,
     ChatMessage,
     Count,
     Decimal,
@@ -64,19 +66,20 @@ class SessionResume(msgspec.Struct, frozen=True, kw_only=True, tag="session_resu
     """As in `session_init`."""
 
 
-class Prompt(msgspec.Struct, frozen=True, kw_only=True, tag="prompt"):
-    """Ask. Answered by `stream_chunk`s, `receipt`s and one `response`, or by `error`."""
+class Prompt(Controls, frozen=True, kw_only=True, tag="prompt"):
+    """Ask. Answered by `stream_chunk`s, `receipt`s and one `response`, or by `error`. What it asks of the answer beyond temperature, top_p,
+    seed and stop needs the control that the field names, in `capabilities`; else `control_unsupported`."""
 
     session_id: Session
     message_index: Count
     content: Annotated[str, Meta(min_length=1, max_length=MAX_CONTENT)]
-    max_tokens: Annotated[int, Meta(ge=1, le=1 << 20)] = 512
-    temperature: Annotated[float, Meta(ge=0, le=5)] = 0.8
-    top_p: Annotated[float, Meta(gt=0, le=1)] = 0.95
-    seed: Annotated[int, Meta(ge=0, lt=2**32)] | None = None
-    stop: Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...], Meta(max_length=8)] = ()
+    role: Annotated[str, Meta(pattern=r"^(user|tool)\Z")] = "user"
+    """`tool`: the content is the result of a call; with several results the earlier ones stand in the conversation."""
+    tool_call_id: CallId = ""
+    """With role `tool`: of which call."""
     prefix: Annotated[str, Meta(max_length=MAX_CONTENT)] = ""
-    """Beginning of the answer that the renter has already (from another host): go on after it."""
+    """Beginning of the answer that the renter has already (from another host): go on after it. Not where the form of the answer is
+    prescribed."""
     score: Annotated[tuple[Annotated[int, Meta(ge=0, lt=2**32)], ...], Meta(max_length=MAX_SCORED)] = ()
     """Ids of an answer that is there. Nothing is generated: the records say how likely each of these tokens was, and are billed like
     generated ones. Only where `capabilities` has `score`."""
@@ -85,6 +88,11 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True, tag="prompt"):
     conversation_context: tuple[ChatMessage, ...] | None = None
     """What was said before this question, in place of what the host holds: a client that keeps the conversation itself sends it with each
     prompt. None: go on from the conversation of the session."""
+
+    @property
+    def message(self) -> ChatMessage:
+        """What it adds to the conversation."""
+        return ChatMessage(self.role, self.content, tool_call_id=self.tool_call_id)
 
 
 class ReceiptAck(msgspec.Struct, frozen=True, kw_only=True, tag="receipt_ack"):

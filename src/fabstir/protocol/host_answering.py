@@ -7,7 +7,7 @@ from fabstir.domain.money import Tokens
 from fabstir.protocol.answer import Answer
 from fabstir.protocol.context.preparing import Prepared, after, bound_request
 from fabstir.protocol.effects import CancelGeneration, RunGeneration, Store
-from fabstir.protocol.generation import GenerationRequest, TokenBatch
+from fabstir.protocol.generation import TokenBatch, request_of
 from fabstir.protocol.host_core import HostCore
 from fabstir.protocol.host_fingerprints import fingerprint
 from fabstir.protocol.host_inputs import EngineBatch, EngineFailed, EngineFinished, SessionState
@@ -23,6 +23,7 @@ from fabstir.protocol.messages import (
     StreamChunk,
     Usage,
 )
+from fabstir.protocol.tool_text import plain
 
 
 def begin(core: HostCore, item: Prompt, prepared: Prepared) -> None:
@@ -30,8 +31,9 @@ def begin(core: HostCore, item: Prompt, prepared: Prepared) -> None:
     most, left = wanted(core, item), core.meter.left
     core.answer = Answer(core.turns, item, min(most, left), deposit_bound=left < most)
     core.history, core.prepared = prepared.history, prepared
-    if core.held is not None:
-        core.held_answer = core.held.begin(prepared.seen, item.prefix, core.salt)
+    core.held_answer = None
+    if core.held is not None and not item.adapter:  # the weights that records are traced with are without it
+        core.held_answer = core.held.begin(plain(prepared.seen, item), item.prefix, core.salt)
     request = bound_request(core.salt, prepared.seen, item, prepared.plan)
     core.store(TurnStarted(item.message_index, request, session_tag(core.ledger.job, core.session)))
     core.state = SessionState.GENERATING
@@ -42,23 +44,9 @@ def begin(core: HostCore, item: Prompt, prepared: Prepared) -> None:
 def generate(core: HostCore) -> None:
     """Let the engine answer."""
     answer = core.running()
-    core.out.append(RunGeneration(_generation(core, answer.prompt, answer.budget), answer.turn))
+    request = request_of(answer.prompt, core.prepared.seen, answer.budget, cache=core.ledger.job.hex())
+    core.out.append(RunGeneration(request, answer.turn))
     announce_payment(core)
-
-
-def _generation(core: HostCore, item: Prompt, budget: int) -> GenerationRequest:
-    """What the engine is asked."""
-    return GenerationRequest(
-        messages=core.prepared.seen,
-        cache=core.ledger.job.hex(),
-        prefix=item.prefix,
-        max_tokens=budget,
-        temperature=item.temperature,
-        top_p=item.top_p,
-        seed=item.seed,
-        stop=item.stop,
-        score=item.score[:budget],
-    )
 
 
 def wanted(core: HostCore, item: Prompt) -> int:

@@ -66,4 +66,4 @@ def capabilities(offer: HostOffer) -> tuple[str, ...]:
     """The words that `session_ready` carries."""
     named = (("score", offer.scores), ("fingerprints", offer.fingerprints))
     extras = (*(name for name, here in named if here), *(f"rung_{rung}" for rung in offer.rungs))
-    return (*CAPABILITIES, *extras)
+    return (*CAPABILITIES, *extras, *offer.controls)

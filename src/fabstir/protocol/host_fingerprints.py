@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fabstir.domain.ids import to_hex
 from fabstir.domain.money import Tokens
+from fabstir.protocol import tool_text
 from fabstir.protocol.answer import Answer
 from fabstir.protocol.effects import RunFingerprints
 from fabstir.protocol.fingerprinted import FingerprintedAnswer
@@ -14,10 +15,12 @@ from fabstir.protocol.rungs import Rung
 
 
 def fingerprint(core: HostCore, answer: Answer, messages: tuple[ChatMessage, ...]) -> None:
-    """For a job that was admitted on rung 2 and pays for it; a scored answer is another host's."""
+    """For a job that was admitted on rung 2 and pays for it; a scored answer is another host's, and one with an adapter another model's."""
     ledger = core.ledger
     if not core.offer.fingerprints or ledger.rung != Rung.FINGERPRINTS or answer.prompt.score or not answer.ids:
         return
+    if answer.prompt.adapter:
+        return  # the weights that are read again are without it
     of = FingerprintedAnswer(
         session=core.session,
         message_index=answer.prompt.message_index,
@@ -25,7 +28,8 @@ def fingerprint(core: HostCore, answer: Answer, messages: tuple[ChatMessage, ...
         tokens=Tokens(len(answer.ids)),
         transcript=ledger.head,
     )
-    core.out.append(RunFingerprints(of, messages, answer.prompt.prefix, tuple(answer.ids)))
+    plain = tool_text.plain(messages, answer.prompt)
+    core.out.append(RunFingerprints(of, plain, answer.prompt.prefix, tuple(answer.ids)))
 
 
 def fingerprints_made(core: HostCore, item: FingerprintsMade, now: float) -> None:

@@ -50,6 +50,8 @@ class HostOffer(msgspec.Struct, frozen=True, kw_only=True):
     frame: Frame = Frame()
     """What the model's template adds."""
     limits: ContextLimits = ContextLimits()
+    controls: tuple[str, ...] = ()
+    """What prompts may ask of an answer here, and facts about how answers read (`fabstir.protocol.controls`)."""
     ack_timeout: float = 30.0
     """Seconds for which a stream waits at the exposure bound."""
 

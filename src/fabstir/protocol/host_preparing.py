@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fabstir.domain.errors import error
+from fabstir.protocol.answer import require_controls
 from fabstir.protocol.context.brought import check
 from fabstir.protocol.context.preparing import Preparation
 from fabstir.protocol.effects import CountTokens
@@ -24,6 +25,7 @@ def prompt(core: HostCore, item: Prompt, now: float) -> None:
     history, brought = core.history, item.conversation_context
     if brought is not None:
         history = check(brought, 0, core.offer.limits)
+    require_controls(item, history.messages, core.offer)
     core.preparation = Preparation(core.turns + 1, item, history, core.offer.limits)
     core.turns = core.preparation.turn
     core.state = SessionState.PREPARING

@@ -53,6 +53,7 @@ from fabstir.protocol.wire_types import (
     Session,
     SessionAuth,
     Signature,
+    ToolCall,
     WireTerms,
 )
 
@@ -94,6 +95,7 @@ __all__ = [
     "SessionResume",
     "Signature",
     "StreamChunk",
+    "ToolCall",
     "Usage",
     "WireTerms",
     "amount_of",

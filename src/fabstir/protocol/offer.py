@@ -43,6 +43,8 @@ class ModelOffer(msgspec.Struct, frozen=True, kw_only=True):
     context_size: int
     scores: bool = False
     """Answers of others can be scored: how likely was each token?"""
+    controls: tuple[str, ...] = ()
+    """What prompts may ask of an answer (`fabstir.protocol.controls`)."""
 
     def price_in(self, token: Address) -> PricePerMTok | None:
         """None where it is not sold for `token`."""
@@ -98,6 +100,10 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it checks answers that others made with `model`."""
         return any(offer.scores for offer in self.models if offer.model_id == model)
 
+    def controls(self, model: ModelId) -> frozenset[str]:
+        """What prompts may ask of answers of `model`."""
+        return frozenset(name for offer in self.models if offer.model_id == model for name in offer.controls)
+
     def price_of(self, model: ModelId, token: Address) -> PricePerMTok | None:
         """What `model` costs here in `token` on the cheapest rung; None where it is not sold for it."""
         return next((offer.price_in(token) for offer in self.models if offer.model_id == model), None)
@@ -149,6 +155,10 @@ class WireModelOffer(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens of prompt and answer together."""
     scores: bool = False
     """`prompt.score` is answered: this host can check answers of others."""
+    controls: Annotated[tuple[Annotated[str, Meta(max_length=80)], ...], Meta(max_length=MAX_LIST)] = ()
+    """What prompts may ask of an answer beyond temperature, top_p, seed and stop: `top_k`, `min_p`, `penalties`, `logit_bias`,
+    `json_schema`, `grammar`, `tools`, `adapter:NAME`. And how answers read: `reasoning` where the model thinks between `<think>` and
+    `</think>` first, `reasoning:open` where it is thinking already when its answer begins."""
 
 
 class WirePayment(msgspec.Struct, frozen=True, kw_only=True):
@@ -272,6 +282,7 @@ def _model_as_text(model: ModelOffer) -> WireModelOffer:
         prices=wire_prices(model),
         context_size=model.context_size,
         scores=model.scores,
+        controls=model.controls,
     )
 
 
@@ -279,7 +290,12 @@ def _model_of(text: WireModelOffer) -> ModelOffer:
     prices = (TokenPrice(address(row.token), PricePerMTok(_amount(row.price_per_mtok))) for row in text.prices)
     model_id = ModelId(from_hex(text.model_id, 32))
     return ModelOffer(
-        name=text.name, model_id=model_id, prices=tuple(prices), context_size=text.context_size, scores=text.scores
+        name=text.name,
+        model_id=model_id,
+        prices=tuple(prices),
+        context_size=text.context_size,
+        scores=text.scores,
+        controls=text.controls,
     )
 
 

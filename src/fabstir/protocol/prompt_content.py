@@ -18,9 +18,11 @@ from fabstir.domain.ids import Hash32
 from fabstir.domain.money import Tokens
 from fabstir.domain.prompts import PromptTerms
 from fabstir.domain.terms import Terms
+from fabstir.protocol.controls import Controls
 from fabstir.protocol.generation import GenerationRequest
 from fabstir.protocol.messages import ChatMessage
 from fabstir.protocol.signing import Market
+from fabstir.protocol.tool_text import plain
 from fabstir.protocol.transcript import Sampler, TokenRecord, extend, job_head, record_preimage, request_hash, turn_head
 
 RESULT_TAG: Final = b"fabstir/result/1"
@@ -43,7 +45,7 @@ class PromptBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def generation(self, terms: PromptTerms) -> GenerationRequest:
         """What the engine is asked: as much as the terms pay for."""
         return GenerationRequest(
-            messages=self.messages,
+            messages=plain(self.messages, Controls()),
             max_tokens=terms.max_tokens,
             temperature=self.temperature,
             top_p=self.top_p,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fabstir.domain.errors import CATALOGUE, FabstirError, error
 from fabstir.domain.ids import to_hex
+from fabstir.protocol import controls
 from fabstir.protocol.context.disclosed import check_plan
 from fabstir.protocol.context.preparing import after, bound_request
 from fabstir.protocol.messages import (
@@ -32,7 +33,7 @@ from fabstir.protocol.renter_items import (
     TurnKept,
 )
 from fabstir.protocol.renter_log import TurnSeen
-from fabstir.protocol.transcript import Sampler, TokenRecord
+from fabstir.protocol.transcript import TokenRecord
 from fabstir.protocol.transcript_file import SpokenTurn
 
 
@@ -42,28 +43,29 @@ def ask(core: RenterCore, item: Ask) -> None:
         session_id=core.session,
         message_index=core.message_index,
         content=item.content,
-        max_tokens=item.max_tokens,
-        temperature=item.temperature,
-        top_p=item.top_p,
-        seed=item.seed,
-        stop=item.stop,
+        role=item.role,
+        tool_call_id=item.tool_call_id,
         prefix=item.prefix,
         score=item.score,
         context=item.context,
+        **controls.of(item),
     )
     decode_from_renter(encode(prompt))  # the host could not read it, and could not say of which answer that is
+    roles = frozenset(one.role for one in (*core.history.messages, prompt.message))
+    if fault := controls.missing(controls.needs(item, roles), core.capabilities):
+        raise fault  # before anything is said or paid
     core.prompt, core.answer, core.answer_starts = prompt, [], core.received
     core.records, core.messages, core.plan = [], (), None
     if prompt.context is None:
         _begin(core, prompt, core.history.messages)
-    core.sampler = Sampler.of(prompt.temperature, prompt.top_p)
+    core.sampler = controls.sampler_of(prompt)
     core.state = RenterState.RECEIVING
     core.out.append(SendHost(prompt))
 
 
 def _begin(core: RenterCore, prompt: Prompt, seen: tuple[ChatMessage, ...]) -> None:
     """Bind the tokens that come to what the engine is given."""
-    core.messages = (*seen, ChatMessage("user", prompt.content))
+    core.messages = (*seen, prompt.message)
     core.transcript.begin_turn(prompt.message_index, bound_request(core.salt, core.messages, prompt, core.plan))
 
 

@@ -84,6 +84,7 @@ def session_ready(core: RenterCore, item: SessionReady) -> None:
     core.heads = {n: h for n, h in core.heads.items() if n <= item.tokens_served}
     core.salt = Hash32(from_hex(item.salt, 32))
     core.message_index = item.message_index
+    core.capabilities = item.capabilities
     core.fingerprinting = ledger.planned.rung == Rung.FINGERPRINTS and "fingerprints" in item.capabilities
     core.awaited = {i: one for i, one in core.awaited.items() if one.first + one.tokens <= item.tokens_served}
     core.state = RenterState.READY

@@ -61,6 +61,8 @@ class RenterCore:
         self.plan: ContextPlan | None = None
         """Of the answer at hand, where one was asked for and came."""
         self.answer_starts = Tokens(0)
+        self.capabilities: tuple[str, ...] = ()
+        """Of the host at hand, as it said."""
         self.fingerprinting = False
         """This host makes fingerprints for this job."""
         self.awaited: dict[int, FingerprintedAnswer] = {}

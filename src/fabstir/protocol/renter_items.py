@@ -10,6 +10,7 @@ import msgspec
 from fabstir.domain.errors import FabstirError
 from fabstir.domain.ids import Hash32, SessionId
 from fabstir.domain.money import BaseUnits, Tokens
+from fabstir.protocol.controls import Controls
 from fabstir.protocol.fingerprinted import FingerprintedAnswer
 from fabstir.protocol.messages import (
     ChatMessage,
@@ -41,16 +42,13 @@ class Connect(msgspec.Struct, frozen=True, kw_only=True):
     issued_at: int
 
 
-class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """Ask a question; `prefix` is what an earlier host delivered of the answer."""
+class Ask(Controls, frozen=True, kw_only=True):
+    """Ask a question, or bring the result of a call; `prefix` is what an earlier host delivered of the answer."""
 
     content: str
+    role: str = "user"
+    tool_call_id: str = ""
     prefix: str = ""
-    max_tokens: int = 512
-    temperature: float = 0.8
-    top_p: float = 0.95
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
     score: tuple[int, ...] = ()
     """Token ids of an answer that is there: how likely is each?"""
     context: ContextRequest | None = None

@@ -95,6 +95,11 @@ class RenterSession:
         return self._core.history.summarised
 
     @property
+    def capabilities(self) -> tuple[str, ...]:
+        """Of the host at hand, as it said."""
+        return self._core.capabilities
+
+    @property
     def awaits_fingerprints(self) -> bool:
         """Those of an answer on this connection have not come, and may never come."""
         return bool(self._core.awaited)

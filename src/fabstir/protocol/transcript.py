@@ -8,9 +8,9 @@ head.
     head    := SHA-256("fabstir/token/1"| head | record_i)                                   for each token
 
 Integers are big-endian: index, ids and counts u32, k u8, chain u64, log-probabilities i32 in micro-nats, the sampler's
-temperature u16 in thousandths and its top_p u32 in millionths. The salt (32 random bytes for each connection) is known
-to host and renter and never written to the host's disk, so that the records there cannot be searched for what was said;
-each record has a salt of its own, so that one can be opened and the others stay closed.
+temperature u16 in thousandths (65535: the draw was shaped by more than that) and its top_p u32 in millionths. The salt
+(32 random bytes for each connection) is known to host and renter and never written to the host's disk, so that the
+records there cannot be searched for what was said; each record has a salt of its own, so that one can be opened and the others stay closed.
 SHA-256 because every SDK and the EVM has it (golden vectors: tests/protocol/vectors/transcript.json).
 """
 
@@ -59,6 +59,12 @@ class Sampler(msgspec.Struct, frozen=True, array_like=True):
     def of(cls, temperature: float, top_p: float) -> Sampler:
         """Of a request. A temperature above 0 never becomes 0, nor a top_p."""
         return cls(max(round(temperature * 1_000), temperature > 0), max(round(top_p * 1_000_000), 1))
+
+
+SHAPED: Final = Sampler(65_535, 1_000_000)
+"""Of a token whose draw was shaped by more than temperature and nucleus: by penalties, biases or a prescribed form. No temperature is that
+high (a prompt's is at most 5), so that whoever checks a record by its sampler, on chain too, asks of this one only what holds for every
+draw: its log-probabilities are those of one distribution."""
 
 
 def record_salt(salt: Hash32, index: int) -> bytes:

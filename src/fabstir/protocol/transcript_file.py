@@ -19,7 +19,9 @@ from fabstir.domain.ids import Address, Hash32, JobId, SessionId, from_hex, to_h
 from fabstir.domain.money import BaseUnits, Tokens, cost
 from fabstir.domain.terms import Terms
 from fabstir.protocol.context.preparing import bound_request
+from fabstir.protocol.controls import sampler_of
 from fabstir.protocol.fingerprinted import MAX_CHUNKS, FingerprintedAnswer
+from fabstir.protocol.generation import GenerationRequest, request_of
 from fabstir.protocol.messages import (
     ChatMessage,
     ContextPlan,
@@ -82,9 +84,14 @@ class SpokenTurn(msgspec.Struct, frozen=True, kw_only=True):
         return bound_request(Hash32(from_hex(self.salt, 32)), self.messages, self.prompt, self.plan)
 
     @property
+    def generation(self) -> GenerationRequest:
+        """What an engine is asked for the same answer. Raises Refused (`control_invalid`)."""
+        return request_of(self.prompt, self.messages)
+
+    @property
     def sampler(self) -> Sampler:
         """What its tokens were drawn with."""
-        return Sampler.of(self.prompt.temperature, self.prompt.top_p)
+        return sampler_of(self.prompt)
 
     def digests(self) -> Iterator[bytes]:
         """Of its records."""

@@ -26,14 +26,31 @@ Signature = Annotated[str, Meta(pattern=r"^0x[0-9a-f]{130}\Z")]
 Decimal = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,28})\Z")]
 Session = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
 Count = Annotated[int, Meta(ge=0, le=2**32 - 2)]
-Role = Annotated[str, Meta(pattern=r"^(system|user|assistant)\Z")]
+Role = Annotated[str, Meta(pattern=r"^(system|user|assistant|tool)\Z")]
+ToolName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z")]
+CallId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{0,128}\Z")]
 
 
-class ChatMessage(msgspec.Struct, frozen=True):
-    """One message of a conversation. `role` is system, user or assistant."""
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A call that the model asked for."""
+
+    id: CallId = ""
+    """Whoever reads the answer gives it one; the result names it."""
+    name: ToolName
+    arguments: Annotated[str, Meta(max_length=MAX_CONTENT)] = "{}"
+    """JSON, as text."""
+
+
+class ChatMessage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One message of a conversation. `role` is system, user, assistant or tool. The last two fields are left out where they are empty, in
+    the canonical encoding too."""
 
     role: Role
     content: Annotated[str, Meta(max_length=MAX_CONTENT)]
+    tool_calls: Annotated[tuple[ToolCall, ...], Meta(max_length=128)] = ()
+    """Of an assistant."""
+    tool_call_id: CallId = ""
+    """Of a tool: which call this is the result of."""
 
 
 class WireTerms(msgspec.Struct, frozen=True, kw_only=True):

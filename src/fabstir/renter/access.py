@@ -30,6 +30,7 @@ from fabstir.renter.calling import Caller, way_to
 from fabstir.renter.jobs import Jobs, RenterJob
 from fabstir.renter.link import Link, require_size
 from fabstir.renter.purse import Purse
+from fabstir.renter.setbacks import Setbacks
 from fabstir.renter.settings import RenterSettings
 from fabstir.renter.settling import Settlement
 from fabstir.renter.transport import Dial
@@ -77,20 +78,6 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ANY_HOST: Final = Wish()
-
-
-class Setbacks:
-    """What went wrong so far with one answer."""
-
-    def __init__(self) -> None:
-        self.given_up: dict[Address, FabstirError] = {}
-        self.redialled: set[Address] = set()
-        self.reopened: set[Address] = set()
-        self.changed: set[Address] = set()
-        """Offered something else than a moment before."""
-
-    def __repr__(self) -> str:
-        return f"<Setbacks {len(self.given_up)} given up, {len(self.redialled)} redialled>"
 
 
 class Access:
@@ -179,11 +166,13 @@ class Access:
         try:
             if not link.usable:
                 raise link.left or link.lost or link.job.spoiled or error("host_unreachable", "the session has ended")
+            size = link.job.max_message_bytes
+            fits = link.context == context or _fits(context, link.job.host, size, setbacks)
+            if not fits or not setbacks.suits(link.capabilities):
+                self.link = None
+                await link.close()
+                return None
             if link.context != context:
-                if not _fits(context, link.job.host, link.job.max_message_bytes, setbacks):
-                    self.link = None
-                    await link.close()
-                    return None
                 await link.open(self._session, context)
         except _HOST_FAILED as fault:
             self.link = None
@@ -248,6 +237,7 @@ class Access:
             bond_max=settings.bond_max,
             challenge=settings.challenge,
             relayed=settings.relay,
+            controls=setbacks.needed,
             scoring=self._wish.scoring,
             encrypted=self._caller.only_encrypted,
         )
@@ -257,6 +247,10 @@ class Access:
             choice = await directory.choose(order, excluded, refresh=True)
         if choice.ranked:
             return choice.ranked[0]
+        if setbacks.needed and not setbacks.given_up:
+            others = await directory.choose(msgspec.structs.replace(order, controls=frozenset()), excluded)
+            if others.ranked:
+                raise error("control_unsupported", "; ".join(map(str, choice.discarded)))
         richer = await directory.choose(msgspec.structs.replace(order, budget=self._purse.budget), excluded)
         left = self._purse.left
         if richer.ranked:
@@ -294,6 +288,7 @@ class Access:
             link = Link(job, transport, parts.jobs, parts.clock, parts.settings)
             try:
                 await link.open(self._session, context)
+                setbacks.require(link.capabilities)
             except BaseException as fault:
                 if isinstance(fault, _HOST_FAILED) and not (fault.code in _TRY_AGAIN and delays):
                     await self._close_failed(link, fault, setbacks)

@@ -10,10 +10,12 @@ import msgspec
 
 from fabstir.domain.ids import Address
 from fabstir.protocol.context.plan import ContextPlan
+from fabstir.protocol.controls import prescribed
+from fabstir.protocol.messages import ChatMessage
 from fabstir.protocol.renter_items import Ask, Deliver
 from fabstir.protocol.transcript import TokenRecord
-from fabstir.renter.access import Setbacks
 from fabstir.renter.jobs import RenterJob
+from fabstir.renter.setbacks import Setbacks
 
 Allow = Callable[[RenterJob, int], Awaitable[int]]
 """Given a job and how many tokens are wanted, how many may be asked for under it."""
@@ -51,7 +53,10 @@ class AnswerReport(msgspec.Struct, frozen=True, kw_only=True):
 class Turn:
     """An answer on its way. Memory: its text and its records."""
 
-    def __init__(self, question: Ask, now: float, allow: Allow | None = None) -> None:
+    def __init__(
+        self, question: Ask, now: float, allow: Allow | None = None, needed: frozenset[str] = frozenset()
+    ) -> None:
+        """`needed`: the controls that a host must have."""
         self._question = question
         self._allow = allow
         self._began = now
@@ -65,7 +70,7 @@ class Turn:
         self.plan: ContextPlan | None = None
         """As the host that answers disclosed it."""
         self.hosts: list[Address] = []
-        self.setbacks = Setbacks()
+        self.setbacks = Setbacks(needed)
         self.asked = False
         """A host is working on it."""
         self.over = False
@@ -74,9 +79,15 @@ class Turn:
         return f"<Turn {self.tokens} tokens from {len(self.hosts)} hosts{', over' if self.over else ''}>"
 
     @property
-    def content(self) -> str:
-        """What was asked."""
-        return self._question.content
+    def question(self) -> ChatMessage:
+        """What was asked, as it stands in the conversation."""
+        asked = self._question
+        return ChatMessage(asked.role, asked.content, tool_call_id=asked.tool_call_id)
+
+    @property
+    def prescribed(self) -> bool:
+        """The form of the answer is, token by token: nobody can go on with it in its middle."""
+        return prescribed(self._question)
 
     @property
     def text(self) -> str:

@@ -31,6 +31,7 @@ from fabstir.protocol.audit_by_host import (
     outvoted,
     scored_evidence,
 )
+from fabstir.protocol.controls import greedy
 from fabstir.protocol.messages import WireTerms
 from fabstir.protocol.renter_log import RenterLedger
 from fabstir.protocol.transcript_file import SessionTranscript, SpokenTurn
@@ -117,9 +118,9 @@ class Auditor:
         """
         host = Address(from_hex(transcript.terms.host, 20))
         model = ModelId(from_hex(transcript.terms.model_id, 32))
-        turns = [turn for turn in transcript.turns if turn.records]
+        turns = [turn for turn in transcript.turns if turn.records and not turn.prompt.adapter]
         if not turns:
-            raise error("receipt_file_invalid", "no answer is in the transcript")
+            raise error("receipt_file_invalid", "no answer that the model alone gave is in the transcript")
         audits = [await self._ask(host, model, turns, tolerance, frozenset((host,)), budget)]
         if audits[0].verdict.outcome == "inconsistent":
             avoid = frozenset((host, audits[0].verifier))
@@ -145,24 +146,24 @@ class Auditor:
         session = await self._market.start_session(model, budget=budget, wish=Wish(scoring=True, avoid=avoid))
         try:
             for turn in turns:
-                sampler = turn.prompt
+                asked = turn.generation
                 tokens = tuple(record.token for record in turn.records)
                 again = await session.score(
-                    turn.messages,
+                    asked.messages,
                     tokens,
-                    prefix=sampler.prefix,
-                    temperature=sampler.temperature,
-                    top_p=sampler.top_p,
+                    prefix=asked.prefix,
+                    temperature=asked.temperature,
+                    top_p=asked.top_p,
                 )
                 scored.append(again)
-                evidence.append(scored_evidence(turn.records, again.records, temperature=sampler.temperature))
+                evidence.append(scored_evidence(turn.records, again.records, greedy=greedy(asked)))
         finally:
             await session.close()
         if len({job.host for job in session.jobs}) > 1:
             raise error("hosts_exhausted", "the verifier failed in the middle, and a verdict is one verifier's")
         job = session.jobs[-1]
-        greedy = any(turn.prompt.temperature <= 0 for turn in turns)
-        verdict = _as_asked(judge(evidence, tolerance), greedy=greedy)
+        asked_greedily = any(greedy(turn.prompt) for turn in turns)
+        verdict = _as_asked(judge(evidence, tolerance), greedy=asked_greedily)
         noted = AuditNoted(
             host=host,
             model=model,

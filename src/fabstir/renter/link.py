@@ -115,6 +115,11 @@ class Link:
         """The conversation that the host holds; None where both sides must agree again."""
         return self._core.context if self._core.state is RenterState.READY else None
 
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """What the host said that it can do."""
+        return self._core.capabilities
+
     # -- what a session does ---------------------------------------------------------------------------------------------
 
     async def open(self, session: SessionId, context: tuple[ChatMessage, ...], summarised: int = 0) -> SessionReady:

@@ -10,20 +10,22 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator
-from typing import Final
+from typing import Any, Final
 
 from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import ModelId, SessionId
 from fabstir.domain.money import BaseUnits
 from fabstir.protocol.context.plan import ContextRequest
+from fabstir.protocol.controls import check, needs
 from fabstir.protocol.messages import ChatMessage, Response
 from fabstir.protocol.renter_items import AnswerBroken, Ask, Deliver
 from fabstir.protocol.transcript import TokenRecord
 from fabstir.protocol.transcript_file import SpokenTurn
-from fabstir.renter.access import ANY_HOST, Access, Context, Parts, Setbacks, Wish
+from fabstir.renter.access import ANY_HOST, Access, Context, Parts, Wish
 from fabstir.renter.answer import Allow, AnswerReport, Turn
 from fabstir.renter.jobs import RenterJob
 from fabstir.renter.purse import Purse
+from fabstir.renter.setbacks import Setbacks
 from fabstir.renter.settling import Settlement
 
 POLL_SECONDS: Final = 0.5
@@ -102,35 +104,30 @@ class Session:
 
     async def prompt(
         self,
-        content: str,
+        content: str | ChatMessage,
         *,
-        max_tokens: int = 512,
-        temperature: float = 0.8,
-        top_p: float = 0.95,
-        seed: int | None = None,
-        stop: tuple[str, ...] = (),
         allow: Allow | None = None,
+        **controls: Any,
     ) -> AsyncGenerator[str, None]:
-        """The answer to `content`, piece by piece. Leaving the loop early cancels it; what was delivered is paid for. `allow` is asked
-        before each host is, and may let it be asked for less.
+        """The answer to `content`, a question or the result of a call, piece by piece. `controls` are the fields of
+        `fabstir.protocol.controls.Controls`: max_tokens (512), temperature (0.8), top_p (0.95), seed, stop, json_schema, tools and so on.
+        Leaving the loop early cancels it; what was delivered is paid for. `allow` is asked before each host is, and may let it be asked
+        for less.
 
-        Raises Refused (`no_host`, `budget_exceeded`, what the engine refuses), Interrupted (`hosts_exhausted`;
-        `cancelled` where another question was asked meanwhile), ChainFault, LocalFault.
+        Raises Refused (`no_host`, `budget_exceeded`, `control_unsupported`, `control_invalid`, what the engine refuses), Interrupted
+        (`hosts_exhausted`; `cancelled` where another question was asked meanwhile), ChainFault, LocalFault.
         """
-        if not content:
+        said = ChatMessage("user", content) if isinstance(content, str) else content
+        if not said.content:
             raise error("request_invalid", "an empty question")
+        question = Ask(
+            content=said.content, role=said.role, tool_call_id=said.tool_call_id, context=self.context, **controls
+        )
+        check(question)
         self._require_open()
         await self._stop_running()
-        question = Ask(
-            content=content,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            seed=seed,
-            stop=stop,
-            context=self.context,
-        )
-        turn = self._turn = Turn(question, self._clock.monotonic(), allow)
+        roles = frozenset(message.role for message in (*self._conversation, said))
+        turn = self._turn = Turn(question, self._clock.monotonic(), allow, needs(question, roles))
         try:
             while True:
                 async with self._lock:
@@ -181,7 +178,7 @@ class Session:
         if response.finish_reason == "deposit":
             if not replenished:
                 await self._access.retire()
-            if turn.left > 0 and (replenished or self._purse.left > 0):
+            if turn.left > 0 and (replenished or self._purse.left > 0) and not turn.prescribed:
                 return
         self._finish(turn, response.finish_reason)
         link = self._access.link
@@ -197,11 +194,12 @@ class Session:
             await self._access.drop(fault, turn.setbacks)
         if turn.left <= 0:
             self._finish(turn, "length")
+        elif turn.text and turn.prescribed:
+            raise fault
 
     def _finish(self, turn: Turn, reason: str) -> None:
         if turn.text:
-            spoken = ChatMessage("user", turn.content), ChatMessage("assistant", turn.text)
-            self._conversation = (*self._conversation, *spoken)
+            self._conversation = (*self._conversation, turn.question, ChatMessage("assistant", turn.text))
         self.last = turn.report(reason, self._clock.monotonic())
 
     async def score(

@@ -22,6 +22,8 @@ import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Final
 
+import msgspec
+
 from fabstir.domain.errors import error
 from fabstir.domain.ids import Hash32, TokenId
 from fabstir.ports.engine import (
@@ -35,6 +37,7 @@ from fabstir.ports.engine import (
     TokenRecord,
     Weight,
 )
+from fabstir.protocol.controls import CONTROLS
 
 END_OF_TURN: Final = TokenId(0)
 FORGERY: Final = "<|end|>"
@@ -91,7 +94,7 @@ class ScriptedEngine:
             for prompt, pieces in (answers or {}).items()
         }
         self._info = ModelInfo(
-            name=name, context_size=context_size, sha256=sha256, parallel=parallel, frame=Frame(0, 4)
+            name=name, context_size=context_size, sha256=sha256, parallel=parallel, frame=Frame(0, 4), controls=CONTROLS
         )
         self._scores = scores
         self._batch_tokens = batch_tokens
@@ -115,6 +118,11 @@ class ScriptedEngine:
     def __repr__(self) -> str:
         counts = f"{self.active} active, {len(self.requests)} seen, {self.cancelled} cancelled"
         return f"<ScriptedEngine {self._health.status} | Requests: {counts}>"
+
+    def offering(self, *controls: str) -> ScriptedEngine:
+        """The same with these controls alone. They are listed and change nothing: what comes of them is scripted, too."""
+        self._info = msgspec.structs.replace(self._info, controls=controls)
+        return self
 
     # -- what a test asks for -------------------------------------------------------------------------------------------
 

@@ -79,7 +79,7 @@ def test_the_window_stays_where_it_began() -> None:
     for _ in range(40):
         made = make_plan(history, ContextRequest(strategy="truncate"), Question(9, 10), FRAME, 200)
         begins.append(made.start)
-        history = history.begins(made.start).answered("q", 9, "a").counted([Weight(9)])
+        history = history.begins(made.start).answered(ChatMessage("user", "q"), 9, "a").counted([Weight(9)])
     assert begins == sorted(begins)
     assert len(set(begins)) <= 16
 
@@ -124,10 +124,10 @@ def test_a_prompt_that_summarises_reads_only_what_it_sums_up() -> None:
     history = spoken(*[9] * 8, system=4)
     made = plan(history, 1000, compact=6)
     assert fates(made) == "kkkkkkkaa"
-    after = history.compacted(6, "sum up", 4, "it was so")
+    after = history.compacted(6, ChatMessage("user", "sum up"), 4, "it was so")
     assert [message.content for message in after.messages] == ["s", "sum up", "it was so", "m6", "m7"]
     assert (after.summarised, after.turns, after.uncounted()) == (6, (1, 3), ("it was so",))
-    again = after.counted([Weight(3)]).compacted(4, "sum up", 4, "and so on")
+    again = after.counted([Weight(3)]).compacted(4, ChatMessage("user", "sum up"), 4, "and so on")
     assert (again.summarised, len(again.messages)) == (8, 3)
 
 

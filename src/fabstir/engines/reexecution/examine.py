@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fabstir.engines.llama_client import TOP_K
+from fabstir.engines.llama_controls import TOP_K
 from fabstir.engines.reexecution.frames import Prefill, Prefilled
 from fabstir.engines.reexecution.reexecutor import Reexecutor, prompt_ids
 from fabstir.ports.engine import GenerationRequest
+from fabstir.protocol import controls
 from fabstir.protocol.audit import Answer, AnswerEvidence, findings, token_evidence
 from fabstir.protocol.audit_sampler import ClaimedSampler
 
@@ -66,7 +67,9 @@ def job(prompt: tuple[int, ...], answer: Answer, top_k: int = TOP_K) -> Prefill:
 
 def claimed_sampler(request: GenerationRequest, top_k: int = TOP_K) -> ClaimedSampler:
     """How an engine draws for this request."""
-    return ClaimedSampler(request.temperature, request.top_p, top_k)
+    return ClaimedSampler(
+        request.temperature, request.top_p, request.top_k or top_k, request.min_p, controls.shaped(request)
+    )
 
 
 def evidence(answer: Answer, read: Prefilled) -> AnswerEvidence:

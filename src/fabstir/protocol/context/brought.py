@@ -16,6 +16,7 @@ import msgspec
 
 from fabstir.domain.errors import error
 from fabstir.protocol.context.history import History, Weight
+from fabstir.protocol.tool_text import text_of
 from fabstir.protocol.wire_types import ChatMessage
 
 CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
@@ -32,7 +33,7 @@ class ContextLimits(msgspec.Struct, frozen=True, kw_only=True):
 def check(context: Sequence[ChatMessage], summarised: int, limits: ContextLimits) -> History:
     """The history that a renter brings. Raises PeerFault (`context_invalid`), Refused (`context_too_large`)."""
     for at, message in enumerate(context):
-        _check_text(message.content, f"message {at}")
+        _check_text(text_of(message), f"message {at}")
     history = History.of(context, summarised)
     if summarised and not history.summarised:
         raise error("context_invalid", "no summary stands at the beginning: a question and its answer")

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from fabstir.protocol.tool_text import text_of
 from fabstir.protocol.wire_types import ChatMessage
 
 UNCOUNTED: Final = -1
@@ -63,7 +64,7 @@ class History(msgspec.Struct, frozen=True):
         if UNCOUNTED not in self.tokens:
             return ()
         rows = zip(self.messages, self.tokens, strict=True)
-        return tuple(message.content for message, tokens in rows if tokens == UNCOUNTED)
+        return tuple(text_of(message) for message, tokens in rows if tokens == UNCOUNTED)
 
     def counted(self, weights: Sequence[Weight]) -> History:
         """`weights`: of `uncounted`, in its order."""
@@ -73,26 +74,26 @@ class History(msgspec.Struct, frozen=True):
         tokens = tuple(next(fresh).tokens if tokens == UNCOUNTED else tokens for tokens in self.tokens)
         return msgspec.structs.replace(self, tokens=tokens)
 
-    def asked(self, content: str) -> tuple[ChatMessage, ...]:
+    def asked(self, question: ChatMessage) -> tuple[ChatMessage, ...]:
         """The conversation with this question."""
-        return (*self.messages, ChatMessage("user", content))
+        return (*self.messages, question)
 
-    def answered(self, content: str, question: int, answer: str) -> History:
-        """After `content`, which has so many tokens, was answered."""
+    def answered(self, asked: ChatMessage, question: int, answer: str) -> History:
+        """After `asked`, which has so many tokens, was answered. The result of a call goes on with the turn that called."""
         return msgspec.structs.replace(
             self,
-            messages=(*self.messages, ChatMessage("user", content), ChatMessage("assistant", answer)),
+            messages=(*self.messages, asked, ChatMessage("assistant", answer)),
             tokens=(*self.tokens, question, UNCOUNTED),
-            turns=(*self.turns, len(self.messages)),
-            size=self.size + len(content) + len(answer),
+            turns=(*self.turns, len(self.messages)) if asked.role == "user" else self.turns,
+            size=self.size + len(text_of(asked)) + len(answer),
         )
 
-    def compacted(self, count: int, content: str, question: int, answer: str) -> History:
-        """The first `count` messages after the system's gave way to `content` and its answer, which sum them up."""
+    def compacted(self, count: int, asked: ChatMessage, question: int, answer: str) -> History:
+        """The first `count` messages after the system's gave way to `asked` and its answer, which sum them up."""
         at, cut = self.pinned, self.pinned + count
         stands_for = count - 2 + self.summarised if self.summarised else count
         later = tuple(turn - count + 2 for turn in self.turns if turn >= cut)
-        summary = ChatMessage("user", content), ChatMessage("assistant", answer)
+        summary = asked, ChatMessage("assistant", answer)
         messages = (*self.messages[:at], *summary, *self.messages[cut:])
         return History(
             messages=messages,
@@ -113,4 +114,4 @@ def _has_summary(context: Sequence[ChatMessage], at: int) -> bool:
 
 
 def _size(messages: Sequence[ChatMessage]) -> int:
-    return sum(len(message.content) for message in messages)
+    return sum(len(text_of(message)) for message in messages)

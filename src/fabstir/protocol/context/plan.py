@@ -61,7 +61,7 @@ class ContextPlan(msgspec.Struct, frozen=True, kw_only=True):
     spans: tuple[ContextSpan, ...]
     """One after the other: all messages of the conversation before the question."""
     question: Tokens
-    """Tokens of the question, and of the beginning of the answer where one was brought."""
+    """Tokens of the question, of the beginning of the answer where one was brought, and of what the model was told of tools."""
     frame: Tokens
     """Tokens that the template adds once."""
     summarised: Annotated[int, Meta(ge=0, lt=2**31)] = 0

@@ -12,6 +12,7 @@ from fabstir.protocol.context.plan import ContextPlan
 from fabstir.protocol.context.planner import REFUSE, Frame, Question, make_plan
 from fabstir.protocol.from_renter import Prompt
 from fabstir.protocol.messages import canonical
+from fabstir.protocol.tool_text import text_of, told
 from fabstir.protocol.transcript import request_hash
 from fabstir.protocol.wire_types import ChatMessage
 
@@ -36,7 +37,7 @@ class Preparation:
 
     def __init__(self, turn: int, prompt: Prompt, history: History, limits: ContextLimits) -> None:
         """Raises PeerFault (`context_invalid`), Refused (`context_too_large`)."""
-        check_question(history, prompt.content + prompt.prefix, limits)
+        check_question(history, prompt.content + prompt.prefix + told(prompt), limits)
         self.turn = turn
         self.prompt = prompt
         self.cancelled = False
@@ -47,9 +48,10 @@ class Preparation:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """To be counted: what of the conversation never was, then the question, then the beginning of its answer where there is one."""
+        """To be counted: what of the conversation never was, then the question, then the beginning of its answer and what the model is told
+        of tools, where there are some."""
         prompt = self.prompt
-        return (*self._history.uncounted(), prompt.content, *((prompt.prefix,) if prompt.prefix else ()))
+        return (*self._history.uncounted(), text_of(prompt.message), *filter(None, (prompt.prefix, told(prompt))))
 
     def plan(self, weights: Sequence[Weight], frame: Frame, context_size: int) -> Prepared:
         """`weights`: of `texts`. Raises PeerFault (`context_invalid`), Refused (`context_too_long`)."""
@@ -58,7 +60,7 @@ class Preparation:
         history = self._history.counted(weights[:known])
         question = Question(sum(weight.tokens for weight in weights[known:]), len(prompt.score) or prompt.max_tokens)
         made = make_plan(history, prompt.context or REFUSE, question, frame, context_size)
-        seen = (*made.plan.seen(history.messages), ChatMessage("user", prompt.content))
+        seen = (*made.plan.seen(history.messages), prompt.message)
         return Prepared(history.begins(made.start), made.plan, seen, weights[known].tokens)
 
 
@@ -76,5 +78,5 @@ def after(history: History, prompt: Prompt, question: int, text: str, reason: st
         return history
     compact = prompt.context.compact if prompt.context else 0
     if not compact:
-        return history.answered(prompt.content, question, text)
-    return history.compacted(compact, prompt.content, question, text) if reason in ("stop", "length") else history
+        return history.answered(prompt.message, question, text)
+    return history.compacted(compact, prompt.message, question, text) if reason in ("stop", "length") else history
