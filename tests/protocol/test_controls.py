@@ -181,7 +181,7 @@ def test_a_result_reaches_the_engine_as_text_and_the_transcript_as_it_is() -> No
     world.flow()
     (turn,) = world.kept
     assert turn.messages == (QUESTION, call, ChatMessage("tool", "Noon.", tool_call_id="a"))
-    assert turn.generation == msgspec.structs.replace(request, max_tokens=turn.prompt.max_tokens)
+    assert turn.generation == msgspec.structs.replace(request, max_tokens=turn.prompt.max_tokens, cache="")
     assert world.renter.context[-2:] == (turn.messages[-1], ChatMessage("assistant", "Noon it is."))
 
 
