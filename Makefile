@@ -43,14 +43,17 @@ bench: install ## Every benchmark, one JSON object each
 
 # -- testing ------------------------------------------------------------------------------------------------------------
 
+# A file of tests stays in one process; the longest ones come first (tests/conftest.py).
+SIDE_BY_SIDE := --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 .PHONY: test
 test: install ## All tests: contracts in forge, then everything else
 	@$(BIN)/python contracts/tools/forge.py test
-	@$(BIN)/pytest
+	@$(BIN)/pytest $(SIDE_BY_SIDE)
 
 .PHONY: test-unit
 test-unit: install ## Only tests that start no process
-	@$(BIN)/pytest -m "not real and not scenario"
+	@$(BIN)/pytest $(SIDE_BY_SIDE) -m "not real and not scenario"
 
 .PHONY: check
 check: install ## Format, lint, types, layers, and that nothing generated is stale

@@ -11,6 +11,8 @@ import importlib.util
 import logging
 import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
 
 import pytest
 import structlog
@@ -29,6 +31,30 @@ def pytest_report_header() -> str:
 settings.register_profile("dev", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+
+
+LONG: Final = (
+    "scenarios/test_crash",
+    "scenarios/test_prompt_jobs",
+    "p2p/test_hardening",
+    "p2p/test_network",
+    "scenarios",
+    "p2p",
+    "engines",
+)
+"""Beginnings of the files that take longest. They come first, so that no process is left with one of them when the others have ended."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files in the order of `LONG`, then as they were found."""
+    here = str(Path(__file__).parent) + os.sep
+
+    def place(item: pytest.Item) -> int:
+        name = str(item.path).removeprefix(here)
+        return next((at for at, start in enumerate(LONG) if name.startswith(start)), len(LONG))
+
+    items.sort(key=place)
 
 
 def pytest_collection_finish() -> None:

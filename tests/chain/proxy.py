@@ -42,8 +42,8 @@ class FlakyProxy:
         return self
 
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        await self._runner.cleanup()  # first: a call that is being passed on ends before what it is passed on with
         await self._client.close()
-        await self._runner.cleanup()
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         fate: Fate = "pass"

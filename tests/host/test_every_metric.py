@@ -109,7 +109,12 @@ async def _prompts(watched: Watched, root: Path) -> None:
         return bool(world.events(prompt)) and world.ledger(prompt).stage is Stage.SETTLING
 
     async with world.life():
+        gate = world.engine.gate(2)
         prompts = [(await world.ask("count 5", policy=ProofPolicy.FALLBACK))[0] for _ in range(2)]
+        await world.until(gate.reached.is_set)
+        await world.node.measure()
+        watched.look()  # one is at work, one waits
+        gate.open.set()
 
         async def all_settling() -> bool:
             await world.node.measure()

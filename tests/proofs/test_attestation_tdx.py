@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA384
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.proofs.attesting import (
@@ -125,6 +126,14 @@ def test_a_change_in_each_part_of_the_signature_data_is_seen(at: int, reason: st
     assert wrong(AttestationClaim(binding=claim.binding, quote=bytes(quote))) == [reason]
 
 
+def _encoded(chain: bytes) -> list[bytes]:
+    """The certificates as they are signed; none where they cannot be read."""
+    try:
+        return [certificate.public_bytes(Encoding.DER) for certificate in read_chain(chain)]
+    except AttestationFault:
+        return []
+
+
 @given(st.data())
 def test_a_change_in_the_certificates_of_a_quote_is_never_accepted(data: st.DataObject) -> None:
     """Any character of the encoded certificates replaced by another one: the chain, or what it signs, does not hold."""
@@ -133,9 +142,8 @@ def test_a_change_in_the_certificates_of_a_quote_is_never_accepted(data: st.Data
     at = data.draw(st.integers(text, claim.quote.rindex(b"-----END") - 1))
     quote = bytearray(claim.quote)
     quote[at] = data.draw(st.integers(0, 255))
-    line_breaks = b"\r\n"
-    if quote[at] == claim.quote[at] or (claim.quote[at] in line_breaks and quote[at] in line_breaks):
-        return
+    if _encoded(bytes(quote[text:])) == _encoded(claim.quote[text:]):
+        return  # the same certificates in another spelling: line breaks, and bits of base64 that stand for nothing
     found = wrong(AttestationClaim(binding=claim.binding, quote=bytes(quote)))
     assert found[0].startswith(("certificate_", "qe_", "collateral_foreign"))
 

@@ -121,11 +121,12 @@ class Outbox:
 
     async def close(self) -> None:
         """Stop following. The store keeps what the next process needs."""
-        await self._watch.close()
+        await self._watch.close()  # nothing is taken up any more
         tasks = list(self._running.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._watch.close()  # what came into a block meanwhile
 
     # -- tasks
     def _start(self, fresh: OutboxEntry, *, patient: bool) -> asyncio.Task[TxResult]:

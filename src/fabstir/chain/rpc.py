@@ -138,13 +138,18 @@ class _Client:
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
 
     def session(self) -> aiohttp.ClientSession:
+        """Raises EndpointDown once it is closed: whoever asks then would leave a connection behind."""
+        if self._closed:
+            raise EndpointDown("this client is closed")
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._timeout))
         return self._session
 
     async def close(self) -> None:
+        self._closed = True
         if self._session is not None:
             await self._session.close()
             self._session = None
