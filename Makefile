@@ -71,6 +71,10 @@ mutants: install ## Mistakes put on purpose into the contracts and the settlemen
 	@$(BIN)/python contracts/tools/mutants.py
 	@$(BIN)/python tools/settlement_mutants.py
 
+.PHONY: fuzz
+fuzz: install ## Schemathesis over the HTTP APIs of host and gateway, all checks, for some minutes
+	@FABSTIR_FUZZ_EXAMPLES=300 $(BIN)/pytest tests/api/test_fuzzed.py
+
 .PHONY: halmos
 halmos: install ## Proofs of the contracts' arithmetic for all inputs
 	@contracts/tools/halmos.sh

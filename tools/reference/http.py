@@ -35,7 +35,7 @@ INTRODUCTION = """\
 # HTTP of a host
 
 Views of one host, and what prompt jobs need. Sessions are held over the WebSocket `/v1/ws`: see [the session protocol](protocol.md).
-Amounts are decimal strings in base units: 1e-6 USDC, 1 wei.
+Amounts are decimal strings in base units: 1e-6 USDC, 1 wei. `/openapi.json` has all of this for programs.
 
 A host listens on this machine only, unless `api.allow_remote` and `api.operator_key` are set. It answers under IP addresses,
 `localhost`, the name in `host.advertise_url` and `api.allowed_hosts`, and no web page of another origin than `api.allowed_origins`

@@ -20,6 +20,7 @@ from fabstir.api.dialect import (
     StopText,
     Temperature,
     TopP,
+    one_of,
     read,
     split,
     text_of,
@@ -37,7 +38,7 @@ STOP_REASON: Final = {"stop": "end_turn", "length": "max_tokens", "deposit": "ma
 class MessageParam(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One message of a request."""
 
-    role: str
+    role: Annotated[str, one_of("user", "assistant")]
     """`user` or `assistant`."""
     content: Content
     """Text, or blocks of type `text`."""

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, Protocol, TypeVar
 import msgspec
 from msgspec import Meta
 
+from fabstir.api.whole_numbers import whole
 from fabstir.domain.errors import CATALOGUE, FabstirError, PeerFault, error
 from fabstir.protocol.messages import ChatMessage
 from fabstir.protocol.transcript import TokenRecord
@@ -34,6 +35,11 @@ T = TypeVar("T")
 _PLACE: Final = re.compile(r" - at `\$\.?(.+)`$")
 _NOTHING: Final[tuple[Any, ...]] = (None, [], {}, "")
 """What a client may send where it says nothing."""
+
+
+def one_of(*values: str) -> Meta:
+    """What is served, for `/openapi.json`; what is not is refused by name, not by its type."""
+    return Meta(extra_json_schema={"enum": list(values)})
 
 
 class InvalidParameter(PeerFault):
@@ -153,7 +159,7 @@ def read(body: bytes, parameters: Parameters) -> Any:
         if isinstance(chosen.get(name), list):
             chosen[name] = [_without(item, harmless) for item in chosen[name]]
     try:
-        return msgspec.convert(chosen, parameters.request)
+        return msgspec.convert(whole(chosen), parameters.request)
     except msgspec.ValidationError as wrong:
         raise _told(str(wrong)) from wrong
 
@@ -195,14 +201,16 @@ def _among(value: Any, allowed: tuple[Any, ...]) -> bool:
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A part of a message; only text is served."""
 
-    type: str
+    type: Annotated[str, one_of("text")]
     text: str = ""
 
 
 Content = str | tuple[Part, ...]
 
 
-def text_of(content: Content | None, where: str, kinds: tuple[str, ...] = ("text",), joint: str = "") -> str:
+def text_of(
+    content: str | Sequence[Part] | None, where: str, kinds: tuple[str, ...] = ("text",), joint: str = ""
+) -> str:
     """The text of `content`. Raises InvalidParameter (`request_unsupported`)."""
     if content is None or isinstance(content, str):
         return content or ""

@@ -48,7 +48,7 @@ class HostGuard:
     """In front of `app`. Memory: the buckets of 4096 addresses, a number for each address with a WebSocket."""
 
     def __init__(self, app: ASGIApp, rules: ApiRules, clock: Clock, metrics: Metrics) -> None:
-        self._app = app
+        self.app: Final = app
         self._rules = rules
         self._clock = clock
         self._metrics = metrics
@@ -69,10 +69,10 @@ class HostGuard:
         except FabstirError as fault:
             return await self._refuse(scope, receive, send, fault)
         if who is None or scope["type"] != ScopeType.WEBSOCKET:
-            return await self._app(scope, receive, send)
+            return await self.app(scope, receive, send)
         self._sockets[who] += 1
         try:
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
         finally:
             self._sockets[who] -= 1
             if not self._sockets[who]:

@@ -13,13 +13,14 @@ from msgspec import Meta
 from fabstir.api.dialect import (
     DEFAULT_MAX_TOKENS,
     Asked,
-    Content,
     InvalidParameter,
     Limit,
     Parameters,
+    Part,
     Temperature,
     TopLogprobs,
     TopP,
+    one_of,
     read,
     split,
     text_of,
@@ -32,14 +33,20 @@ WITH_LOGPROBS: Final = "message.output_text.logprobs"
 KINDS: Final = ("input_text", "output_text", "text")
 
 
+class InputPart(Part, frozen=True, kw_only=True):
+    """A part of a message; only text is served."""
+
+    type: Annotated[str, one_of(*KINDS)]
+
+
 class InputItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A message of `input`."""
 
-    role: str
+    role: Annotated[str, one_of("system", "developer", "user", "assistant")]
     """`system`, `developer` (as `system`), `user` or `assistant`."""
-    content: Content | None = None
+    content: str | tuple[InputPart, ...] | None = None
     """Text, or parts of type `input_text` or `output_text`."""
-    type: str = "message"
+    type: Annotated[str, one_of("message")] = "message"
 
     def message(self, place: int) -> ChatMessage:
         """As the protocol has it. Raises InvalidParameter."""
@@ -80,7 +87,7 @@ class ResponsesRequest(msgspec.Struct, frozen=True):
     """Without one: 1."""
     top_p: TopP | None = None
     """Without one: 1."""
-    include: tuple[str, ...] = ()
+    include: tuple[Annotated[str, one_of(WITH_LOGPROBS)], ...] = ()
     """`message.output_text.logprobs` is served."""
     top_logprobs: TopLogprobs | None = None
     """With `message.output_text.logprobs`; see chat completions."""

@@ -25,6 +25,7 @@ from fabstir.api.dialect import (
     TopLogprobs,
     TopP,
     logprobs_of,
+    one_of,
     read,
     split,
     text_of,
@@ -43,7 +44,7 @@ FINISH: Final = {"stop": "stop", "length": "length", "deposit": "length", "cance
 class InputMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One message of a request."""
 
-    role: str
+    role: Annotated[str, one_of("system", "developer", "user", "assistant")]
     """`system`, `developer` (as `system`), `user` or `assistant`."""
     content: Content | None = None
     """Text, or parts of type `text`."""

@@ -15,6 +15,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery
 from litestar.response import Stream
 
+from fabstir.api.whole_numbers import read_json
 from fabstir.domain.errors import error
 from fabstir.domain.ids import hash32
 from fabstir.domain.prompts import Cid, PromptId
@@ -28,8 +29,6 @@ MAX_BLOB_BYTES: Final = MAX_CONTENT + MAX_CONTENT // 8 + (16 << 10)
 """The longest content with its padding (at most 12 %) and the header for 255 recipients."""
 MAX_VOUCHER_BYTES: Final = 4 * (SIGNATURE_BYTES + 256)
 _AnyRequest = Request[Any, Any, Any]
-
-_voucher: Final = msgspec.json.Decoder(WireVoucher)
 
 
 def prompt_routes(desk: PromptDesk | None) -> list[HTTPRouteHandler]:
@@ -62,8 +61,8 @@ def prompt_routes(desk: PromptDesk | None) -> list[HTTPRouteHandler]:
     async def voucher(prompt: FromPath[str], request: _AnyRequest) -> None:
         """The renter's signature over the answer: a WireVoucher."""
         try:
-            given = _voucher.decode(await request.body())
-        except msgspec.MsgspecError as unreadable:
+            given = read_json(await request.body(), WireVoucher)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as unreadable:
             raise error("request_invalid", str(unreadable)[:200]) from unreadable
         await _require(desk).voucher(PromptId(_id(prompt)), *given.values())
 

@@ -12,6 +12,7 @@ import msgspec
 from litestar import Request, post
 from litestar.handlers import HTTPRouteHandler
 
+from fabstir.api.whole_numbers import read_json
 from fabstir.domain.errors import error
 from fabstir.domain.ids import JobId, from_hex
 from fabstir.host.node import HostNode
@@ -21,8 +22,6 @@ MAX_BODY_BYTES: Final = 1 << 13
 """Terms, two numbers and a signature are 1,100 bytes."""
 
 T = TypeVar("T")
-_opening: Final = msgspec.json.Decoder(RelayOpening)
-_top_up: Final = msgspec.json.Decoder(RelayTopUp)
 
 
 def relay_routes(node: HostNode) -> list[HTTPRouteHandler]:
@@ -30,19 +29,19 @@ def relay_routes(node: HostNode) -> list[HTTPRouteHandler]:
 
     @post("/v1/jobs", status_code=201, request_max_body_size=MAX_BODY_BYTES)
     async def open_job(request: Request[Any, Any, Any]) -> Relayed:
-        return await node.relay.open(_read(_opening, await request.body()))
+        return await node.relay.open(_read(RelayOpening, await request.body()))
 
     @post("/v1/jobs/{job:str}/top-up", status_code=201, request_max_body_size=MAX_BODY_BYTES)
     async def top_up_job(request: Request[Any, Any, Any]) -> Relayed:
-        return await node.relay.top_up(_job(str(request.path_params["job"])), _read(_top_up, await request.body()))
+        return await node.relay.top_up(_job(str(request.path_params["job"])), _read(RelayTopUp, await request.body()))
 
     return [open_job, top_up_job]
 
 
-def _read(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+def _read(kind: type[T], body: bytes) -> T:
     try:
-        return decoder.decode(body)
-    except msgspec.MsgspecError as unreadable:
+        return read_json(body, kind)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as unreadable:
         raise error("message_malformed", str(unreadable)[:200]) from unreadable
 
 
