@@ -13,7 +13,6 @@ from tests.api.gateways import gateway_of
 from tests.api.test_prompts import served as serving_prompts
 from tests.host.prompt_world import PromptWorld
 
-
 EXAMPLES: Final = int(os.environ.get("FABSTIR_FUZZ_EXAMPLES", "3"))
 """Right ones of each operation, and as many wrong ones."""
 

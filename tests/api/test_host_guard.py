@@ -13,6 +13,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from fabstir.api.host_guard import MAX_HEADER_BYTES, ApiRules
+from fabstir.protocol.http_signing import Answer, Request, verify_answer
+from fabstir.protocol.signed_offer import read_offer
 
 KEY = "the operator's own key"
 FROM_FAR = {"x-forwarded-for": "203.0.113.7"}
@@ -171,3 +173,21 @@ async def test_questions_of_a_session_are_bounded() -> None:
         assert world.ledger(renter).served == served
         await world.clock.advance(30)
         assert await renter.chat("count 2") == "1 2"
+
+
+async def test_every_answer_is_signed_by_the_node_that_the_offer_names() -> None:
+    """Views, refusals of routes and of the guard alike; what is signed is what arrives."""
+    async with serving(World()) as served:
+        offer = read_offer((await get(served, "/v1/offer"))[1], served.world.clock.now())
+        for path, headers in (
+            ("/v1/models", {}),
+            ("/v1/offer", {}),
+            ("/health?x=1", {}),
+            ("/metrics", {}),
+            ("/nothing", {}),
+            ("/v1/attestation?nonce=0x1", {}),
+            ("/v1/offer", {"host": "evil.example"}),
+        ):
+            status, body, told = await get(served, path, **headers)
+            answer = Answer(Request("GET", path), status, {name.lower(): value for name, value in told.items()})
+            verify_answer(offer.node, answer, body, served.world.clock.now())

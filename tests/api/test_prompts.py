@@ -18,8 +18,11 @@ from tests.host.prompt_world import SESSION, PromptWorld
 from fabstir.api.app import host_app
 from fabstir.api.prompts import MAX_BLOB_BYTES
 from fabstir.api.server import listen, serve, url_of
-from fabstir.domain.ids import to_hex
+from fabstir.domain.errors import FabstirError
+from fabstir.domain.ids import Hash32, to_hex
+from fabstir.domain.prompts import PromptId
 from fabstir.domain.terms import ProofPolicy
+from fabstir.market.contents import HttpContents
 from fabstir.protocol.prompt_log import Stage
 from fabstir.protocol.prompt_order_log import AnswerSigned
 from fabstir.protocol.prompt_signing import prompt_id
@@ -127,3 +130,20 @@ async def test_a_host_without_a_desk_says_so(tmp_path: Path, path: str) -> None:
     async with served(PromptWorld(tmp_path), desk=False) as client:
         status, said = await client.ask("GET", path)
         assert (status, said["code"]) == (404, "prompts_off")
+
+
+async def test_how_a_job_gets_on_is_believed_where_the_node_signed_it(tmp_path: Path) -> None:
+    """Over the network, refusals too; another node's word is none."""
+    world = PromptWorld(tmp_path)
+    async with served(world) as client:
+        contents = HttpContents(world.node.clock.now)
+        terms, sealed = world.seal(QUESTION, policy=ProofPolicy.FALLBACK)
+        await contents.upload(client.url, cid(sealed), sealed)
+        prompt, node = await world.post(terms), world.node.node_key.public
+        await world.until(lambda: bool(world.events(prompt)))
+        assert (await contents.progress(client.url, prompt, node)).prompt == to_hex(prompt)
+        with pytest.raises(FabstirError, match="prompt_unknown"):
+            await contents.progress(client.url, PromptId(bytes(32)), node)
+        with pytest.raises(FabstirError, match="answer_untrusted"):
+            await contents.progress(client.url, prompt, Hash32(bytes(32)))
+        await contents.close()

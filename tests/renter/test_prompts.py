@@ -10,7 +10,7 @@ import pytest
 from tests.host.prompt_world import HOST, MODEL, MONEY, PRICE, RENTER, PromptWorld
 
 from fabstir.domain.errors import FabstirError, error
-from fabstir.domain.ids import Address
+from fabstir.domain.ids import Address, Hash32
 from fabstir.domain.money import PricePerMTok, cost, fee_of
 from fabstir.domain.prompts import Cid, PromptId
 from fabstir.domain.terms import ProofPolicy
@@ -58,7 +58,7 @@ class DeskContents:
         self._check()
         await self.world.desk.voucher(prompt, *voucher.values())
 
-    async def progress(self, url: str, prompt: PromptId) -> WireProgress:
+    async def progress(self, url: str, prompt: PromptId, node: Hash32) -> WireProgress:
         self._check()
         return WireProgress.of(self.world.desk.tracking.status(prompt), self.world.desk.tracking.position)
 

@@ -37,6 +37,11 @@ INTRODUCTION = """\
 Views of one host, and what prompt jobs need. Sessions are held over the WebSocket `/v1/ws`: see [the session protocol](protocol.md).
 Amounts are decimal strings in base units: 1e-6 USDC, 1 wei. `/openapi.json` has all of this for programs.
 
+Every answer that does not stream is signed by the key `node.key` of the offer, as RFC 9421 has it: `Content-Digest` (RFC 9530,
+sha-256), `Signature-Input` and `Signature` with the label `node` and the tag `fabstir`, over status, digest, content type, and method,
+path and query of the request. The request's authority is left out, since proxies change it; of a base URL with a path, only what the
+host sees is signed.
+
 A host listens on this machine only, unless `api.allow_remote` and `api.operator_key` are set. It answers under IP addresses,
 `localhost`, the name in `host.advertise_url` and `api.allowed_hosts`, and no web page of another origin than `api.allowed_origins`
 (`origin_refused`, 403). From one address come at most `api.requests_per_minute` (429, `Retry-After`) and `api.max_per_address`

@@ -14,6 +14,7 @@ from fabstir.api.host_sessions import session_routes
 from fabstir.api.prompts import prompt_routes
 from fabstir.api.relay import relay_routes
 from fabstir.api.routes import host_routes
+from fabstir.api.signed_answers import SignedAnswers
 from fabstir.api.websocket import Door, websocket_route
 from fabstir.host.attestation import Attester
 from fabstir.host.http_sessions import HttpSessions
@@ -47,4 +48,4 @@ def host_app(
         openapi_config=None,
         logging_config=None,
     )
-    return HostGuard(app, rules, node.clock, node.metrics)
+    return SignedAnswers(HostGuard(app, rules, node.clock, node.metrics), lambda: node.node_key, node.clock)

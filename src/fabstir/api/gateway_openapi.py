@@ -95,7 +95,7 @@ def _operation(operation: Operation) -> Json:
                 "name": HEADER,
                 "in": "header",
                 "required": False,
-                "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+                "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
             }
         ]
     return described

@@ -92,7 +92,7 @@ async def order_services(
     renter = config.renter
     secret = await asyncio.to_thread(sealing_secret, config, "renter")
     kept = await asyncio.to_thread(blobs, renter.data_dir, "orders", renter.blob_quota_mb, renter.blob_days)
-    contents = HttpContents()
+    contents = HttpContents(SystemClock().now)
     try:
         yield OrderServices(
             chain=chain,

@@ -7,14 +7,16 @@ The answers are a stranger's: a blob is checked against its name by the caller, 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import aiohttp
 import msgspec
 
 from fabstir.domain.errors import CATALOGUE, FabstirError, error
-from fabstir.domain.ids import to_hex
+from fabstir.domain.ids import Hash32, to_hex
 from fabstir.domain.prompts import Cid, PromptId
+from fabstir.protocol.http_signing import Answer, Request, verify_answer
 from fabstir.protocol.messages import Error
 from fabstir.protocol.prompt_wire import WireProgress, WireVoucher
 from fabstir.protocol.sealed import MAX_CONTENT
@@ -42,15 +44,17 @@ class Contents(Protocol):
         """Hand over the signature for an answer."""
         ...
 
-    async def progress(self, url: str, prompt: PromptId) -> WireProgress:
-        """Where the host is with it."""
+    async def progress(self, url: str, prompt: PromptId, node: Hash32) -> WireProgress:
+        """Where the host is with it, signed by its `node` (of its offer)."""
         ...
 
 
 class HttpContents:
     """`Contents` over HTTP. Holds one connection pool from the first question until `close`."""
 
-    def __init__(self, timeout: float = TIMEOUT_SECONDS) -> None:
+    def __init__(self, now: Callable[[], float], timeout: float = TIMEOUT_SECONDS) -> None:
+        """`now`: Unix seconds."""
+        self._now = now
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._session: aiohttp.ClientSession | None = None
 
@@ -69,9 +73,9 @@ class HttpContents:
         """Raises `host_unreachable`, `voucher_invalid`, `job_closed`, ..."""
         await self._ask("POST", url, f"/v1/prompts/{to_hex(prompt)}/voucher", msgspec.json.encode(voucher))
 
-    async def progress(self, url: str, prompt: PromptId) -> WireProgress:
-        """Raises `host_unreachable`, `prompt_unknown`, `message_malformed`."""
-        body = await self._ask("GET", url, f"/v1/prompts/{to_hex(prompt)}")
+    async def progress(self, url: str, prompt: PromptId, node: Hash32) -> WireProgress:
+        """Raises `host_unreachable`, `prompt_unknown`, `message_malformed`, `answer_untrusted`."""
+        body = await self._ask("GET", url, f"/v1/prompts/{to_hex(prompt)}", node=node)
         try:
             return _progress.decode(body)
         except msgspec.MsgspecError as unreadable:
@@ -84,8 +88,16 @@ class HttpContents:
             await session.close()
 
     async def _ask(
-        self, method: str, url: str, path: str, data: bytes | None = None, most: int = MAX_ANSWER_BYTES
+        self,
+        method: str,
+        url: str,
+        path: str,
+        data: bytes | None = None,
+        *,
+        most: int = MAX_ANSWER_BYTES,
+        node: Hash32 | None = None,
     ) -> bytes:
+        """`node` signs the answer; None: what is asked for says itself whether it is right, or nothing hangs on it."""
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout)
         given = None if data is None else io.BytesIO(data)
@@ -94,9 +106,11 @@ class HttpContents:
                 method, url.rstrip("/") + path, data=given, allow_redirects=False
             ) as answer:
                 body = await _read(answer, most)
-                status = answer.status
+                status, headers = answer.status, {name.lower(): value for name, value in answer.headers.items()}
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as broken:
             raise error("host_unreachable", f"{method} {path[:20]}: {type(broken).__name__}") from broken
+        if node is not None:
+            verify_answer(node, Answer(Request(method, path), status, headers), body, self._now())
         if status >= 300:
             raise _refusal(status, body)
         return body
