@@ -85,7 +85,8 @@ def session_of(request: AnyRequest, sessions: HttpSessions) -> HttpSession:
 def require_json(request: AnyRequest) -> None:
     """A page of another origin may send other bodies unasked. Raises PeerFault (`request_invalid`)."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if request.method == "POST" and kind != "application/json":
+    sent = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+    if request.method == "POST" and sent and kind != "application/json":
         raise error("request_invalid", "the body must be application/json")
 
 

@@ -14,6 +14,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
 from fabstir.api.host_answers import require_json, session_of
+from fabstir.api.whole_numbers import read_message
 from fabstir.domain.errors import error
 from fabstir.host.http_session import HttpSession, SessionView
 from fabstir.host.http_sessions import HttpSessions
@@ -26,7 +27,6 @@ from fabstir.protocol.messages import (
     SessionInit,
     SessionReady,
     SessionResume,
-    decode_from_renter,
 )
 
 AnyRequest = Request[Any, Any, Any]
@@ -50,7 +50,7 @@ def session_routes(node: HostNode, sessions: HttpSessions) -> list[HTTPRouteHand
     async def begin(request: AnyRequest) -> SessionOpened:
         """Begin or resume a session."""
         require_json(request)
-        hello = decode_from_renter(await request.body())
+        hello = read_message(await request.body())
         if not isinstance(hello, SessionInit | SessionResume):
             raise error("message_out_of_order", "session_init or session_resume begins a session")
         token, session, ready = await sessions.open(hello)
@@ -65,7 +65,7 @@ def session_routes(node: HostNode, sessions: HttpSessions) -> list[HTTPRouteHand
     async def acknowledge(session_id: FromPath[str], request: AnyRequest) -> SessionView:
         """Acknowledge a receipt; a stream that waits for it goes on."""
         session = _named(session_id, session_of(request, sessions))
-        voucher = decode_from_renter(await request.body())
+        voucher = read_message(await request.body())
         if not isinstance(voucher, ReceiptAck):
             raise error("message_out_of_order", "a receipt_ack is expected here")
         await session.acknowledge(voucher)

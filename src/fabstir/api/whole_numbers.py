@@ -10,6 +10,9 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from fabstir.domain.errors import FabstirError
+from fabstir.protocol.messages import FromRenter, decode_from_renter
+
 _EXACT: Final = 2**53
 """Above this a float is not the number that was written."""
 T = TypeVar("T")
@@ -23,6 +26,16 @@ def read_json(body: bytes, kind: type[T]) -> T:
         if "got `float`" not in str(strict):
             raise
         return msgspec.convert(whole(msgspec.json.decode(body)), kind)
+
+
+def read_message(body: bytes) -> FromRenter:
+    """A message of the session protocol. Raises as `decode_from_renter`."""
+    try:
+        return decode_from_renter(body)
+    except FabstirError as strict:
+        if "got `float`" not in strict.detail:
+            raise
+        return decode_from_renter(msgspec.json.encode(whole(msgspec.json.decode(body))))
 
 
 def whole(value: Any) -> Any:
