@@ -4,7 +4,8 @@ journal, llama.cpp's child) are as fast as those of llama.cpp's own server with 
 Both answer `POST /v1/chat/completions` as a stream to the same clients, at 1, 8 and 32 at a time, in turns; medians over rounds. The
 peer is asked over a UNIX socket, the gateway over TCP. Model: a random llama of 31 million parameters (`random_model`), one thread;
 some hundred tokens a second of one answer, as on a host's GPU. Gateway and host are processes of their own, as they are run; their
-CPU for each token is told (`gateway_cpu_us_per_token`, `host_cpu_us_per_token`), without engine and prover.
+CPU for each token is told, and that of both engines. Where cores are short or others use them, `ratio` says how they are shared; then
+`engine_ratio` (the engines' CPU for each token, the peer's by ours) is what is left where the engine has a core or a GPU of its own.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ CLIENTS = (1, 8, 32)
 SLOTS = max(CLIENTS)
 CONTEXT = 512
 PEER_KEY = "bench"
+PROCESSES = ("gateway", "host", "engine", "peer")
 RENTER = 5
 """Index of the development key that pays."""
 _usage = msgspec.json.Decoder(dict[str, Any])
@@ -108,8 +110,7 @@ class Figures:
     def __init__(self) -> None:
         self.ours: dict[int, list[Round]] = {count: [] for count in CLIENTS}
         self.peer: dict[int, list[Round]] = {count: [] for count in CLIENTS}
-        self.gateway_cpu: dict[int, float] = dict.fromkeys(CLIENTS, 0.0)
-        self.host_cpu: dict[int, float] = dict.fromkeys(CLIENTS, 0.0)
+        self.cpu: dict[tuple[str, int], float] = {(name, count): 0.0 for name in PROCESSES for count in CLIENTS}
 
 
 @asynccontextmanager
@@ -184,18 +185,30 @@ def _cpu(process: int) -> float:
     return sum(psutil.Process(process).cpu_times()[:2])
 
 
-async def _rounds(ours: Server, peer: Server, gateway: int, host: int, rounds: int, tokens: int) -> Figures:
-    found = Figures()
+def _engine_of(process: int) -> int:
+    """The engine that `process` supervises."""
+    children = psutil.Process(process).children()
+    return next(child.pid for child in children if "random.gguf" in child.cmdline()[-1])
+
+
+async def _round(server: Server, count: int, tokens: int, found: Figures, pids: dict[str, int]) -> Round:
+    """One round, with what it cost each of these processes."""
+    began = {name: _cpu(pid) for name, pid in pids.items()}
+    answered = await server.round(count, tokens)
+    for name, pid in pids.items():
+        found.cpu[name, count] += _cpu(pid) - began[name]
+    return answered
+
+
+async def _rounds(ours: Server, peer: Server, pids: dict[str, int], rounds: int, tokens: int) -> Figures:
+    found, peers = Figures(), {"peer": pids.pop("peer")}
     for count in CLIENTS[::-1]:  # the most first: every session stands afterwards
         await ours.round(count, 8)
         await peer.round(count, 8)
     for _ in range(rounds):
         for count in CLIENTS:
-            began = _cpu(gateway), _cpu(host)
-            found.ours[count].append(await ours.round(count, tokens))
-            found.gateway_cpu[count] += _cpu(gateway) - began[0]
-            found.host_cpu[count] += _cpu(host) - began[1]
-            found.peer[count].append(await peer.round(count, tokens))
+            found.ours[count].append(await _round(ours, count, tokens, found, pids))
+            found.peer[count].append(await _round(peer, count, tokens, found, peers))
     return found
 
 
@@ -213,11 +226,17 @@ async def _measure(model: Path, rounds: int, tokens: int) -> Figures:
         await host.start()
         peer = await stack.enter_async_context(_peer(model, root))
         ours, gateway = await stack.enter_async_context(_gateway(places, root))
-        return await _rounds(ours, peer, gateway, host.pid, rounds, tokens)
+        pids = {"gateway": gateway, "host": host.pid, "engine": _engine_of(host.pid), "peer": _engine_of(os.getpid())}
+        return await _rounds(ours, peer, pids, rounds, tokens)
 
 
 def _rate(rounds: list[Round]) -> float:
     return statistics.median(each.rate for each in rounds)
+
+
+def _ratio(ours: list[Round], peer: list[Round]) -> float:
+    """Of rounds that followed each other."""
+    return round(statistics.median(a.rate / b.rate for a, b in zip(ours, peer, strict=True)), 3)
 
 
 def _first(rounds: list[Round]) -> float:
@@ -238,15 +257,16 @@ def measure(quick: bool) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for count in CLIENTS:
         ours, peer = found.ours[count], found.peer[count]
+        engine, theirs = found.cpu["engine", count], found.cpu["peer", count]
         figures |= {
-            f"ratio_{count}_clients": round(
-                statistics.median(a.rate / b.rate for a, b in zip(ours, peer, strict=True)), 3
-            ),
+            f"ratio_{count}_clients": _ratio(ours, peer),
+            f"engine_ratio_{count}_clients": round(_per_token(theirs, peer) / _per_token(engine, ours), 3),
             f"ours_{count}_clients_tokens_per_s": round(_rate(ours), 1),
             f"peer_{count}_clients_tokens_per_s": round(_rate(peer), 1),
             f"added_ttft_{count}_clients_ms": round(_first(ours) - _first(peer), 1),
-            f"gateway_cpu_{count}_clients_us_per_token": _per_token(found.gateway_cpu[count], ours),
-            f"host_cpu_{count}_clients_us_per_token": _per_token(found.host_cpu[count], ours),
+            f"gateway_cpu_{count}_clients_us_per_token": _per_token(found.cpu["gateway", count], ours),
+            f"host_cpu_{count}_clients_us_per_token": _per_token(found.cpu["host", count], ours),
+            f"engine_cpu_{count}_clients_us_per_token": _per_token(engine, ours),
         }
     return {
         "claim": "tokens per second of streamed chat completions through the gateway, 8 clients, against llama.cpp's own server",

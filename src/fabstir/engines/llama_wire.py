@@ -158,7 +158,8 @@ def raw_bytes(probability: Probability) -> bytes:
 
 def micro_nats(logprob: float) -> int:
     """A log-probability as records hold it: an integer, never above 0 (rounding of a sure token), never below the floor."""
-    return max(MIN_LOGPROB, min(0, round(logprob * 1e6)))
+    value = round(logprob * 1e6)  # for each token and each alternative: comparing is quicker than calling
+    return value if MIN_LOGPROB <= value <= 0 else max(MIN_LOGPROB, min(0, value))
 
 
 def token_record(probability: Probability, top: int) -> TokenRecord:
