@@ -60,11 +60,13 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 class Keeper:
-    """The folder of these files."""
+    """The folder of these files. Memory: a number for each job."""
 
     def __init__(self, folder: Path, *, words: bool) -> None:
         self._folder = folder
         self._words = words
+        self._ends: dict[JobId, int] = {}
+        """Where the last line of a job leaves it, as far as this process wrote it."""
 
     def __repr__(self) -> str:
         return f"<Keeper {self._folder}{' with words' if self._words else ''}>"
@@ -72,6 +74,7 @@ class Keeper:
     async def keep(self, job: JobId, turn: SpokenTurn) -> None:
         """An answer ended. Never raises OSError."""
         await self._append(job, Spoken(turn) if self._words else Hashed(turn.hashed()))
+        self._ends[job] = turn.tokens_before + len(turn.records)
 
     @property
     def words(self) -> bool:
@@ -86,8 +89,9 @@ class Keeper:
 
     async def rewind(self, job: JobId, tokens: int) -> None:
         """Both sides agreed on this position. Never raises OSError."""
-        if self._file(job).exists():
+        if self._ends.get(job) != tokens and self._file(job).exists():
             await self._append(job, Rewound(tokens))
+        self._ends[job] = tokens
 
     def jobs(self) -> tuple[JobId, ...]:
         """Those of which something is kept, oldest first."""
