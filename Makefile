@@ -1,5 +1,5 @@
 # The two commands that matter: `make demo` and `make test`. Everything else is in `make help`.
-# Stamp files (.venv/.synced, contracts/node_modules/.synced) make a second `make install` instant.
+# Stamp files (.venv/.synced, */node_modules/.synced) make a second `make install` instant.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -16,7 +16,7 @@ help: ## What can be made
 # -- installing ---------------------------------------------------------------------------------------------------------
 
 .PHONY: install
-install: .venv/.synced contracts/node_modules/.synced ## Everything that this project needs, into .venv and contracts/node_modules
+install: .venv/.synced contracts/node_modules/.synced tests/clients/node_modules/.synced ## Everything that this project needs, into .venv and node_modules
 
 .venv/.synced: requirements.lock pyproject.toml tools/uv.lock tools/make-venv
 	@tools/make-venv
@@ -29,6 +29,12 @@ contracts/node_modules/.synced: contracts/package-lock.json
 	@tools/check-node
 	@echo "Installing the pinned contract tools"
 	@cd contracts && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+tests/clients/node_modules/.synced: tests/clients/package-lock.json
+	@tools/check-node
+	@echo "Installing the pinned stock clients"
+	@cd tests/clients && npm ci --silent --no-audit --no-fund
 	@touch $@
 
 # -- running ------------------------------------------------------------------------------------------------------------
@@ -104,4 +110,4 @@ lock: .venv/.synced ## Pin again after a change of the dependencies in pyproject
 
 .PHONY: clean
 clean: ## Remove everything that `make` made
-	rm -rf .venv contracts/node_modules contracts/out contracts/cache dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv contracts/node_modules tests/clients/node_modules contracts/out contracts/cache dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
