@@ -42,6 +42,7 @@ from fabstir.ops.config import Config
 from fabstir.ops.last_words import guard_last_words, guard_tasks
 from fabstir.ops.machine import SystemMachine
 from fabstir.ops.metrics import Metrics
+from fabstir.ops.tracing import make_spans
 from fabstir.p2p.identity import identity_file, load_or_make
 from fabstir.ports.chain import NO_KEY
 from fabstir.ports.private_process import leave_no_core
@@ -122,6 +123,7 @@ async def _serve_host(
         metrics=Metrics(chain.info.usdc),
     )
     node.book.held = records
+    node.spans = spans = make_spans(config.telemetry)
     node.machine = SystemMachine(config.host.data_dir, clock.monotonic)
     node.fingerprinter = make_fingerprinter(config, engine)
     chain.count_ends(node.metrics.transaction)
@@ -152,6 +154,8 @@ async def _serve_host(
     finally:
         listener.close()
         await node.stop()
+        if spans is not None:
+            await asyncio.to_thread(spans.close)
 
 
 class _Parts(NamedTuple):

@@ -48,6 +48,7 @@ from fabstir.ports.fingerprints import Fingerprinter
 from fabstir.ports.journal import Journal
 from fabstir.ports.machine import Machine
 from fabstir.ports.prover import Prover
+from fabstir.ports.spans import Spans
 from fabstir.ports.transport import Transport
 from fabstir.protocol.effects import RequestSettlement, Store
 from fabstir.protocol.host_log import HostLedger
@@ -99,6 +100,8 @@ class HostNode:
         """How the desk of prompt jobs is; the desk puts itself here."""
         self.claims: Callable[[], ClaimsPart] = _unsettled
         """What is still to be collected; the settler puts itself here."""
+        self.spans: Spans | None = None
+        """Where prompts are traced; whoever made it puts it here, and closes it."""
         self.machine: Machine | None = None
         """What the node runs on; the composition root puts it here."""
         self.in_force: Callable[[], Part] = lambda: Part(status="off")
@@ -137,7 +140,7 @@ class HostNode:
         self.shelf.on_change = self._make_offer
         self._make_offer()
         fingerprinting = Fingerprinting(self.fingerprinter) if self.fingerprinter is not None else None
-        services = Services(self.shelf, self._chain, self.book, self.clock, self.metrics, fingerprinting)
+        services = Services(self.shelf, self._chain, self.book, self.clock, self.metrics, fingerprinting, self.spans)
         admission = Admission(self._chain, lambda: self.offer, self.clock)
         reception = Reception(admission, services, self.settings, self._core, self._request_settlement)
         relay = Relay(self._chain, lambda: self.offer, self.clock, self.settings.relay_per_hour)

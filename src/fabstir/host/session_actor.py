@@ -35,6 +35,7 @@ from fabstir.ops.metrics import Metrics
 from fabstir.ports.chain import MarketChain
 from fabstir.ports.clock import Clock
 from fabstir.ports.engine import GenerationEnd
+from fabstir.ports.spans import Spans
 from fabstir.protocol.effects import (
     CancelGeneration,
     CountTokens,
@@ -91,6 +92,8 @@ class Services(NamedTuple):
     metrics: Metrics
     fingerprinting: Fingerprinting | None = None
     """None: none are made."""
+    spans: Spans | None = None
+    """None: nothing is traced."""
 
 
 class _Signal(Enum):
@@ -133,7 +136,13 @@ class SessionActor:
         self._asker = Asker(core.ledger.terms.renter, core.ledger.job.hex())
         self._book = services.book
         self._clock = services.clock
-        self._telemetry = SessionTelemetry(services.metrics, services.clock.monotonic)
+        self._telemetry = SessionTelemetry(
+            services.metrics,
+            services.clock.monotonic,
+            services.spans,
+            model=self._model.name,
+            job=core.ledger.job.hex(),
+        )
         self._reauthorise = reauthorise
         self._request_settlement = request_settlement
         self._ack_grace = ack_grace
@@ -251,7 +260,7 @@ class SessionActor:
         if fault := error("draining") if self._draining else self._questions.refusal("", "questions", self._now()):
             return [Send(Error.of(fault, item.session_id, item.message_index))]
         if self.core.state is SessionState.READY:
-            self._telemetry.prompted()
+            self._telemetry.prompted(item)
         return self.core.receive(item, self._now())
 
     def _look_at_deposit(self) -> list[HostEffect]:
@@ -292,6 +301,7 @@ class SessionActor:
     async def _detach(self) -> None:
         """Tell the core that nobody is there, so that the log says where the answer was cut."""
         code = self.link.code or "host_unreachable"
+        self._telemetry.left(code)
         if self.core.connected:
             with contextlib.suppress(FabstirError):  # writing failed: the book reads this job again
                 await self._carry_out(self.core.receive(RenterLost(code), self._now()))

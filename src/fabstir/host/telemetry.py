@@ -1,4 +1,4 @@
-"""What one session adds to the node's metrics: counts and times of its answers. Sees messages, keeps no text and no ids."""
+"""What one session adds to the node's metrics and traces: counts and times of its answers. Sees messages, keeps no text and no ids."""
 
 from __future__ import annotations
 
@@ -6,23 +6,46 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from fabstir.ops.metrics import FINISH_REASONS, Metrics
+from fabstir.ports.spans import Asked, PromptSpan, Spans
 from fabstir.protocol.generation import GenerationEnd
-from fabstir.protocol.messages import Error, FromHost, Response, StreamChunk
+from fabstir.protocol.messages import Error, FromHost, Prompt, Response, StreamChunk
 
 
 class SessionTelemetry:
     """One per session; times are of the monotonic clock that it is given."""
 
-    def __init__(self, metrics: Metrics, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        monotonic: Callable[[], float],
+        spans: Spans | None = None,
+        *,
+        model: str = "",
+        job: str = "",
+    ) -> None:
         self._metrics = metrics
         self._monotonic = monotonic
+        self._spans = spans
+        self._model, self._job = model, job
+        self._span: PromptSpan | None = None
         self._asked_at: float | None = None
         self._last_token: float | None = None
 
-    def prompted(self) -> None:
+    def prompted(self, prompt: Prompt) -> None:
         """A prompt arrived."""
         self._asked_at = self._monotonic()
         self._last_token = None
+        if self._spans is not None:
+            self.left()
+            self._span = self._spans.prompt(
+                Asked(
+                    model=self._model,
+                    job=self._job,
+                    max_tokens=prompt.max_tokens,
+                    temperature=prompt.temperature,
+                    top_p=prompt.top_p,
+                )
+            )
 
     def sent(self, message: FromHost) -> None:
         """A message went out."""
@@ -33,10 +56,20 @@ class SessionTelemetry:
             self._metrics.success(message.finish_reason if known else "interrupted")
             self._metrics.prompt_tokens.inc(message.usage.prompt_tokens)
             self._ended()
+            if (span := self._span) is not None:
+                self._span = None
+                span.answered(message.finish_reason, message.usage.prompt_tokens, message.usage.completion_tokens)
         elif isinstance(message, Error):
             self._metrics.failure(message.code)
             if message.message_index is not None:  # this one ends an answer
                 self._ended()
+                self.left(message.code)
+
+    def left(self, code: str = "cancelled") -> None:
+        """An answer that is under way ends without its end."""
+        if self._span is not None:
+            span, self._span = self._span, None
+            span.failed(code)
 
     def computed(self, end: GenerationEnd) -> None:
         """The engine is done with an answer."""
@@ -58,6 +91,8 @@ class SessionTelemetry:
                 waiting = False
                 metrics.requests_waiting.dec()
                 metrics.requests_running.inc()
+                if self._span is not None:
+                    self._span.admitted()
                 if self._asked_at is not None:
                     metrics.queue_time.observe(self._monotonic() - self._asked_at)
 
@@ -73,6 +108,8 @@ class SessionTelemetry:
             metrics.inter_token_latency.observe((now - self._last_token) / count)
         elif self._asked_at is not None:
             metrics.time_to_first_token.observe(now - self._asked_at)
+            if self._span is not None:
+                self._span.first_token()
         self._last_token = now
 
     def _ended(self) -> None:

@@ -18,6 +18,7 @@ from fabstir.ops import paths
 from fabstir.ops.config_api import ApiSection
 from fabstir.ops.config_p2p import P2PSection
 from fabstir.ops.config_renter import RenterSection
+from fabstir.ops.config_telemetry import TelemetrySection
 from fabstir.ops.config_types import (
     ETH,
     USDC,
@@ -365,3 +366,4 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     renter: RenterSection = msgspec.field(default_factory=RenterSection)
     arbiter: ArbiterSection = msgspec.field(default_factory=ArbiterSection)
     log: LogSection = LogSection()
+    telemetry: TelemetrySection = TelemetrySection()
