@@ -362,3 +362,13 @@ async def test_logprobs_are_those_of_the_signed_records(stream: bool) -> None:
         assert [one.logprob for one in told[:3]] == [record.logprob / 1e6 for record in wanted]
         assert [len(one.top_logprobs) for one in told[:3]] == [2, 2, 2]
         assert len(told) == 4
+
+
+async def test_the_context_of_an_answer_is_told() -> None:
+    """A header says how many messages the model was given and left out, whole or streamed; it counts and quotes nothing."""
+    talk = [{"role": role, "content": f"{role} {turn}"} for turn in range(2) for role in ("user", "assistant")]
+    async with gateway_of(200_000) as gateway:
+        for stream in (False, True):
+            body = {"model": "scripted", "messages": [*talk, {"role": "user", "content": "hi"}], "stream": stream}
+            _, _, headers = await gateway.send(body, "/v1/chat/completions")
+            assert headers["x-fabstir-context"] == "kept=4; tokens=29"

@@ -31,6 +31,9 @@ It spends its owner's money, so it answers only who reaches it as this machine: 
 rebinding), a POST that is not `application/json` with 415 (what a web page may send anywhere without asking). Bodies of more than
 {BODY_MIB} MiB are 413, headers of more than {HEADER_KIB} KiB 431. Every answer has its id in `x-request-id` and `request-id`.
 
+A conversation that does not fit the model is refused, unless `renter.context_strategy` says otherwise: then the oldest turns are left out
+or summarised, and `x-fabstir-context` of each answer says what the model was given ([context](../explanation/context.md)).
+
 A request that goes on a conversation which an idle session holds (the same messages, and one more question) is sent as that question
 alone. Any other conversation takes the place of the one before, on the same job. Up to `renter.gateway_parallel` requests are answered
 at the same time, each under a job of its own; more wait. A client that goes away is not answered any further, and what it did not get

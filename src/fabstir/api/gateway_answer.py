@@ -22,11 +22,14 @@ from fabstir.api.gateway_guard import Client
 from fabstir.api.idempotency import Answers
 from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import to_hex
+from fabstir.protocol.context.plan import as_text
 from fabstir.renter.answer import AnswerReport
 from fabstir.renter.pool import Pool
 from fabstir.renter.session import Session
 
 OK: Final = 200
+CONTEXT_HEADER: Final = "x-fabstir-context"
+"""Fates of the messages before the question, how many of each, and the tokens that the model was given."""
 encode: Final = msgspec.json.Encoder().encode
 
 log = structlog.get_logger()
@@ -107,7 +110,7 @@ class _Whole:
     async def serve(self, pieces: AsyncGenerator[str, None]) -> bool:
         text = "".join([piece async for piece in pieces])
         body = encode(self._writer.whole(text, self._session.records(), _report(self._session)))
-        await _start(self._send, "application/json", len(body))
+        await _start(self._send, "application/json", self._session, len(body))
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
         return True
 
@@ -118,7 +121,7 @@ class _Streamed(_Whole):
     async def serve(self, pieces: AsyncGenerator[str, None]) -> bool:
         writer, seen, whole = self._writer, 0, True
         first = await anext(pieces, None)
-        await _start(self._send, "text/event-stream; charset=utf-8")
+        await _start(self._send, "text/event-stream; charset=utf-8", self._session)
         await self._tell(writer.begin())
         try:
             piece = first
@@ -150,8 +153,10 @@ def _as_text(event: Event) -> bytes:
     return name + b"data: " + data + b"\n\n"
 
 
-async def _start(send: Send, kind: str, length: int | None = None) -> None:
+async def _start(send: Send, kind: str, session: Session, length: int | None = None) -> None:
     headers = [(b"content-type", kind.encode()), (b"cache-control", b"no-cache")]
+    if session.plan is not None:
+        headers.append((CONTEXT_HEADER.encode(), as_text(session.plan).encode()))
     if length is not None:
         headers.append((b"content-length", str(length).encode()))
     await send({"type": "http.response.start", "status": OK, "headers": headers})

@@ -14,6 +14,7 @@ from msgspec import json
 
 import fabstir
 from fabstir.api.dialect import Parameters
+from fabstir.api.gateway_answer import CONTEXT_HEADER
 from fabstir.api.gateway_operations import OPERATIONS, Operation
 from fabstir.api.idempotency import HEADER
 
@@ -21,6 +22,12 @@ REF: Final = "#/components/schemas/{name}"
 Json = dict[str, Any]
 _NULL: Final = {"type": "null"}
 _REQUEST_ID: Final = {"x-request-id": {"description": "Names this request.", "schema": {"type": "string"}}}
+_CONTEXT: Final = {
+    "description": "What the model was given of the conversation: messages by fate (kept, summary, retrieved, dropped), the messages that"
+    " the summary stands for, and the tokens of all, the question included.",
+    "schema": {"type": "string"},
+    "example": "kept=12; dropped=30; tokens=3021",
+}
 _RETRY: Final = {
     "retry-after": {
         "description": "Seconds, where trying again can help.",
@@ -113,6 +120,8 @@ def _answers(operation: Operation) -> Json:
             "x-event-schema": schema,
         }
     answers: Json = {"200": _answer("Done.", content)}
+    if operation.events or operation.path.endswith("count_tokens"):
+        answers["200"]["headers"] = {**_REQUEST_ID, CONTEXT_HEADER: _CONTEXT}
     for status in sorted(set(operation.errors)):
         fault = {"application/json": {"schema": _reference(operation.fault)}}
         answers[str(status)] = _answer(f"{HTTPStatus(status).phrase}.", fault)

@@ -20,6 +20,7 @@ from fabstir.domain.money import BaseUnits
 from fabstir.engines.reexecution.tolerances import tolerance_in
 from fabstir.ops.clock import SystemClock
 from fabstir.ops.config import Config
+from fabstir.ports.vectors import Embedder
 from fabstir.protocol.audit import Tolerance
 from fabstir.protocol.signing import SigningKey
 from fabstir.renter.keeping import Keeper
@@ -46,6 +47,8 @@ async def renter_market(config: Config, *, prompts: bool = False) -> AsyncIterat
                     _prepare(market, chain, config)
                     if (found := await stack.enter_async_context(discovery(config, chain))) is not None:
                         market.finding(found)
+                    if (embedder := await stack.enter_async_context(embeddings(config))) is not None:
+                        market.embedding(embedder)
                     if prompts:
                         services = order_services(config, chain, journal, settings, wallet)
                         market.with_prompts(await stack.enter_async_context(services))
@@ -54,6 +57,22 @@ async def renter_market(config: Config, *, prompts: bool = False) -> AsyncIterat
                 await chain.close()
     finally:
         await journal.close()
+
+
+@asynccontextmanager
+async def embeddings(config: Config) -> AsyncIterator[Embedder | None]:
+    """The embedder of this machine, where `renter.embeddings` says so. Raises LocalFault (`embedder_unavailable`, `embedder_corrupt`,
+    `tool_missing`)."""
+    if not config.renter.embeddings:
+        yield None
+        return
+    from fabstir.vectors.embedding.minilm import MiniLm  # noqa: PLC0415  its libraries are an extra
+
+    embedder = await MiniLm.open(config.renter.embedder_dir)
+    try:
+        yield embedder
+    finally:
+        await embedder.close()
 
 
 def _prepare(market: Market, chain: MarketClient, config: Config) -> None:

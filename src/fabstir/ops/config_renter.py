@@ -120,16 +120,24 @@ class RenterSection(Section, frozen=True, kw_only=True):
         about("Keep what is said on this machine, unencrypted, to have answers checked (`fabstir verify session`)."),
     ] = False
     context_strategy: Annotated[
-        Literal["refuse", "truncate"],
+        Literal["refuse", "truncate", "summarise", "retrieve"],
         about(
-            "What may be left out where a conversation does not fit the model: `refuse` nothing, `truncate` the oldest turns. Each answer"
-            " says what was."
+            "What may be left out where a conversation does not fit the model: `refuse` nothing, `truncate` the oldest turns, `summarise`"
+            " has the host sum up the older half (you pay for it), `retrieve` keeps of the oldest turns those that fit the question"
+            " (needs `renter.embeddings`). Each answer says what was."
         ),
     ] = "refuse"
     context_max_tokens: Annotated[
         int, Meta(ge=0), about("Window: the model is given at most so many tokens. 0: as many as it takes.")
     ] = 0
     context_max_messages: Annotated[int, Meta(ge=0), about("Window: at most so many messages. 0: any number.")] = 0
+    embeddings: Annotated[
+        bool,
+        about("Load all-MiniLM-L6-v2 on this machine: for `/v1/embeddings` of the gateway, and for `retrieve`."),
+    ] = False
+    embedder_dir: Annotated[
+        Path | None, about("Folder with its weights and tokenizer. Unset: those of the pinned package.")
+    ] = None
     gateway_host: Annotated[str, about("Address of the OpenAI gateway. It spends your money: this machine only.")] = (
         "127.0.0.1"
     )

@@ -213,6 +213,9 @@ def check(config: Config) -> None:
     refuse_remote_bind("renter.gateway_host", config.renter.gateway_host, allowed=False)
     _check_currencies(config)
     _check_rung(config)
+    if config.renter.context_strategy == "retrieve" and not config.renter.embeddings:
+        detail = "`retrieve` ranks turns by embeddings, and renter.embeddings is false - at `$.renter.embeddings`"
+        raise error("config_invalid", detail=detail)
     engines = (("engine", config.engine), *((f"engines[{n}]", each) for n, each in enumerate(config.engines)))
     for name, engine in engines:
         if engine.kind == "openai" and engine.base_url is None:

@@ -22,6 +22,7 @@ from fabstir.ports.attestation import HostAttestations
 from fabstir.ports.chain import HostEntry
 from fabstir.ports.clock import Clock
 from fabstir.ports.transport import Transport
+from fabstir.ports.vectors import Embedder
 from fabstir.protocol.messages import ChatMessage
 from fabstir.protocol.renter_log import RenterLedger
 from fabstir.protocol.rungs import Rung, policy_at
@@ -62,6 +63,8 @@ class Parts(msgspec.Struct, frozen=True):
     settings: RenterSettings
     attestations: HostAttestations | None = None
     """Asks and verifies hosts for rung 4; None: nobody does."""
+    embedder: Embedder | None = None
+    """On this machine, to rank turns; None: there is none."""
     answered: Callable[[RenterLedger, SpokenTurn], None] = lambda ledger, turn: None
     """Told of each answer that came to its end."""
 
@@ -94,6 +97,8 @@ class Access:
         """Tops up the job at hand."""
         self._again: RenterJob | None = None
         """Its connection broke; it is tried once more."""
+        self.summarised = 0
+        """Messages that the first exchange of what is brought to a host stands for; 0: it is no summary."""
         self.link: Link | None = None
         self.jobs: list[RenterJob] = []
         """Every job of this session, oldest first."""
@@ -173,7 +178,7 @@ class Access:
                 await link.close()
                 return None
             if link.context != context:
-                await link.open(self._session, context)
+                await link.open(self._session, context, self.summarised)
         except _HOST_FAILED as fault:
             self.link = None
             await self._close_failed(link, fault, setbacks)
@@ -287,7 +292,7 @@ class Access:
                 return None
             link = Link(job, transport, parts.jobs, parts.clock, parts.settings)
             try:
-                await link.open(self._session, context)
+                await link.open(self._session, context, self.summarised)
                 setbacks.require(link.capabilities)
             except BaseException as fault:
                 if isinstance(fault, _HOST_FAILED) and not (fault.code in _TRY_AGAIN and delays):

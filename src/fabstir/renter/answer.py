@@ -35,6 +35,8 @@ class AnswerReport(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     hosts: tuple[Address, ...]
     """Who delivered, in this order; more than one where the answer moved."""
+    summary_tokens: int = 0
+    """Of summaries that were made first, so that the conversation fits; paid for too."""
     plan: ContextPlan | None = None
     """What the model was given, by the last of them; None where no answer began."""
 
@@ -67,6 +69,7 @@ class Turn:
         """Of what was delivered, whoever delivered it."""
         self.tokens = 0
         self.prompt_tokens = 0
+        self.summary_tokens = 0
         self.plan: ContextPlan | None = None
         """As the host that answers disclosed it."""
         self.hosts: list[Address] = []
@@ -104,9 +107,10 @@ class Turn:
         """Something was delivered since it was asked last."""
         return self._since_asked > 0
 
-    async def allowed(self, job: RenterJob) -> int:
-        """How many tokens may be asked for under `job`."""
-        return self.left if self._allow is None else await self._allow(job, self.left)
+    async def allowed(self, job: RenterJob, wanted: int | None = None) -> int:
+        """How many tokens may be asked for under `job`; `wanted`: for something beside the answer."""
+        wanted = self.left if wanted is None else wanted
+        return wanted if self._allow is None else await self._allow(job, wanted)
 
     def ask(self, host: Address, most: int) -> Ask:
         """The question for `host`: go on after what was delivered before, for at most `most` tokens."""
@@ -140,5 +144,6 @@ class Turn:
             ttft_s=None if self._first is None else self._first - self._began,
             seconds=now - self._began,
             hosts=tuple(self.hosts),
+            summary_tokens=self.summary_tokens,
             plan=self.plan,
         )

@@ -28,6 +28,7 @@ from fabstir.ports.attestation import HostAttestations
 from fabstir.ports.chain import MarketChain
 from fabstir.ports.clock import Clock
 from fabstir.ports.journal import Journal
+from fabstir.ports.vectors import Embedder
 from fabstir.protocol.audit import Tolerance
 from fabstir.protocol.messages import ChatMessage
 from fabstir.protocol.rungs import policy_at, rung_of
@@ -148,6 +149,10 @@ class Market:
         purse = purse or Purse(self.settings.budget if budget is None else BaseUnits(budget))
         wish = msgspec.structs.replace(wish, avoid=wish.avoid | self.audits.convicted)
         return Session(self._parts, model_id, purse, context, wish)
+
+    def embedding(self, embedder: Embedder) -> None:
+        """Sessions rank turns with it (strategy `retrieve`)."""
+        self._parts = msgspec.structs.replace(self._parts, embedder=embedder)
 
     @property
     def auditor(self) -> Auditor:

@@ -12,19 +12,23 @@ import os
 from collections.abc import AsyncGenerator
 from typing import Any, Final
 
+import msgspec
+
 from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import ModelId, SessionId
 from fabstir.domain.money import BaseUnits
-from fabstir.protocol.context.plan import ContextRequest
+from fabstir.protocol.context.plan import ContextPlan
 from fabstir.protocol.controls import check, needs
 from fabstir.protocol.messages import ChatMessage, Response
-from fabstir.protocol.renter_items import AnswerBroken, Ask, Deliver
+from fabstir.protocol.renter_items import AnswerBroken, AnswerDone, Ask, Deliver
 from fabstir.protocol.transcript import TokenRecord
 from fabstir.protocol.transcript_file import SpokenTurn
 from fabstir.renter.access import ANY_HOST, Access, Context, Parts, Wish
 from fabstir.renter.answer import Allow, AnswerReport, Turn
 from fabstir.renter.jobs import RenterJob
+from fabstir.renter.link import Link
 from fabstir.renter.purse import Purse
+from fabstir.renter.session_context import SUMMARY_TOKENS, Compacted, Compacting, SessionContext
 from fabstir.renter.setbacks import Setbacks
 from fabstir.renter.settling import Settlement
 
@@ -49,8 +53,8 @@ class Session:
         """What became of the last answer."""
         self._clock = parts.clock
         self._answered = parts.answered
-        self.context: ContextRequest = parts.settings.context
-        """What may be left out of a conversation that does not fit."""
+        self.context = SessionContext(parts.settings.context, parts.embedder)
+        """What of the conversation is brought to hosts; set `context.watch` to see summaries being made."""
         self._purse = purse
         self._access = Access(parts, model, purse, self.id, wish)
         self._conversation = context
@@ -83,6 +87,11 @@ class Session:
         return tuple(self._turn.records[start:]) if self._turn else ()
 
     @property
+    def plan(self) -> ContextPlan | None:
+        """What the model was given for the answer that streams or ended last; None before the host said so."""
+        return self._turn.plan if self._turn else None
+
+    @property
     def budget_left(self) -> BaseUnits:
         """What may still be deposited."""
         return self._purse.left
@@ -95,7 +104,7 @@ class Session:
         """
         async with self._lock:
             self._require_open()
-            await self._access.connect(self._conversation, Setbacks())
+            await self._connect(Setbacks())
 
     async def rebase(self, conversation: Context) -> None:
         """Go on from another conversation; the host hears of it with the next question."""
@@ -120,12 +129,12 @@ class Session:
         said = ChatMessage("user", content) if isinstance(content, str) else content
         if not said.content:
             raise error("request_invalid", "an empty question")
-        question = Ask(
-            content=said.content, role=said.role, tool_call_id=said.tool_call_id, context=self.context, **controls
-        )
+        question = Ask(content=said.content, role=said.role, tool_call_id=said.tool_call_id, **controls)
         check(question)
         self._require_open()
         await self._stop_running()
+        asking = await self.context.asking(self._conversation, said.content)
+        question = msgspec.structs.replace(question, context=asking)
         roles = frozenset(message.role for message in (*self._conversation, said))
         turn = self._turn = Turn(question, self._clock.monotonic(), allow, needs(question, roles))
         try:
@@ -153,7 +162,7 @@ class Session:
     async def _advance(self, turn: Turn) -> str:
         link = self._access.link
         if not turn.asked or link is None:
-            link = await self._access.connect(self._conversation, turn.setbacks)
+            link = await self._connect(turn.setbacks)
             allowed = await turn.allowed(link.job)
             if allowed < 1:
                 self._finish(turn, "length")
@@ -188,6 +197,9 @@ class Session:
     async def _broken(self, turn: Turn, left: FabstirError | None, fault: FabstirError) -> None:
         link = self._access.link
         stands = left is None and link is not None and link.usable
+        if stands and self.context.may_compact(fault.code):
+            await self._compact(turn, fault)
+            return
         if stands and fault.code in _ASK_OTHERWISE:
             raise fault
         if not (stands and fault.code == "ack_timeout" and turn.moved):  # then it was our reader who paused
@@ -196,6 +208,36 @@ class Session:
             self._finish(turn, "length")
         elif turn.text and turn.prescribed:
             raise fault
+
+    async def _connect(self, setbacks: Setbacks) -> Link:
+        context, self._access.summarised = self.context.brought(self._conversation)
+        return await self._access.connect(context, setbacks)
+
+    async def _compact(self, turn: Turn, why: FabstirError) -> None:
+        """Have the older half of the turns summed up, or less where that does not fit either, so that the question can be asked again.
+        Raises `why` where nothing is left to sum up, and what a host that cannot do it says."""
+        for count in self.context.compaction_sizes(self._conversation):
+            link = await self._connect(turn.setbacks)
+            allowed = await turn.allowed(link.job, SUMMARY_TOKENS)
+            if allowed < 1:
+                raise why
+            await link.ask(self.context.summarising(count, allowed))
+            pieces, tokens, messages = [], 0, self.context.stands_for(self._conversation, count)
+            while isinstance(event := await link.next(), Deliver):
+                self._access.prepare_payment()
+                pieces.append(event.text)
+                tokens += event.tokens
+                self.context.watch(Compacting(messages, tokens))
+            turn.summary_tokens += tokens
+            if isinstance(event, AnswerDone) and event.response.finish_reason in ("stop", "length") and "".join(pieces):
+                await self._access.replenish()
+                self.context.compacted(self._conversation, count, "".join(pieces))
+                self.context.watch(Compacted(messages, tokens))
+                return
+            if isinstance(event, AnswerBroken) and event.fault.code != "context_too_long":
+                await self._access.drop(event.fault, turn.setbacks)
+                return  # the question is asked again, elsewhere, and leads here again
+        raise why
 
     def _finish(self, turn: Turn, reason: str) -> None:
         if turn.text:

@@ -55,14 +55,15 @@ def test_everything_is_kept_where_it_fits() -> None:
     assert as_text(made) == "kept=5; tokens=41"
 
 
-@pytest.mark.parametrize("strategy", ["refuse", "summarise"])
-def test_nothing_is_left_out_unasked(strategy: str) -> None:
-    """Without leave to leave something out, a conversation that does not fit is refused, and the refusal has the figures."""
+@pytest.mark.parametrize(("strategy", "left"), [("refuse", 1), ("summarise", 10)])
+def test_nothing_is_left_out_unasked(strategy: str, left: int) -> None:
+    """Without leave to leave something out, a conversation that does not fit is refused, and the refusal has the figures. Who wants a
+    summary then gets the refusal while there still is room for an answer."""
     history = spoken(20, 20, 20, 20)
-    assert plan(history, 92, strategy=strategy).whole  # 84 and 7; one token is left for the answer
-    fault = refused(history, 91, strategy=strategy)
+    assert plan(history, 91 + left, strategy=strategy).whole
+    fault = refused(history, 90 + left, strategy=strategy)
     assert fault.code == "context_too_long"
-    assert fault.detail == f"4 messages and the question have 91 tokens, the context 91; strategy {strategy}"
+    assert fault.detail == f"4 messages and the question have 91 tokens, the context {90 + left}; strategy {strategy}"
 
 
 def test_truncation_leaves_out_the_oldest_turns() -> None:
@@ -82,6 +83,17 @@ def test_the_window_stays_where_it_began() -> None:
         history = history.begins(made.start).answered(ChatMessage("user", "q"), 9, "a").counted([Weight(9)])
     assert begins == sorted(begins)
     assert len(set(begins)) <= 16
+
+
+@pytest.mark.parametrize("strategy", ["truncate", "retrieve"])
+def test_the_result_of_a_call_keeps_its_turn(strategy: Any) -> None:
+    """What a tool answered means nothing without the call: where that turn does not fit, the prompt is refused."""
+    history, request = spoken(9, 9, 9, 60), ContextRequest(strategy=strategy)
+    made = make_plan(history, request, Question(9, 10, continues=True), FRAME, 100)
+    assert fates(made.plan) == "ddkk"
+    assert fates(make_plan(history, request, Question(9, 10), FRAME, 80).plan).endswith("dd")
+    with pytest.raises(FabstirError, match="context_too_long"):
+        make_plan(history, request, Question(9, 10, continues=True), FRAME, 80)
 
 
 def test_a_question_that_is_too_long_alone_is_refused() -> None:

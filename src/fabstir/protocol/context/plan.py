@@ -33,9 +33,9 @@ class ContextRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What the host may do where the conversation does not fit. It is answered by a `context_plan`, before the answer begins."""
 
     strategy: Strategy = "refuse"
-    """`refuse`: nothing is left out, the prompt is refused with `context_too_long`. `summarise`: the same; the renter has the oldest turns
-    summarised by a prompt with `compact`. `truncate`: the oldest turns are left out. `retrieve`: these too, but for the turns of
-    `wanted`. Messages of the system at the beginning, and a summary after them, are never left out."""
+    """`refuse`: nothing is left out, the prompt is refused with `context_too_long`. `summarise`: the same, and where no room is left for an
+    answer; the renter has the oldest turns summarised by a prompt with `compact`. `truncate`: the oldest turns are left out. `retrieve`:
+    these too, but for the turns of `wanted`. Messages of the system at the beginning, and a summary after them, are never left out."""
     max_tokens: Annotated[int, Meta(ge=1, lt=2**31)] | None = None
     """Window: the engine is given at most so many tokens, the question included."""
     max_messages: Annotated[int, Meta(ge=1, lt=2**31)] | None = None

@@ -45,6 +45,8 @@ class Question(msgspec.Struct, frozen=True):
     """With the beginning of the answer, where one was brought; without the template's."""
     wanted: int
     """Tokens of answer that were asked for."""
+    continues: bool = False
+    """It goes on the last turn, as the result of a call does: that turn is never left out."""
 
 
 class Plan(NamedTuple):
@@ -71,9 +73,12 @@ def make_plan(history: History, request: ContextRequest, question: Question, fra
     costs = [tokens + frame.each for tokens in history.tokens]
     asked = question.tokens + frame.each
     if request.compact:
-        return _compaction(history, request, costs, asked, frame, context_size)
+        return _compaction(history, request, costs, asked, frame.once, (_room(question, context_size), context_size))
     bounds = _bounds(request, question, frame.once + asked, context_size)
-    window = _window(history, request, costs, bounds, frame.once + asked, context_size)
+    latest = history.turns[-1] if question.continues and history.turns else len(costs)
+    window = _window(history, request, costs, bounds, latest)
+    if window is None:
+        raise _too_long(history, request, sum(costs) + frame.once + asked, context_size)
     rows = ((_fate(at, history, window), cost) for at, cost in enumerate(costs))
     plan = ContextPlan(spans=spans_of(rows), question=asked, frame=frame.once, summarised=history.summarised)
     return Plan(plan, window.start)
@@ -95,16 +100,22 @@ def _fate(at: int, history: History, window: _Window) -> Fate:
 
 
 def _bounds(request: ContextRequest, question: Question, fixed: int, context_size: int) -> _Bounds:
-    room = context_size - max(1, min(question.wanted, context_size // ANSWER_SHARE))
-    if request.strategy in ("refuse", "summarise"):
+    room = _room(question, context_size)
+    if request.strategy == "refuse":
         room = context_size - 1  # as long as the engine can say anything at all
     tokens = min(room, request.max_tokens or room) - fixed
     return _Bounds(tokens, (request.max_messages or 2**31) - 1)
 
 
+def _room(question: Question, context_size: int) -> int:
+    """What is left of the context where there is to be an answer."""
+    return context_size - max(1, min(question.wanted, context_size // ANSWER_SHARE))
+
+
 def _window(
-    history: History, request: ContextRequest, costs: list[int], bounds: _Bounds, fixed: int, context_size: int
-) -> _Window:
+    history: History, request: ContextRequest, costs: list[int], bounds: _Bounds, latest: int
+) -> _Window | None:
+    """None where it does not fit. What begins at `latest` is never left out."""
     always = history.always
     sums = [0, *accumulate(costs)]
 
@@ -114,23 +125,25 @@ def _window(
 
     if fits(always, bounds):
         return _Window(always)
-    if request.strategy in ("refuse", "summarise") or not fits(len(costs), bounds):
-        raise _too_long(history, request, sums[-1] + fixed, context_size)
+    if request.strategy in ("refuse", "summarise") or not fits(latest, bounds):
+        return None
     if request.strategy == "retrieve":
-        return _retrieval(history, request, costs, bounds)
+        return _retrieval(history, request, costs, bounds, latest)
     if history.start > always and fits(history.start, bounds):
         return _Window(history.start)
     less = bounds.part(FULL)
     starts = [turn for turn in history.turns if turn >= max(always, history.start)]
-    return _Window(next((turn for turn in starts if fits(turn, less)), len(costs)))
+    return _Window(next((turn for turn in starts if fits(turn, less)), latest))
 
 
-def _retrieval(history: History, request: ContextRequest, costs: list[int], bounds: _Bounds) -> _Window:
+def _retrieval(history: History, request: ContextRequest, costs: list[int], bounds: _Bounds, needed: int) -> _Window:
     turns = [range(*turn) for turn in _turns(history, len(costs))]
     of_message = {at: number for number, turn in enumerate(turns) for at in turn}
     left = _Left(bounds.tokens - sum(costs[: history.always]), bounds.messages - history.always)
     price = [sum(costs[at] for at in turn) for turn in turns]
     latest, half = len(turns), left.tokens // 2
+    while latest and turns[latest - 1].start >= needed and left.take(price[latest - 1], len(turns[latest - 1])):
+        latest -= 1
     while latest and left.tokens - price[latest - 1] >= half and left.take(price[latest - 1], len(turns[latest - 1])):
         latest -= 1
     chosen: set[int] = set()
@@ -170,8 +183,9 @@ def _turns(history: History, end: int) -> Iterator[tuple[int, int]]:
 
 
 def _compaction(
-    history: History, request: ContextRequest, costs: list[int], asked: int, frame: Frame, context_size: int
+    history: History, request: ContextRequest, costs: list[int], asked: int, frame: int, bounds: tuple[int, int]
 ) -> Plan:
+    room, context_size = bounds
     cut = history.pinned + request.compact
     if cut not in (*history.turns, len(costs)) or request.compact < history.always - history.pinned:
         raise error("context_invalid", f"`compact` {request.compact} does not end where a turn ends")
@@ -179,8 +193,8 @@ def _compaction(
     for at, cost in enumerate(costs):
         summary = history.pinned <= at < history.always
         rows.append(("aside" if at >= cut else "summary" if summary else "kept", cost))
-    plan = ContextPlan(spans=spans_of(rows), question=asked, frame=frame.once, summarised=history.summarised)
-    if plan.total >= context_size:
+    plan = ContextPlan(spans=spans_of(rows), question=asked, frame=frame, summarised=history.summarised)
+    if plan.total > room:
         raise _too_long(history, request, plan.total, context_size)
     return Plan(plan, history.start)
 

@@ -58,7 +58,11 @@ class Preparation:
         check_weights(self._history, weights)
         prompt, known = self.prompt, len(self._history.uncounted())
         history = self._history.counted(weights[:known])
-        question = Question(sum(weight.tokens for weight in weights[known:]), len(prompt.score) or prompt.max_tokens)
+        question = Question(
+            sum(weight.tokens for weight in weights[known:]),
+            len(prompt.score) or prompt.max_tokens,
+            continues=prompt.message.role != "user",
+        )
         made = make_plan(history, prompt.context or REFUSE, question, frame, context_size)
         seen = (*made.plan.seen(history.messages), prompt.message)
         return Prepared(history.begins(made.start), made.plan, seen, weights[known].tokens)
