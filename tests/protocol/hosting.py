@@ -73,3 +73,8 @@ def blocked(world: World, generated: int) -> World:
     world.generate(generated)
     assert world.host.state is SessionState.BLOCKED
     return world
+
+
+def blocked_until(world: World) -> float | None:
+    """When an acknowledgement must have come; None where none is waited for."""
+    return world.host._core.blocked_until

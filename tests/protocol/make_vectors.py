@@ -78,6 +78,7 @@ PROMPT: Final = {
     "score": [],
     "context": None,
     "conversation_context": None,
+    "summarised": 0,
 }
 HISTORY: Final = [
     {"role": "user", "content": "Hello"},
@@ -185,28 +186,33 @@ CHAT: Final = [
     {"role": "assistant", "content": "Hi."},
 ]
 
+CONVERSATION: Final = sha256(b"fabstir/conversation/1" + SALT + canonical(CHAT).encode()).digest()
+
 FROM_RENTER: Final[list[dict[str, Any]]] = [
     {
         "type": "session_init", "session_id": "talk", "job_id": hexed(JOB), "terms": TERMS, "auth": AUTH, "protocol": [1],
-        "conversation_context": CHAT, "summarised": 0, "rung": 3,
+        "conversation_context": CHAT, "summarised": 0, "rung": 3, "capabilities": ["state", "ping", "handoff"], "requires": ["stream"],
+        "client": "fabstir/0.1.0",
     },
     {
         "type": "session_resume", "session_id": "talk", "job_id": hexed(JOB), "terms": TERMS, "auth": AUTH, "protocol": [1],
         "conversation_context": CHAT, "summarised": 12, "last_message_index": 3, "tokens_received": 96, "transcript": HASH,
-        "rung": None,
+        "rung": None, "capabilities": ["state"], "requires": [], "client": "",
     },
     {
         **PROMPT, "content": "Tell me a story.", "temperature": 0.8, "top_k": 40, "logit_bias": [[7, -100.0]], "seed": 7,
-        "prefix": "Once ", "context": WINDOWED["context"],
+        "prefix": "Once ", "context": WINDOWED["context"], "conversation_context": CHAT, "summarised": 2,
     },
     {"type": "receipt_ack", "session_id": "talk", "tokens": 96, "amount": "19", "transcript": HASH, "signature": SIGNATURE},
     {"type": "cancel", "session_id": "talk", "message_index": 1},
+    {"type": "session_clear", "session_id": "talk"},
     {"type": "deposit_changed", "session_id": "talk"},
     {
         "type": "session_end", "session_id": "talk", "reason": "renter", "tokens_served": 0, "tokens_acknowledged": 0,
         "close_signature": None,
     },
     {"type": "ping", "id": 7},
+    {"type": "pong", "id": 7},
 ]  # fmt: skip
 
 FROM_HOST: Final[list[dict[str, Any]]] = [
@@ -215,7 +221,11 @@ FROM_HOST: Final[list[dict[str, Any]]] = [
         "model_id": hexed(MODEL), "protocol": 1, "capabilities": ["stream", "resume", "prefix", "cancel", "receipts"],
         "price_per_mtok": "200000", "exposure": 64, "context_size": 2048, "max_message_bytes": 1_048_576,
         "tokens_served": 96, "tokens_acknowledged": 96, "tokens_affordable": 5_000_004, "transcript": HASH,
-        "salt": hexed(SALT), "message_index": 1,
+        "salt": hexed(SALT), "message_index": 1, "server": "fabstir/0.1.0", "max_answer_tokens": 4096, "ack_timeout_s": 30, "ping_s": 20,
+    },
+    {
+        "type": "session_state", "session_id": "talk", "message_index": 1, "messages": 3, "conversation": hexed(CONVERSATION),
+        "tokens_served": 96, "tokens_acknowledged": 64, "transcript": HASH,
     },
     {
         "type": "context_plan", "session_id": "talk", "message_index": 1, "plan": PLAN,
@@ -234,31 +244,38 @@ FROM_HOST: Final[list[dict[str, Any]]] = [
         "fingerprints": ["/9kAAAE=", "/9kB/w=="], "signature": SIGNATURE,
     },
     {
+        "type": "handoff", "session_id": "talk", "reason": "draining", "message_index": 2, "tokens_served": 96, "tokens_acknowledged": 64,
+        "transcript": HASH, "grace_s": 5,
+    },
+    {
         "type": "session_end", "session_id": "talk", "reason": "ended by the renter", "tokens_served": 96,
         "tokens_acknowledged": 96, "close_signature": SIGNATURE,
     },
     {
-        "type": "error", "code": "deposit_exhausted", "message": "The deposit does not pay for another token",
+        "type": "error", "code": "deposit_exhausted", "category": "refused", "message": "The deposit does not pay for another token",
         "retryable": False, "detail": "49 tokens served, 49 paid for", "next_step": "Open a new job or add to the deposit.",
         "session_id": "talk", "message_index": 1,
     },
     {"type": "payment_required", "session_id": "talk", "tokens_served": 4800, "tokens_affordable": 5000, "deposit": "1000"},
     {"type": "payment_received", "session_id": "talk", "tokens_affordable": 10000, "deposit": "2000"},
+    {"type": "ping", "id": 8},
     {"type": "pong", "id": 7},
     {"type": "notice", "code": "draining", "message": "This host stops in 5 minutes.", "session_id": "talk"},
 ]  # fmt: skip
 
+HELLO_DEFAULTS: Final = {"capabilities": [], "requires": [], "client": ""}
 DEFAULTS: Final[dict[str, dict[str, Any]]] = {
-    "session_init": {"protocol": [1], "conversation_context": [], "summarised": 0, "rung": None},
+    "session_init": {"protocol": [1], "conversation_context": [], "summarised": 0, "rung": None, **HELLO_DEFAULTS},
     "session_resume": {
         "protocol": [1], "conversation_context": [], "summarised": 0, "last_message_index": 0, "tokens_received": 0, "transcript": None,
-        "rung": None,
+        "rung": None, **HELLO_DEFAULTS,
     },
     "prompt": {
         **CONTROLS, "temperature": 0.8, "stop": [], "tools": [], "role": "user", "tool_call_id": "", "prefix": "", "score": [],
-        "context": None, "conversation_context": None,
+        "context": None, "conversation_context": None, "summarised": 0,
     },
     "response": {"context": None},
+    "session_ready": {"server": "", "max_answer_tokens": 0, "ack_timeout_s": 0, "ping_s": 0},
     "session_end": {"reason": "", "tokens_served": 0, "tokens_acknowledged": 0, "close_signature": None},
     "ping": {"id": 0},
     "pong": {"id": 0},

@@ -134,7 +134,7 @@ def test_the_host_that_is_paid_is_the_one_that_must_sign() -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        encode(Error(code="message_unknown", message="m", retryable=False)),
+        encode(Error(code="message_unknown", category="refused", message="m", retryable=False)),
         b"{}",
         b"not JSON",
         b"\xff",

@@ -39,7 +39,7 @@ from fabstir.protocol.messages import (
 )
 from fabstir.protocol.signing import keccak
 from fabstir.protocol.transcript import request_hash
-from tests.protocol.hosting import END, ack, blocked, resume, sent, stored, told
+from tests.protocol.hosting import END, ack, blocked, blocked_until, resume, sent, stored, told
 from tests.protocol.market import SESSION, World, named, opened, records, terms
 
 
@@ -253,7 +253,7 @@ def test_the_stream_stops_at_the_bound(exposure: int) -> None:
     world.flow()
     assert world.host.served == 200
     assert world.host.state is SessionState.GENERATING
-    assert world.host.next_deadline() is None
+    assert blocked_until(world) is None
 
 
 def test_receipts_come_at_half_of_the_bound() -> None:
@@ -300,39 +300,39 @@ def test_text_goes_with_its_last_token() -> None:
 def test_a_renter_that_does_not_sign_is_given_up() -> None:
     """After ack_timeout, not before: the answer ends by name, the generation is cancelled, what was held back is not billed."""
     world = blocked(opened(exposure=4), 6)
-    assert world.host.next_deadline() == world.now + 30.0
+    assert blocked_until(world) == world.now + 30.0
     assert world.tick(29.9) == []
     assert world.host.state is SessionState.BLOCKED
     effects = world.host.tick(world.now + 0.1)
     assert named(effects) == ["CancelGeneration", "Store", "ack_timeout"]
     message = sent(effects)[-1]
     assert (message.detail, message.message_index) == ("4 tokens of 4 unacknowledged", 0)
-    assert (world.host.served, world.host.state, world.host.next_deadline()) == (4, SessionState.READY, None)
-    assert world.host.tick(world.now + 99.0) == []
+    assert (world.host.served, world.host.state.value, blocked_until(world)) == (4, "ready", None)
+    assert named(world.host.tick(world.now + 99.0)) == ["Ping"]
 
 
 def test_the_clock_starts_when_the_stream_stops() -> None:
     """A second batch or the end of the generation while it waits does not give more time."""
     world = blocked(opened(exposure=4), 6)
-    deadline = world.host.next_deadline()
+    deadline = blocked_until(world)
     world.now += 20
     world.generate(3)
     world.finish_generation()
-    assert world.host.next_deadline() == deadline
+    assert blocked_until(world) == deadline
 
 
 def test_each_block_has_its_own_clock() -> None:
     """A voucher that lets some tokens through and not all starts no new wait; one that lets all through ends it."""
     world = blocked(opened(exposure=4), 9)
-    first = world.host.next_deadline()
+    first = blocked_until(world)
     world.now += 10
     world.host_in(ack(world, 4))
     assert (world.host.state, world.host.served) == (SessionState.BLOCKED, 8)
-    assert world.host.next_deadline() == first
+    assert blocked_until(world) == first
     world.host_in(ack(world, 8))
-    assert (world.host.state, world.host.next_deadline()) == (SessionState.GENERATING, None)
+    assert (world.host.state, blocked_until(world)) == (SessionState.GENERATING, None)
     world.generate(9)
-    assert world.host.next_deadline() == world.now + 30.0
+    assert blocked_until(world) == world.now + 30.0
 
 
 def test_an_answer_that_is_complete_waits_for_its_last_tokens() -> None:

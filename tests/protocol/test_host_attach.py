@@ -7,6 +7,7 @@ import pytest
 
 from fabstir.domain.ids import to_hex
 from fabstir.domain.money import BaseUnits, Tokens
+from fabstir.protocol.capabilities import ALWAYS
 from fabstir.protocol.host_inputs import (
     ChainClosing,
     SessionState,
@@ -41,7 +42,7 @@ def test_ready_says_all_that_was_agreed() -> None:
         model="m",
         model_id=to_hex(world.terms.model_id),
         protocol=1,
-        capabilities=("stream", "resume", "prefix", "cancel", "receipts", "top_up", *CONTEXT),
+        capabilities=ALWAYS,
         price_per_mtok="250000",
         exposure=7,
         context_size=2048,
@@ -52,6 +53,9 @@ def test_ready_says_all_that_was_agreed() -> None:
         transcript=to_hex(ledger.head),
         salt=to_hex(salt),
         message_index=0,
+        max_answer_tokens=4096,
+        ack_timeout_s=30,
+        ping_s=20,
     )
 
 

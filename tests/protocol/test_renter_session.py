@@ -356,7 +356,12 @@ def test_a_response_to_something_else_is_not_believed(index: int) -> None:
 def test_an_error_about_something_else_does_not_end_the_answer(index: int | None) -> None:
     """Only an error that names the answer ends it."""
     world = streaming()
-    assert world.renter.receive(Error(code="rate_limited", message="", retryable=True, message_index=index), 0.0) == []
+    assert (
+        world.renter.receive(
+            Error(code="rate_limited", category="refused", message="", retryable=True, message_index=index), 0.0
+        )
+        == []
+    )
     assert world.renter.state is RenterState.RECEIVING
     world.flow()
     assert world.renter.received == 10
@@ -368,7 +373,7 @@ def test_an_error_about_the_answer_ends_it() -> None:
     world.ask()
     world.say(4)
     effects = world.renter.receive(
-        Error(code="engine_gone", message="m", retryable=True, detail="d", message_index=0), 0.0
+        Error(code="engine_gone", category="refused", message="m", retryable=True, detail="d", message_index=0), 0.0
     )
     assert stored(effects) == [TurnSeen(0, Tokens(4), "engine_gone")]
     assert isinstance(effects[-1], AnswerBroken) and (effects[-1].fault.code, effects[-1].fault.detail) == (
@@ -391,10 +396,10 @@ def test_a_lost_connection_ends_the_answer() -> None:
 @pytest.mark.parametrize("code", ["engine_gone", "from_the_future"])
 def test_errors_of_a_host_keep_their_words(code: str) -> None:
     """A code that this version does not know is an engine_failed with the host's words."""
-    fault = as_fault(Error(code=code, message="m", retryable=True, detail="d", next_step="n"))
+    fault = as_fault(Error(code=code, category="refused", message="m", retryable=True, detail="d", next_step="n"))
     assert fault.code == (code if code in CATALOGUE else "engine_failed")
     assert (fault.detail, fault.next_step) == ("d", "n")
-    assert as_fault(Error(code=code, message="m", retryable=True)).detail == "m"
+    assert as_fault(Error(code=code, category="refused", message="m", retryable=True)).detail == "m"
 
 
 def test_a_notice_is_shown() -> None:

@@ -22,6 +22,7 @@ from fabstir.protocol.host_inputs import (
     EngineFinished,
     FingerprintsMade,
     HostInput,
+    Leaving,
     RenterLost,
     SessionState,
     TokensCounted,
@@ -33,6 +34,7 @@ from fabstir.protocol.messages import (
     ContextRequest,
     Error,
     Fingerprints,
+    Handoff,
     Notice,
     PaymentReceived,
     PaymentRequired,
@@ -42,10 +44,12 @@ from fabstir.protocol.messages import (
     Receipt,
     ReceiptAck,
     Response,
+    SessionClear,
     SessionEnd,
     SessionInit,
     SessionReady,
     SessionResume,
+    StateSync,
     StreamChunk,
     Usage,
     decode_from_host,
@@ -53,6 +57,7 @@ from fabstir.protocol.messages import (
 )
 from fabstir.protocol.renter_items import (
     Ask,
+    Clear,
     Connect,
     Finish,
     HostLost,
@@ -124,6 +129,8 @@ EXPECTED_OF_HOST: dict[SessionState, dict[type, list[str]]] = {
     SessionState.DETACHED: {
         **ENGINE,
         FingerprintsMade: [],
+        Pong: [],
+        Leaving: [],
         Ping: ["Pong"],
         RenterLost: [],
         ChainClosing: ["Store", "RequestSettlement"],
@@ -132,6 +139,9 @@ EXPECTED_OF_HOST: dict[SessionState, dict[type, list[str]]] = {
     SessionState.READY: {
         **ENGINE,
         **MADE,
+        Pong: [],
+        SessionClear: ["StateSync"],
+        Leaving: ["Handoff"],
         Ping: ["Pong"],
         Prompt: ["CountTokens"],
         ReceiptAck: ["voucher_stale"],
@@ -146,6 +156,9 @@ EXPECTED_OF_HOST: dict[SessionState, dict[type, list[str]]] = {
         **MADE,
         TokensCounted: ["Store", "RunGeneration"],
         EngineFailed: ["engine_gone"],
+        Pong: [],
+        SessionClear: ["session_busy"],
+        Leaving: [],
         Ping: ["Pong"],
         Prompt: ["session_busy"],
         ReceiptAck: ["voucher_stale"],
@@ -158,6 +171,9 @@ EXPECTED_OF_HOST: dict[SessionState, dict[type, list[str]]] = {
     SessionState.GENERATING: {
         **MADE,
         TokensCounted: [],
+        Pong: [],
+        SessionClear: ["session_busy"],
+        Leaving: [],
         Ping: ["Pong"],
         Prompt: ["session_busy"],
         ReceiptAck: ["Store"],
@@ -173,6 +189,9 @@ EXPECTED_OF_HOST: dict[SessionState, dict[type, list[str]]] = {
     SessionState.BLOCKED: {
         **MADE,
         TokensCounted: [],
+        Pong: [],
+        SessionClear: ["session_busy"],
+        Leaving: [],
         Ping: ["Pong"],
         Prompt: ["session_busy"],
         ReceiptAck: ["Store", "StreamChunk", "Store", "Receipt"],
@@ -188,6 +207,8 @@ EXPECTED_OF_HOST: dict[SessionState, dict[type, list[str]]] = {
     SessionState.FINISHED: {
         **ENGINE,
         FingerprintsMade: [],
+        Pong: [],
+        Leaving: [],
         Ping: ["Pong"],
         RenterLost: [],
         ChainClosing: [],
@@ -210,6 +231,9 @@ def for_host(kind: type, world: World) -> HostInput:
         Cancel: lambda: Cancel(session_id=SESSION, message_index=max(0, index - 1)),
         SessionEnd: lambda: SessionEnd(session_id=SESSION),
         Ping: lambda: Ping(id=7),
+        Pong: Pong,
+        SessionClear: lambda: SessionClear(session_id=SESSION),
+        Leaving: Leaving,
         EngineBatch: lambda: EngineBatch(1, TokenBatch(records(0, 2), "ab")),
         EngineFinished: lambda: EngineFinished(
             1, GenerationEnd(finish_reason="stop", prompt_tokens=1, completion_tokens=1)
@@ -320,11 +344,14 @@ LATE: dict[type, list[str]] = {
         Error,
         SessionEnd,
         Notice,
+        StateSync,
+        Handoff,
+        Ping,
         Pong,
         HostLost,
     )
 }
-TOLD: dict[type, list[str]] = {Pong: [], Notice: ["ShowNotice"], Fingerprints: []}
+TOLD: dict[type, list[str]] = {Ping: ["Pong"], Pong: [], Notice: ["ShowNotice"], Fingerprints: []}
 EXPECTED_OF_RENTER: dict[RenterState, dict[type, list[str]]] = {
     RenterState.OFFLINE: {**LATE, Connect: ["SessionInit"]},
     RenterState.OPENING: {
@@ -337,6 +364,9 @@ EXPECTED_OF_RENTER: dict[RenterState, dict[type, list[str]]] = {
         **TOLD,
         Connect: ["SessionInit"],
         Ask: ["Prompt"],
+        Clear: ["SessionClear"],
+        StateSync: ["LeaveHost message_out_of_order"],
+        Handoff: ["HandedOff"],
         StopAnswer: [],
         Finish: ["SessionEnd"],
         TellDeposit: ["DepositChanged"],
@@ -355,6 +385,8 @@ EXPECTED_OF_RENTER: dict[RenterState, dict[type, list[str]]] = {
         PaymentReceived: ["PaymentSeen"],
         HostLost: ["StoreRenter", "TurnKept", "AnswerBroken host_unreachable"],
         ContextPlanned: ["Planned"],
+        StateSync: ["StoreRenter", "TurnKept", "AnswerBroken message_out_of_order", "LeaveHost message_out_of_order"],
+        Handoff: ["StoreRenter", "TurnKept", "AnswerBroken draining", "HandedOff"],
         StreamChunk: ["Deliver"],
         Receipt: ["StoreRenter", "ReceiptAck"],
         Response: ["StoreRenter", "TurnKept", "AnswerDone"],
@@ -370,6 +402,8 @@ EXPECTED_OF_RENTER: dict[RenterState, dict[type, list[str]]] = {
         Response: [],
         PaymentRequired: [],
         PaymentReceived: [],
+        StateSync: [],
+        Handoff: [],
         Error: ["LeaveHost capacity"],
         SessionEnd: ["StoreRenter", "SessionClosed"],
     },
@@ -414,8 +448,17 @@ def for_renter(kind: type, world: World) -> RenterInput:
             session_id=SESSION, message_index=0, first=0, tokens=1, transcript=zeros, fingerprints=(b"f",), signature="0x" + "00" * 65
         ),
         SessionEnd: lambda: SessionEnd(session_id=SESSION),
-        Error: lambda: Error(code="capacity", message="", retryable=True, message_index=0),
+        Error: lambda: Error(code="capacity", category="refused", message="", retryable=True, message_index=0),
+        Ping: Ping,
         Pong: Pong,
+        Clear: Clear,
+        StateSync: lambda: StateSync(
+            session_id=SESSION, message_index=0, messages=0, conversation=zeros, tokens_served=0, tokens_acknowledged=0, transcript=zeros
+        ),
+        Handoff: lambda: Handoff(
+            session_id=SESSION, reason="draining", message_index=1, tokens_served=world.renter.received, tokens_acknowledged=0,
+            transcript=zeros, grace_s=5,
+        ),
         Notice: lambda: Notice(code="draining", message=""),
     }  # fmt: skip
     item: RenterInput = sample[kind]()
@@ -482,6 +525,8 @@ NEXT_OF_RENTER: dict[tuple[RenterState, type], RenterState] = {
     (RenterState.READY, Ask): RenterState.RECEIVING,
     (RenterState.READY, Finish): RenterState.ENDING,
     (RenterState.READY, Receipt): RenterState.OFFLINE,
+    **{(s, StateSync): RenterState.OFFLINE for s in (RenterState.READY, RenterState.RECEIVING)},
+    (RenterState.RECEIVING, Handoff): RenterState.READY,
     (RenterState.READY, SessionEnd): RenterState.ENDED,
     (RenterState.OPENING, SessionReady): RenterState.READY,
     (RenterState.OPENING, Error): RenterState.OFFLINE,

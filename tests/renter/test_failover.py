@@ -303,7 +303,14 @@ async def test_an_error_of_an_unknown_code_is_a_failed_host() -> None:
         def newer(message: FromHost) -> FromHost:
             if isinstance(message, StreamChunk) and not sent:
                 sent.append(message)
-                return Error(code="from_the_future", message="no", retryable=True, detail="flux", message_index=0)
+                return Error(
+                    code="from_the_future",
+                    category="refused",
+                    message="no",
+                    retryable=True,
+                    detail="flux",
+                    message_index=0,
+                )
             return message
 
         world.hosts[0].tamper = newer

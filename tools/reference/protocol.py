@@ -8,7 +8,7 @@ from inspect import cleandoc
 from pathlib import Path
 from typing import Any, Final, get_args
 
-from fabstir.protocol import messages, transcript
+from fabstir.protocol import capabilities, messages, transcript
 from fabstir.protocol.context.plan import FATES, ContextSpan
 from fabstir.protocol.controls import Tool
 from fabstir.protocol.host_inputs import SessionState
@@ -60,6 +60,8 @@ def render() -> str:
         *(messages.ToolCall, Tool),
     )
     parts += [struct(f"### {cls.__name__}", cls) for cls in inside]
+    words = [(f"`{name}`", meaning) for name, meaning in capabilities.MEANING.items()]
+    parts += ["## Capabilities", cleandoc(capabilities.__doc__ or ""), table(("Name", "Meaning"), words)]
     parts += ["## The transcript", cleandoc(transcript.__doc__ or "")]
     parts += ["## The request", REQUEST, _code(_vectors("transcript")["request"]["canonical"])]
     parts += [PLANNED, _code(_vectors("transcript")["planned_request"]["canonical"])]

@@ -11,11 +11,16 @@ Third-party exceptions are translated at the border of a shell, once. Programmer
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, Literal, NamedTuple
+
+Category = Literal["refused", "peer_fault", "local_fault", "chain_fault", "interrupted"]
+"""What kind of an error it is: the branch of the tree, by name."""
 
 
 class FabstirError(Exception):
     """Base of the tree. `str()` is the whole story for a person: code, what was measured, what to do."""
+
+    category: ClassVar[Category]
 
     def __init__(self, spec: ErrorSpec, detail: str = "", next_step: str = "") -> None:
         self.code: Final = spec.code
@@ -36,21 +41,31 @@ class FabstirError(Exception):
 class Refused(FabstirError):
     """A valid request that we decline."""
 
+    category = "refused"
+
 
 class PeerFault(FabstirError):
     """The other side broke the protocol."""
+
+    category = "peer_fault"
 
 
 class LocalFault(FabstirError):
     """Something on this machine is missing or broken."""
 
+    category = "local_fault"
+
 
 class ChainFault(FabstirError):
     """RPC, contract or transaction."""
 
+    category = "chain_fault"
+
 
 class Interrupted(FabstirError):
     """Cut off in the middle; what was delivered stays delivered and paid."""
+
+    category = "interrupted"
 
 
 class ErrorSpec(NamedTuple):
@@ -101,6 +116,9 @@ def _rows() -> tuple[ErrorSpec, ...]:
         ErrorSpec("fingerprints_invalid", PeerFault, False, 502, "The host's fingerprints are not those of the answer, or not signed by it", "Nothing more is signed; use another host."),
         ErrorSpec("receipt_file_invalid", PeerFault, False, 400, "The receipt or transcript does not hold together", "Do not rely on it; ask whoever gave it to you for the file as it was exported."),
         ErrorSpec("client_too_slow", Interrupted, True, 408, "The client did not read for too long", "Reconnect and resume."),
+        ErrorSpec("peer_silent", Interrupted, True, 408, "The other side has not answered for too long", "Reconnect and resume."),
+        ErrorSpec("capability_missing", Refused, False, 501, "The host lacks a capability that was required", "See `capabilities` in session_ready; use another host, or do without."),
+        ErrorSpec("state_mismatch", PeerFault, False, 502, "The host does not hold the conversation that was sent to it", "Nothing more is asked there; use another host."),
         ErrorSpec("rate_limited", Refused, True, 429, "Too many messages", "Wait and try again."),
         ErrorSpec("cancelled", Interrupted, False, 499, "The answer was cancelled by the renter", ""),
         # -- the encrypted channel -----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -189,18 +189,27 @@ class Reception:
                 link.drop("session_unauthorized")
 
     async def drain(self) -> None:
-        """Let nobody in, let running answers end and be acknowledged; whoever takes longer than `drain_timeout` is cut off."""
+        """Let nobody in, let running answers end and be acknowledged; after `drain_timeout` what still runs is handed over to other hosts,
+        and whoever has not left `ack_grace` later is cut off."""
         self.draining = True
         leaving = [asyncio.ensure_future(actor.drain()) for actor in self.actors()]
         if not leaving:
             return
-        timer = asyncio.ensure_future(self._services.clock.sleep(self.settings.drain_timeout))
         everyone = asyncio.gather(*leaving)
+        await self._wait(everyone, self.settings.drain_timeout)
+        late = [actor for actor in self.actors() if actor.core.hands_off]
+        if late and not everyone.done():
+            hurried = asyncio.gather(*(actor.hurry() for actor in late))
+            await self._wait(everyone, self.settings.ack_grace)
+            hurried.cancel()
+        for actor in self.actors():
+            actor.link.drop("draining")
+        await everyone
+
+    async def _wait(self, what: asyncio.Future[Any], seconds: float) -> None:
+        timer = asyncio.ensure_future(self._services.clock.sleep(seconds))
         try:
-            await asyncio.wait((everyone, timer), return_when=asyncio.FIRST_COMPLETED)
-            for actor in self.actors():
-                actor.link.drop("draining")
-            await everyone
+            await asyncio.wait((what, timer), return_when=asyncio.FIRST_COMPLETED)
         finally:
             timer.cancel()
 

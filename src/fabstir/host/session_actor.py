@@ -57,6 +57,7 @@ from fabstir.protocol.host_session import (
     FingerprintsMade,
     HostInput,
     HostSession,
+    Leaving,
     RenterLost,
     SessionState,
     TokensCounted,
@@ -101,6 +102,7 @@ class _Signal(Enum):
 
     ALARM = "a deadline has passed"
     DRAIN = "finish the answer, then leave"
+    HURRY = "leave now, in the middle of the answer"
 
 
 class _Say(msgspec.Struct, frozen=True):
@@ -201,6 +203,10 @@ class SessionActor:
         await self._tell(_Signal.DRAIN)
         await self._ended.wait()
 
+    async def hurry(self) -> None:
+        """While draining: hand the running answer over to another host; returns when that is said."""
+        await self._tell(_Signal.HURRY)
+
     async def _tell(self, item: _Item) -> None:
         """Put `item` into the inbox, unless the session ends before there is room."""
         put = asyncio.ensure_future(self._inbox.put(item))
@@ -215,6 +221,7 @@ class SessionActor:
 
     async def _serve(self) -> None:
         log.info("session_opened", job_id=self.core.ledger.job)
+        self._set_alarm()
         while self.core.connected and not self.link.gone:
             await self._take(await self._inbox.get())
 
@@ -257,9 +264,9 @@ class SessionActor:
         return self.core.attach(hello, Hash32(secrets.token_bytes(32)), self._now())
 
     def _prompt(self, item: Prompt) -> list[HostEffect]:
-        if fault := error("draining") if self._draining else self._questions.refusal("", "questions", self._now()):
+        if fault := self._questions.refusal("", "questions", self._now()):
             return [Send(Error.of(fault, item.session_id, item.message_index))]
-        if self.core.state is SessionState.READY:
+        if self.core.state is SessionState.READY and not self._draining:
             self._telemetry.prompted(item)
         return self.core.receive(item, self._now())
 
@@ -287,7 +294,7 @@ class SessionActor:
             self._alarm_at = None
             return self.core.tick(self._now())
         self._draining = True
-        return [Send(Notice(code="draining", message="This host is shutting down; go on with another one."))]
+        return self.core.receive(Leaving(now=signal is _Signal.HURRY), self._now())
 
     async def _leave_when_idle(self) -> None:
         if self.core.state is not SessionState.READY:
@@ -295,7 +302,7 @@ class SessionActor:
             return
         if self._leave_by is None:
             self._leave_by = self._now() + self._ack_grace
-        if self.core.ledger.exposed == 0 or self._now() >= self._leave_by:
+        if (self.core.ledger.exposed == 0 and not self.core.hands_off) or self._now() >= self._leave_by:
             await self.link.close("draining")
 
     async def _detach(self) -> None:
@@ -370,6 +377,7 @@ class SessionActor:
                 return
             except FabstirError as fault:
                 item = fault
+            self.core.heard(self._now())
             await self._inbox.put(item)
 
     async def _generate(self, run: RunGeneration) -> None:
@@ -412,8 +420,8 @@ class SessionActor:
         due = self.core.next_deadline()
         if self._leave_by is not None:
             due = self._leave_by if due is None else min(due, self._leave_by)
-        if due == self._alarm_at:
-            return
+        if due == self._alarm_at or (due is not None and self._alarm_at is not None and self._alarm_at < due):
+            return  # one that rings too early finds nothing to do, and is set anew
         self._alarm_at = due
         if self._alarm is not None:
             self._alarm.cancel()

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+import fabstir
 from fabstir.domain.ids import ZERO_ADDRESS, Address, Hash32, ModelId, address
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
 from fabstir.domain.terms import DEFAULT_BOND, DEFAULT_BOND_NATIVE, MAX_CHALLENGE_SECONDS, ProofPolicy
@@ -113,6 +114,8 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     """While draining: how long an idle session may still acknowledge its last receipt."""
     drain_timeout: float = 120.0
     """While draining: how long a running answer may go on."""
+    ping_seconds: float = 20.0
+    """A renter that says nothing for so long is asked whether it is there; after as long again it is not."""
 
     @classmethod
     def of(
@@ -248,6 +251,9 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
             max_answer_tokens=self.max_answer_tokens,
             controls=info.controls if info else (),
             ack_timeout=self.ack_timeout,
+            ping_seconds=self.ping_seconds,
+            leave_grace=self.ack_grace,
+            server=f"fabstir/{fabstir.__version__}",
             scores=any(each.scores for each in self.models if each.model_id == model),
             fingerprints=self.fingerprints,
             rungs=tuple(row.rung.value for row in self.rungs()),

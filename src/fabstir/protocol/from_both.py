@@ -20,7 +20,8 @@ class SessionEnd(msgspec.Struct, frozen=True, kw_only=True, tag="session_end"):
 
 
 class Ping(msgspec.Struct, frozen=True, kw_only=True, tag="ping"):
-    """Answered by `pong` with the same id."""
+    """Are you there? Answered by `pong` with the same id, whatever else is going on. The renter may always ask; the host asks where both
+    named the capability `ping`, after `ping_s` in which it heard nothing."""
 
     id: Count = 0
 
@@ -32,9 +33,12 @@ class Pong(msgspec.Struct, frozen=True, kw_only=True, tag="pong"):
 
 
 class Error(msgspec.Struct, frozen=True, kw_only=True, tag="error"):
-    """The one error shape. `session_id` and `message_index` where they are known."""
+    """The one error shape, in messages and over HTTP. `session_id` and `message_index` where they are known."""
 
     code: str
+    category: str
+    """refused: a valid request that is declined. peer_fault: whoever reads this broke the protocol. local_fault: something at the sender.
+    chain_fault: the chain or the way to it. interrupted: cut off; may be resumed."""
     message: str
     retryable: bool
     detail: str = ""
@@ -47,6 +51,7 @@ class Error(msgspec.Struct, frozen=True, kw_only=True, tag="error"):
         """`fault` as a message."""
         return cls(
             code=fault.code,
+            category=fault.category,
             message=fault.message,
             retryable=fault.retryable,
             detail=fault.detail,

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from fabstir.protocol.context.plan import ContextPlan
 from fabstir.protocol.fingerprinted import MAX_CHUNKS, SIZE
-from fabstir.protocol.from_both import Error, Pong, SessionEnd
+from fabstir.protocol.from_both import Error, Ping, Pong, SessionEnd
 from fabstir.protocol.transcript import TokenRecord
 from fabstir.protocol.wire_types import Count, Decimal, Hex20, Hex32, Session, Signature
 
@@ -24,6 +24,7 @@ class SessionReady(msgspec.Struct, frozen=True, kw_only=True, tag="session_ready
     model_id: Hex32
     protocol: int
     capabilities: tuple[str, ...]
+    """What this host has, whatever the renter named; see Capabilities."""
     price_per_mtok: Decimal
     exposure: int
     context_size: int
@@ -38,6 +39,48 @@ class SessionReady(msgspec.Struct, frozen=True, kw_only=True, tag="session_ready
     """For this connection's token records; never on the host's disk."""
     message_index: Count
     """Index that the next prompt must have."""
+    server: str = ""
+    """Program and version of the host, for people."""
+    max_answer_tokens: Count = 0
+    """Of one answer, at most; 0: not said."""
+    ack_timeout_s: Count = 0
+    """So long a stream waits at the exposure bound before it ends with `ack_timeout`; 0: not said."""
+    ping_s: Count = 0
+    """After so long without a word the host asks (`ping`), and after as long again it is gone; 0: it never asks."""
+
+
+class StateSync(msgspec.Struct, frozen=True, kw_only=True, tag="session_state"):
+    """Where the host stands: after `session_resume` where both have the capability `state`, and always after `session_clear`. A renter that
+    knows another conversation or another count goes to another host."""
+
+    session_id: Session
+    message_index: Count
+    """Index that the next prompt must have."""
+    messages: Count
+    """Of the conversation that the host holds."""
+    conversation: Hex32
+    """Hash of it: SHA-256 of "fabstir/conversation/1", the connection's salt, and its canonical encoding."""
+    tokens_served: Count
+    tokens_acknowledged: Count
+    transcript: Hex32
+    """The host's head at `tokens_served`."""
+
+
+class Handoff(msgspec.Struct, frozen=True, kw_only=True, tag="handoff"):
+    """This host is leaving: go on with another one from here. Sent where both have the capability `handoff`; an answer that streamed is cut
+    off with it, and what was delivered of it is the `prefix` for the next host. Acknowledge the last receipt and send `session_end`:
+    whoever does not is disconnected after `grace_s`."""
+
+    session_id: Session
+    reason: str
+    """Code of an error: `draining`."""
+    message_index: Count
+    """Index that the next prompt would have had."""
+    tokens_served: Count
+    tokens_acknowledged: Count
+    transcript: Hex32
+    """The head at `tokens_served`."""
+    grace_s: Count
 
 
 class ContextPlanned(msgspec.Struct, frozen=True, kw_only=True, tag="context_plan"):
@@ -138,6 +181,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, tag="notice"):
 
 FromHost = (
     SessionReady
+    | StateSync
     | ContextPlanned
     | StreamChunk
     | Receipt
@@ -145,8 +189,10 @@ FromHost = (
     | Fingerprints
     | PaymentRequired
     | PaymentReceived
+    | Handoff
     | SessionEnd
     | Error
+    | Ping
     | Pong
     | Notice
 )

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from fabstir.protocol.context.plan import ContextRequest
 from fabstir.protocol.controls import Controls
-from fabstir.protocol.from_both import Ping, SessionEnd
+from fabstir.protocol.from_both import Ping, Pong, SessionEnd
 from fabstir.protocol.wire_types import (
     MAX_CONTENT,
     MAX_SCORED,
@@ -23,6 +23,7 @@ from fabstir.protocol.wire_types import (
     SessionAuth,
     Signature,
     WireTerms,
+    Words,
 )
 
 
@@ -42,6 +43,12 @@ class SessionInit(msgspec.Struct, frozen=True, kw_only=True, tag="session_init")
     rung: Annotated[int, Meta(ge=0, le=9)] | None = None
     """Of the ladder of verification, as the offer lists it: the price of the terms must be that of this rung. None: what their policy
     implies."""
+    capabilities: Words = ()
+    """What the sender understands beyond the messages that every renter must; see Capabilities. What is not known is ignored."""
+    requires: Words = ()
+    """Capabilities that the host must have, else it answers `capability_missing`."""
+    client: Annotated[str, Meta(pattern=r"^[ -~]{0,64}\Z")] = ""
+    """Program and version of the sender, for people."""
 
 
 class SessionResume(msgspec.Struct, frozen=True, kw_only=True, tag="session_resume"):
@@ -63,6 +70,12 @@ class SessionResume(msgspec.Struct, frozen=True, kw_only=True, tag="session_resu
     transcript: Hex32 | None = None
     """The renter's transcript head at `tokens_received`; None before the first token."""
     rung: Annotated[int, Meta(ge=0, le=9)] | None = None
+    """As in `session_init`."""
+    capabilities: Words = ()
+    """As in `session_init`."""
+    requires: Words = ()
+    """As in `session_init`."""
+    client: Annotated[str, Meta(pattern=r"^[ -~]{0,64}\Z")] = ""
     """As in `session_init`."""
 
 
@@ -88,6 +101,8 @@ class Prompt(Controls, frozen=True, kw_only=True, tag="prompt"):
     conversation_context: tuple[ChatMessage, ...] | None = None
     """What was said before this question, in place of what the host holds: a client that keeps the conversation itself sends it with each
     prompt. None: go on from the conversation of the session."""
+    summarised: Count = 0
+    """As in `session_init`, of this `conversation_context`."""
 
     @property
     def message(self) -> ChatMessage:
@@ -112,10 +127,27 @@ class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag="cancel"):
     message_index: Count
 
 
+class SessionClear(msgspec.Struct, frozen=True, kw_only=True, tag="session_clear"):
+    """Between two answers: forget what was said; the job, its meter and the connection stay. Answered by `session_state`."""
+
+    session_id: Session
+
+
 class DepositChanged(msgspec.Struct, frozen=True, kw_only=True, tag="deposit_changed"):
     """The job was topped up on chain: look there. Answered by `payment_received`, or by `error`."""
 
     session_id: Session
 
 
-FromRenter = SessionInit | SessionResume | Prompt | ReceiptAck | Cancel | DepositChanged | SessionEnd | Ping
+FromRenter = (
+    SessionInit
+    | SessionResume
+    | Prompt
+    | ReceiptAck
+    | Cancel
+    | SessionClear
+    | DepositChanged
+    | SessionEnd
+    | Ping
+    | Pong
+)

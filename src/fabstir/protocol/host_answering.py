@@ -10,7 +10,8 @@ from fabstir.protocol.effects import CancelGeneration, RunGeneration, Store
 from fabstir.protocol.generation import TokenBatch, request_of
 from fabstir.protocol.host_core import HostCore
 from fabstir.protocol.host_fingerprints import fingerprint
-from fabstir.protocol.host_inputs import EngineBatch, EngineFailed, EngineFinished, SessionState
+from fabstir.protocol.host_inputs import EngineBatch, EngineFailed, EngineFinished, Leaving, SessionState
+from fabstir.protocol.host_leaving import LEAVING
 from fabstir.protocol.host_log import TurnEnded, TurnStarted, session_tag
 from fabstir.protocol.host_paying import announce_payment
 from fabstir.protocol.messages import (
@@ -20,6 +21,7 @@ from fabstir.protocol.messages import (
     Prompt,
     ReceiptAck,
     Response,
+    SessionClear,
     StreamChunk,
     Usage,
 )
@@ -177,7 +179,24 @@ def break_off(core: HostCore, fault: FabstirError, cancel: bool = True) -> None:
     _idle(core)
 
 
-def busy(core: HostCore, item: Prompt, now: float) -> None:
+def leaving(core: HostCore, item: Leaving, now: float) -> None:
+    """Nothing new is begun here. An answer that streams may end, unless there is no time left; what was delivered of it stays served and
+    is billed, and the renter goes on elsewhere after it."""
+    first, core.leaving = not core.leaving, True
+    if first and "handoff" not in core.agreed:
+        core.send(LEAVING)
+    if not item.now or "handoff" not in core.agreed:
+        return
+    if core.preparation is not None:  # not in the log, and nothing was said of it: as if it had never come
+        core.preparation, core.state = None, SessionState.READY
+    if (answer := core.answer) is not None:
+        core.out.append(CancelGeneration(answer.turn))
+        core.store(TurnEnded(answer.prompt.message_index, "draining"))
+        core.send_receipt()
+        _idle(core)
+
+
+def busy(core: HostCore, item: Prompt | SessionClear, now: float) -> None:
     """One answer at a time."""
     raise error("session_busy")
 

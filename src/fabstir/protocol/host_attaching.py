@@ -1,24 +1,29 @@
-"""How a renter comes to a host's session: `session_init` and `session_resume`, and what `session_ready` says in return."""
+"""How a renter comes to a host's session: `session_init` and `session_resume`, what `session_ready` says in return, and
+the conversation that both sides hold (`session_state`, `session_clear`)."""
 
 from __future__ import annotations
 
-from typing import Final
-
 from fabstir.domain.errors import error
 from fabstir.domain.ids import Hash32, SessionId, to_hex
+from fabstir.protocol.capabilities import agree, offered
 from fabstir.protocol.context.brought import check
+from fabstir.protocol.context.history import History
+from fabstir.protocol.conversation import conversation_hash
 from fabstir.protocol.effects import Store
+from fabstir.protocol.heartbeat import Heartbeat
 from fabstir.protocol.host_core import HostCore
-from fabstir.protocol.host_inputs import HostOffer, SessionState
-from fabstir.protocol.messages import PROTOCOL_VERSION, SessionInit, SessionReady, SessionResume
-
-CAPABILITIES: Final = (
-    *("stream", "resume", "prefix", "cancel", "receipts", "top_up"),
-    *("context_truncate", "context_retrieve", "context_compact"),
+from fabstir.protocol.host_inputs import SessionState
+from fabstir.protocol.messages import (
+    PROTOCOL_VERSION,
+    SessionClear,
+    SessionInit,
+    SessionReady,
+    SessionResume,
+    StateSync,
 )
 
 
-def attach(core: HostCore, message: SessionInit | SessionResume, salt: Hash32) -> None:
+def attach(core: HostCore, message: SessionInit | SessionResume, salt: Hash32, now: float) -> None:
     """Agree on the count and go on from the renter's conversation."""
     if core.state in (SessionState.PREPARING, SessionState.GENERATING, SessionState.BLOCKED):
         raise error("session_busy")
@@ -26,16 +31,44 @@ def attach(core: HostCore, message: SessionInit | SessionResume, salt: Hash32) -
         raise error("job_closed", core.ledger.finished)
     if PROTOCOL_VERSION not in message.protocol:
         raise error("message_malformed", f"this host speaks protocol {PROTOCOL_VERSION}")
+    if core.leaving:
+        raise error("draining")
+    capabilities = agree(core.offer, message.capabilities, message.requires)
     history = check(message.conversation_context, message.summarised, core.offer.limits)
-    agreed = core.meter.agree(message)
-    if agreed:
-        core.out.append(Store(agreed))
+    events = core.meter.agree(message)
+    if events:
+        core.out.append(Store(events))
     core.history = history
     core.session = SessionId(message.session_id)
     core.salt = salt
     core.state = SessionState.READY
+    core.agreed = capabilities
+    core.heartbeat = Heartbeat(core.offer.ping_seconds, now) if "ping" in capabilities else None
     core.send(ready(core))
+    if isinstance(message, SessionResume) and "state" in capabilities:
+        core.send(state(core))
     core.send_receipt()
+
+
+def clear(core: HostCore, item: SessionClear, now: float) -> None:
+    """Forget what was said; the meter stays."""
+    core.check_session(item.session_id)
+    core.history = History()
+    core.send(state(core))
+
+
+def state(core: HostCore) -> StateSync:
+    """Where this host stands."""
+    ledger, messages = core.ledger, core.history.messages
+    return StateSync(
+        session_id=core.session,
+        message_index=ledger.message_index,
+        messages=len(messages),
+        conversation=to_hex(conversation_hash(core.salt, messages)),
+        tokens_served=ledger.served,
+        tokens_acknowledged=ledger.acknowledged,
+        transcript=to_hex(ledger.heads[ledger.served]),
+    )
 
 
 def ready(core: HostCore) -> SessionReady:
@@ -48,7 +81,7 @@ def ready(core: HostCore) -> SessionReady:
         model=core.offer.model,
         model_id=to_hex(terms.model_id),
         protocol=PROTOCOL_VERSION,
-        capabilities=capabilities(core.offer),
+        capabilities=offered(core.offer),
         price_per_mtok=str(terms.price),
         exposure=terms.exposure,
         context_size=core.offer.context_size,
@@ -59,11 +92,8 @@ def ready(core: HostCore) -> SessionReady:
         transcript=to_hex(ledger.head),
         salt=to_hex(core.salt),
         message_index=ledger.message_index,
+        server=core.offer.server,
+        max_answer_tokens=core.offer.max_answer_tokens,
+        ack_timeout_s=int(core.offer.ack_timeout),
+        ping_s=int(core.offer.ping_seconds) if core.heartbeat is not None else 0,
     )
-
-
-def capabilities(offer: HostOffer) -> tuple[str, ...]:
-    """The words that `session_ready` carries."""
-    named = (("score", offer.scores), ("fingerprints", offer.fingerprints))
-    extras = (*(name for name, here in named if here), *(f"rung_{rung}" for rung in offer.rungs))
-    return (*CAPABILITIES, *extras, *offer.controls)

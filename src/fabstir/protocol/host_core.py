@@ -13,6 +13,7 @@ from fabstir.protocol.answer import Answer
 from fabstir.protocol.context.history import History
 from fabstir.protocol.context.preparing import NOTHING, Preparation, Prepared
 from fabstir.protocol.effects import CancelGeneration, HostEffect, Send, Store
+from fabstir.protocol.heartbeat import Heartbeat
 from fabstir.protocol.held_records import HeldAnswer, HeldRecords
 from fabstir.protocol.host_inputs import HostOffer, SessionState
 from fabstir.protocol.host_log import HostEvent, HostLedger, TurnEnded
@@ -44,6 +45,14 @@ class HostCore:
         self.blocked_until: float | None = None
         self.announced_at = BaseUnits(0)
         """The deposit for which `payment_required` was sent."""
+        self.agreed: frozenset[str] = frozenset()
+        """Capabilities that both sides of this connection have."""
+        self.heartbeat: Heartbeat | None = None
+        """Where the renter agreed to be asked."""
+        self.leaving = False
+        """Nothing new is begun."""
+        self.handed_over = False
+        """The renter was told where another host goes on."""
         self.out: list[HostEffect] = []
 
     @property

@@ -13,7 +13,17 @@ from fabstir.protocol.context.history import Weight
 from fabstir.protocol.context.planner import Frame
 from fabstir.protocol.fingerprinted import FingerprintedAnswer
 from fabstir.protocol.generation import GenerationEnd, TokenBatch
-from fabstir.protocol.messages import Cancel, Ping, Prompt, ReceiptAck, SessionEnd, SessionInit, SessionResume
+from fabstir.protocol.messages import (
+    Cancel,
+    Ping,
+    Pong,
+    Prompt,
+    ReceiptAck,
+    SessionClear,
+    SessionEnd,
+    SessionInit,
+    SessionResume,
+)
 
 
 class SessionState(Enum):
@@ -54,6 +64,12 @@ class HostOffer(msgspec.Struct, frozen=True, kw_only=True):
     """What prompts may ask of an answer here, and facts about how answers read (`fabstir.protocol.controls`)."""
     ack_timeout: float = 30.0
     """Seconds for which a stream waits at the exposure bound."""
+    ping_seconds: float = 20.0
+    """A renter that says nothing for so long is asked, and after as long again it is gone."""
+    leave_grace: float = 5.0
+    """Seconds for which a host that leaves waits for the last acknowledgement."""
+    server: str = ""
+    """Program and version, for people."""
 
 
 class TokensCounted(msgspec.Struct, frozen=True):
@@ -109,6 +125,12 @@ class DepositSeen(msgspec.Struct, frozen=True):
     deposit: BaseUnits
 
 
+class Leaving(msgspec.Struct, frozen=True):
+    """This host goes down: nothing new is begun. A running answer may end, unless `now`."""
+
+    now: bool = False
+
+
 HostInput = (
     SessionInit
     | SessionResume
@@ -116,8 +138,10 @@ HostInput = (
     | ReceiptAck
     | Cancel
     | SessionEnd
+    | SessionClear
     | Ping
     | TokensCounted
+    | Pong
     | EngineBatch
     | EngineFinished
     | EngineFailed
@@ -125,4 +149,5 @@ HostInput = (
     | RenterLost
     | ChainClosing
     | DepositSeen
+    | Leaving
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fabstir.domain.errors import error
 from fabstir.protocol.answer import require_controls
 from fabstir.protocol.context.brought import check
+from fabstir.protocol.context.history import History
 from fabstir.protocol.context.preparing import Preparation
 from fabstir.protocol.effects import CountTokens
 from fabstir.protocol.host_answering import begin, cancel, finish_turn, generate, wanted
@@ -19,17 +20,24 @@ def prompt(core: HostCore, item: Prompt, now: float) -> None:
     ledger = core.ledger
     if item.message_index != ledger.message_index:
         raise error("message_out_of_order", f"message_index {item.message_index}, expected {ledger.message_index}")
+    if core.leaving:
+        raise error("draining")
     if core.meter.left <= 0:
         raise error("deposit_exhausted", f"{core.served} tokens served, {ledger.affordable} paid for")
     wanted(core, item)
-    history, brought = core.history, item.conversation_context
-    if brought is not None:
-        history = check(brought, 0, core.offer.limits)
+    history = _history(core, item)
     require_controls(item, history.messages, core.offer)
     core.preparation = Preparation(core.turns + 1, item, history, core.offer.limits)
     core.turns = core.preparation.turn
     core.state = SessionState.PREPARING
     core.out.append(CountTokens(core.preparation.texts, core.turns))
+
+
+def _history(core: HostCore, item: Prompt) -> History:
+    """What was said before: what the prompt brings along, or what the session holds."""
+    if item.conversation_context is None:
+        return core.history
+    return check(item.conversation_context, item.summarised, core.offer.limits).knowing(core.history)
 
 
 def tokens_counted(core: HostCore, item: TokensCounted, now: float) -> None:

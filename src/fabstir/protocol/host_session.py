@@ -21,10 +21,12 @@ from fabstir.protocol import (
     host_attaching,
     host_ending,
     host_fingerprints,
+    host_leaving,
     host_paying,
     host_preparing,
 )
-from fabstir.protocol.effects import HostEffect
+from fabstir.protocol.effects import Disconnect, HostEffect
+from fabstir.protocol.heartbeat import Beat
 from fabstir.protocol.held_records import HeldRecords
 from fabstir.protocol.host_core import HostCore
 from fabstir.protocol.host_inputs import (
@@ -36,6 +38,7 @@ from fabstir.protocol.host_inputs import (
     FingerprintsMade,
     HostInput,
     HostOffer,
+    Leaving,
     RenterLost,
     SessionState,
     TokensCounted,
@@ -48,6 +51,7 @@ from fabstir.protocol.messages import (
     Pong,
     Prompt,
     ReceiptAck,
+    SessionClear,
     SessionEnd,
     SessionInit,
     SessionResume,
@@ -65,6 +69,7 @@ __all__ = [
     "HostInput",
     "HostOffer",
     "HostSession",
+    "Leaving",
     "RenterLost",
     "SessionState",
     "TokensCounted",
@@ -77,11 +82,11 @@ class HostSession:
     def __init__(self, ledger: HostLedger, key: SigningKey, offer: HostOffer, held: HeldRecords | None = None) -> None:
         self._core = HostCore(ledger, key, offer, held)
 
-    # -- the four verbs ------------------------------------------------------------------------------------------------
+    # -- the verbs -----------------------------------------------------------------------------------------------------
 
     def attach(self, message: SessionInit | SessionResume, salt: Hash32, now: float) -> list[HostEffect]:
         """An admitted renter connects (or replaces the conversation between two answers). `salt` is 32 fresh random bytes."""
-        return self._run(lambda: host_attaching.attach(self._core, message, salt))
+        return self._run(lambda: host_attaching.attach(self._core, message, salt, now))
 
     def receive(self, item: HostInput, now: float) -> list[HostEffect]:
         """Take one input. Errors of the peer become an `error` message; the state is unchanged by them."""
@@ -91,16 +96,24 @@ class HostSession:
             return self._run(lambda: self._refuse(item), index)
         return self._run(lambda: handler(self._core, item, now), index)
 
+    def heard(self, now: float) -> None:
+        """Something came from the renter, whatever it was."""
+        if self._core.heartbeat is not None:
+            self._core.heartbeat.heard(now)
+
     def tick(self, now: float) -> list[HostEffect]:
-        """Time has passed: end an answer whose acknowledgement is overdue."""
-        due = self._core.blocked_until
-        if due is None or now < due:
-            return []
-        return self._run(lambda: host_answering.overdue(self._core))
+        """Time has passed: end an answer whose acknowledgement is overdue, ask a renter that says nothing, give up one that is gone."""
+        core = self._core
+        if core.blocked_until is not None and now >= core.blocked_until:
+            return self._run(lambda: host_answering.overdue(core))
+        return self._run(lambda: _beat(core, now))
 
     def next_deadline(self) -> float | None:
         """When `tick` has something to do."""
-        return self._core.blocked_until
+        core = self._core
+        if core.blocked_until is not None or core.heartbeat is None or not core.connected:
+            return core.blocked_until
+        return core.heartbeat.deadline
 
     # -- views -----------------------------------------------------------------------------------------------------------
 
@@ -124,6 +137,11 @@ class HostSession:
         """A renter is attached."""
         return self._core.connected
 
+    @property
+    def hands_off(self) -> bool:
+        """The renter was told where another host goes on; it ends the session when it has acknowledged what it received."""
+        return self._core.leaving and "handoff" in self._core.agreed
+
     def __repr__(self) -> str:
         return (
             f"<HostSession {self.ledger.job.hex()[:8]} {self.state.value}: served {self.served}, "
@@ -143,6 +161,7 @@ class HostSession:
             step()
         except FabstirError as fault:
             core.send(Error.of(fault, core.session or None, message_index))
+        host_leaving.hand_off(core)
         out, core.out = core.out, []
         return out
 
@@ -150,6 +169,18 @@ class HostSession:
 def ping(core: HostCore, item: Ping, now: float) -> None:
     """The renter asks whether we are there."""
     core.send(Pong(id=item.id))
+
+
+def _beat(core: HostCore, now: float) -> None:
+    """While a stream waits for an acknowledgement, that is what is waited for."""
+    if core.heartbeat is None or not core.connected or core.state is SessionState.BLOCKED:
+        return
+    match core.heartbeat.tick(now):
+        case Beat.ASK:
+            core.send(Ping(id=core.heartbeat.count))
+        case Beat.SILENT:
+            core.heartbeat = None
+            core.out.append(Disconnect("peer_silent"))
 
 
 def ignore(core: HostCore, item: HostInput, now: float) -> None:
@@ -182,8 +213,13 @@ TRANSITIONS: Final[dict[tuple[SessionState, type], _Handler]] = {
     **{(s, FingerprintsMade): ignore for s in (_S.DETACHED, _S.FINISHED)},
     **{(s, ReceiptAck): host_answering.receipt_ack for s in _ATTACHED},
     **{(s, Cancel): host_answering.cancel for s in (_S.READY, *_STREAMING)},
+    (_S.READY, SessionClear): host_attaching.clear,
+    **{(s, SessionClear): host_answering.busy for s in _WORKING},
     **{(s, SessionEnd): host_ending.session_end for s in _ATTACHED},
     **{(s, Ping): ping for s in SessionState},
+    **{(s, Pong): ignore for s in SessionState},
+    **{(s, Leaving): host_answering.leaving for s in _ATTACHED},
+    **{(s, Leaving): ignore for s in (_S.DETACHED, _S.FINISHED)},
     **{(s, RenterLost): host_ending.renter_lost for s in _ATTACHED},
     **{(s, RenterLost): ignore for s in (_S.DETACHED, _S.FINISHED)},
     **{(s, ChainClosing): host_ending.chain_closing for s in (_S.DETACHED, *_ATTACHED)},

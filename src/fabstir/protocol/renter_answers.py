@@ -6,6 +6,7 @@ from fabstir.domain.errors import CATALOGUE, FabstirError, error
 from fabstir.domain.ids import to_hex
 from fabstir.protocol import controls
 from fabstir.protocol.context.disclosed import check_plan
+from fabstir.protocol.context.history import History
 from fabstir.protocol.context.preparing import after, bound_request
 from fabstir.protocol.messages import (
     Cancel,
@@ -39,6 +40,8 @@ from fabstir.protocol.transcript_file import SpokenTurn
 
 def ask(core: RenterCore, item: Ask) -> None:
     """Ask; nothing is sent that the host could not read."""
+    if item.conversation is not None and "stateless" not in core.capabilities:
+        raise error("capability_missing", "stateless")
     prompt = Prompt(
         session_id=core.session,
         message_index=core.message_index,
@@ -48,12 +51,16 @@ def ask(core: RenterCore, item: Ask) -> None:
         prefix=item.prefix,
         score=item.score,
         context=item.context,
+        conversation_context=item.conversation,
+        summarised=item.summarised if item.conversation is not None else 0,
         **controls.of(item),
     )
     decode_from_renter(encode(prompt))  # the host could not read it, and could not say of which answer that is
-    roles = frozenset(one.role for one in (*core.history.messages, prompt.message))
+    history = core.history if item.conversation is None else History.of(item.conversation, item.summarised)
+    roles = frozenset(one.role for one in (*history.messages, prompt.message))
     if fault := controls.missing(controls.needs(item, roles), core.capabilities):
         raise fault  # before anything is said or paid
+    core.history = history
     core.prompt, core.answer, core.answer_starts = prompt, [], core.received
     core.records, core.messages, core.plan = [], (), None
     if prompt.context is None:

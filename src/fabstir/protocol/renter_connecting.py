@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+import msgspec
+
+import fabstir
 from fabstir.domain.errors import error
 from fabstir.domain.ids import Hash32, from_hex, to_hex
 from fabstir.domain.money import Tokens
+from fabstir.protocol.capabilities import OF_RENTER
 from fabstir.protocol.context.history import History
+from fabstir.protocol.conversation import conversation_hash
 from fabstir.protocol.messages import (
     PROTOCOL_VERSION,
     DepositChanged,
     FromRenter,
+    Handoff,
     Notice,
     SessionAuth,
+    SessionClear,
     SessionEnd,
     SessionInit,
     SessionReady,
     SessionResume,
+    StateSync,
     WireTerms,
 )
 from fabstir.protocol.renter_answers import break_off
 from fabstir.protocol.renter_core import RenterCore, RenterState
 from fabstir.protocol.renter_items import (
+    Clear,
     Connect,
+    HandedOff,
     HostLost,
     RenterInput,
     Rewound,
@@ -35,6 +47,8 @@ from fabstir.protocol.rungs import Rung
 from fabstir.protocol.signing import recover
 from fabstir.protocol.transcript import Transcript
 
+CLIENT: Final = f"fabstir/{fabstir.__version__}"
+
 
 def connect(core: RenterCore, item: Connect) -> None:
     """Introduce ourselves: from the start, or with what was said and received before."""
@@ -46,9 +60,17 @@ def connect(core: RenterCore, item: Connect) -> None:
     digest = ledger.market.session_auth_digest(ledger.job, item.session_id, item.issued_at, item.nonce)
     auth = SessionAuth(issued_at=item.issued_at, nonce=to_hex(item.nonce), signature=to_hex(core.key.sign(digest)))
     job, terms = to_hex(ledger.job), WireTerms.of(ledger.terms)
+    core.heartbeat = None
+    core.standings.clear()
     if core.received == 0 and not item.context:
         message: FromRenter = SessionInit(
-            session_id=item.session_id, job_id=job, terms=terms, auth=auth, rung=ledger.planned.rung
+            session_id=item.session_id,
+            job_id=job,
+            terms=terms,
+            auth=auth,
+            rung=ledger.planned.rung,
+            capabilities=OF_RENTER,
+            client=CLIENT,
         )
     else:
         message = SessionResume(
@@ -62,7 +84,10 @@ def connect(core: RenterCore, item: Connect) -> None:
             tokens_received=core.received,
             transcript=to_hex(core.heads[core.received]),
             rung=ledger.planned.rung,
+            capabilities=OF_RENTER,
+            client=CLIENT,
         )
+    core.resuming = isinstance(message, SessionResume)
     core.state = RenterState.OPENING
     core.out.append(SendHost(message))
 
@@ -88,7 +113,56 @@ def session_ready(core: RenterCore, item: SessionReady) -> None:
     core.fingerprinting = ledger.planned.rung == Rung.FINGERPRINTS and "fingerprints" in item.capabilities
     core.awaited = {i: one for i, one in core.awaited.items() if one.first + one.tokens <= item.tokens_served}
     core.state = RenterState.READY
+    if core.resuming and "state" in core.capabilities:
+        _expect_state(core)
     core.out += (Rewound(core.received), SessionOpened(item))
+
+
+def clear(core: RenterCore, item: Clear) -> None:
+    """Forget the conversation here and there; `session_state` confirms it."""
+    if "clear" not in core.capabilities:
+        raise error("capability_missing", "clear")
+    core.history = History()
+    _expect_state(core)
+    core.out.append(SendHost(SessionClear(session_id=core.session)))
+
+
+def _expect_state(core: RenterCore) -> None:
+    """The host will say where it stands: here is where this side does. What it says comes later than what is asked meanwhile."""
+    core.standings.append(
+        StateSync(
+            session_id=core.session,
+            message_index=core.message_index,
+            messages=len(core.history.messages),
+            conversation=to_hex(conversation_hash(core.salt, core.history.messages)),
+            tokens_served=core.received,
+            tokens_acknowledged=core.ledger.signed,
+            transcript=to_hex(core.heads[core.received]),
+        )
+    )
+
+
+def session_state(core: RenterCore, item: StateSync) -> None:
+    """What the host holds is what this side held when the host was told. Of vouchers that are on their way it may know less."""
+    if not core.standings:
+        raise error("message_out_of_order", "session_state that was not asked for")
+    here = core.standings.popleft()
+    if (item.tokens_served, item.transcript) != (here.tokens_served, here.transcript):
+        raise error("transcript_mismatch", f"the host stands at {item.tokens_served}, received {here.tokens_served}")
+    if item != msgspec.structs.replace(here, tokens_acknowledged=item.tokens_acknowledged):
+        raise error("state_mismatch", f"{item.messages} messages there, {here.messages} here")
+
+
+def handoff(core: RenterCore, item: Handoff) -> None:
+    """The host leaves. A running answer is cut off at what arrived of it; the session is ended by whoever drives it."""
+    if item.session_id != core.session or item.tokens_served != core.received:
+        raise error("transcript_mismatch", f"the host leaves at {item.tokens_served}, received {core.received}")
+    fault = error("draining", item.reason)
+    if core.state is RenterState.RECEIVING:
+        break_off(core, fault)
+        core.message_index = item.message_index
+        core.state = RenterState.READY
+    core.out.append(HandedOff(fault))
 
 
 def tell_deposit(core: RenterCore, item: RenterInput) -> None:

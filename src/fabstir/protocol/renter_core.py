@@ -6,6 +6,7 @@ concept. None of them does input or output: what is to be done is appended to `o
 
 from __future__ import annotations
 
+from collections import deque
 from enum import Enum
 
 from fabstir.domain.ids import Hash32, SessionId
@@ -13,7 +14,8 @@ from fabstir.domain.money import Tokens
 from fabstir.protocol.context.history import History
 from fabstir.protocol.context.plan import ContextPlan
 from fabstir.protocol.fingerprinted import FingerprintedAnswer
-from fabstir.protocol.messages import ChatMessage, Prompt
+from fabstir.protocol.heartbeat import Heartbeat
+from fabstir.protocol.messages import ChatMessage, Prompt, StateSync
 from fabstir.protocol.renter_items import RenterEffect, StoreRenter
 from fabstir.protocol.renter_log import RenterEvent, RenterLedger
 from fabstir.protocol.signing import SigningKey
@@ -67,6 +69,12 @@ class RenterCore:
         """This host makes fingerprints for this job."""
         self.awaited: dict[int, FingerprintedAnswer] = {}
         """Answers whose fingerprints have not come, by their index."""
+        self.resuming = False
+        """The last introduction was a `session_resume`."""
+        self.standings: deque[StateSync] = deque()
+        """What the next `session_state`s must say, in their order."""
+        self.heartbeat: Heartbeat | None = None
+        """None: nobody is asked on this connection."""
         self.out: list[RenterEffect] = []
 
     @property

@@ -53,6 +53,14 @@ class Ask(Controls, frozen=True, kw_only=True):
     """Token ids of an answer that is there: how likely is each?"""
     context: ContextRequest | None = None
     """What may be left out where the conversation does not fit."""
+    conversation: tuple[ChatMessage, ...] | None = None
+    """What was said before, to be sent along in place of what the host holds; only to a host with the capability `stateless`."""
+    summarised: int = 0
+    """Messages that the first exchange of `conversation` stands for; 0: it is no summary."""
+
+
+class Clear(msgspec.Struct, frozen=True):
+    """Forget the conversation, at the host too."""
 
 
 class StopAnswer(msgspec.Struct, frozen=True):
@@ -73,7 +81,7 @@ class HostLost(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
-RenterCommand = Connect | Ask | StopAnswer | Finish | TellDeposit | HostLost
+RenterCommand = Connect | Ask | Clear | StopAnswer | Finish | TellDeposit | HostLost
 
 # -- effects (out) ------------------------------------------------------------------------------------------------------------
 
@@ -167,6 +175,16 @@ class PaymentSeen(msgspec.Struct, frozen=True):
     deposit: BaseUnits
 
 
+class DropConnection(msgspec.Struct, frozen=True):
+    """The host was asked whether it is there and said nothing: cut the connection off, whoever waits for it goes on with `HostLost`."""
+
+
+class HandedOff(msgspec.Struct, frozen=True):
+    """The host leaves: end the session with it, and go on with another one."""
+
+    fault: FabstirError
+
+
 class ShowNotice(msgspec.Struct, frozen=True):
     """For people."""
 
@@ -189,5 +207,7 @@ RenterEffect = (
     | PaymentDue
     | PaymentSeen
     | ShowNotice
+    | HandedOff
+    | DropConnection
 )
 RenterInput = RenterCommand | FromHost

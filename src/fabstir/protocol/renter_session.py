@@ -14,31 +14,38 @@ from typing import Any, Final
 from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.money import Tokens
 from fabstir.protocol import renter_answers, renter_connecting, renter_fingerprints, renter_receipts
+from fabstir.protocol.heartbeat import Beat, Heartbeat
 from fabstir.protocol.messages import (
     ChatMessage,
     ContextPlanned,
     Error,
     Fingerprints,
+    Handoff,
     Notice,
     PaymentReceived,
     PaymentRequired,
+    Ping,
     Pong,
     Receipt,
     Response,
     SessionEnd,
     SessionReady,
+    StateSync,
     StreamChunk,
 )
 from fabstir.protocol.renter_answers import as_fault
 from fabstir.protocol.renter_core import RenterCore, RenterState
 from fabstir.protocol.renter_items import (
     Ask,
+    Clear,
     Connect,
+    DropConnection,
     Finish,
     HostLost,
     RenterCommand,
     RenterEffect,
     RenterInput,
+    SendHost,
     StopAnswer,
     TellDeposit,
 )
@@ -46,6 +53,9 @@ from fabstir.protocol.renter_log import RenterLedger
 from fabstir.protocol.signing import SigningKey
 
 __all__ = ["TRANSITIONS", "RenterSession", "RenterState", "as_fault"]
+
+PING_SECONDS: Final = 15.0
+"""A host that we listen to and that says nothing for so long is asked; after as long again it is given up."""
 
 
 class RenterSession:
@@ -57,6 +67,8 @@ class RenterSession:
     def receive(self, item: RenterInput, now: float) -> list[RenterEffect]:
         """Take one input. A host that breaks the protocol is left."""
         core = self._core
+        if core.heartbeat is not None:
+            core.heartbeat.heard(now)
         handler = TRANSITIONS.get((core.state, type(item)))
         try:
             if handler is None:
@@ -68,6 +80,26 @@ class RenterSession:
             renter_answers.leave(core, fault)
         out, core.out = core.out, []
         return out
+
+    def listen(self, now: float) -> None:
+        """From now on what the host sends is read: silence before was ours."""
+        core = self._core
+        if core.heartbeat is None:
+            core.heartbeat = Heartbeat(PING_SECONDS, now)
+        core.heartbeat.heard(now)
+
+    def tick(self, now: float) -> list[RenterEffect]:
+        """Time has passed while we listened: ask a host that says nothing, give up one that is gone."""
+        core = self._core
+        if core.heartbeat is None or core.state not in _LIVE:
+            return []
+        match core.heartbeat.tick(now):
+            case Beat.ASK:
+                return [SendHost(Ping(id=core.heartbeat.count))]
+            case Beat.SILENT:
+                core.heartbeat = None
+                return [DropConnection()]
+        return []
 
     @property
     def ledger(self) -> RenterLedger:
@@ -113,6 +145,11 @@ class RenterSession:
         return f"<RenterSession {self.ledger.job.hex()[:8]} {self.state.value}: received {self.received}, signed {self.ledger.signed}>"
 
 
+def ping(core: RenterCore, item: Ping) -> None:
+    """The host asks whether we are there."""
+    core.out.append(SendHost(Pong(id=item.id)))
+
+
 def ignore(core: RenterCore, item: RenterInput) -> None:
     """Late messages of an answer that is over."""
 
@@ -125,6 +162,10 @@ TRANSITIONS: Final[dict[tuple[RenterState, type], _Handler]] = {
     (_S.OFFLINE, Connect): renter_connecting.connect,
     (_S.READY, Connect): renter_connecting.connect,
     (_S.READY, Ask): renter_answers.ask,
+    (_S.READY, Clear): renter_connecting.clear,
+    **{(s, StateSync): renter_connecting.session_state for s in (_S.READY, _S.RECEIVING)},
+    **{(s, Handoff): renter_connecting.handoff for s in (_S.READY, _S.RECEIVING)},
+    **{(s, Ping): ping for s in _LIVE},
     (_S.RECEIVING, StopAnswer): renter_answers.stop_answer,
     (_S.READY, StopAnswer): ignore,
     (_S.READY, Finish): renter_connecting.finish,
@@ -149,12 +190,15 @@ TRANSITIONS: Final[dict[tuple[RenterState, type], _Handler]] = {
         for s in (_S.OFFLINE, _S.ENDED)
         for kind in (
             *(ContextPlanned, StreamChunk, Receipt, Response, Fingerprints),
-            *(PaymentRequired, PaymentReceived, Error, SessionEnd, Notice),
+            *(PaymentRequired, PaymentReceived, StateSync, Handoff, Error, SessionEnd, Ping, Notice),
         )
     },
     **{
         (_S.ENDING, kind): ignore
-        for kind in (ContextPlanned, StreamChunk, Receipt, Response, PaymentRequired, PaymentReceived)
+        for kind in (
+            *(ContextPlanned, StreamChunk, Receipt, Response),
+            *(PaymentRequired, PaymentReceived, StateSync, Handoff),
+        )
     },
 }
 """(state, input) -> handler. Anything else from the host is a protocol error: the host is left and nothing is signed."""

@@ -16,7 +16,7 @@ import structlog
 
 from fabstir.domain.errors import FabstirError, Interrupted, LocalFault, PeerFault, Refused, error
 from fabstir.domain.ids import Address, ModelId, SessionId
-from fabstir.market.choice import Choice, Order, Ranked
+from fabstir.market.choice import Order, Ranked
 from fabstir.market.hosts import Directory
 from fabstir.ports.attestation import HostAttestations
 from fabstir.ports.chain import HostEntry
@@ -29,9 +29,9 @@ from fabstir.protocol.rungs import Rung, policy_at
 from fabstir.protocol.transcript_file import SpokenTurn
 from fabstir.renter.calling import Caller, way_to
 from fabstir.renter.jobs import Jobs, RenterJob
-from fabstir.renter.link import Link, require_size
+from fabstir.renter.link import Link
 from fabstir.renter.purse import Purse
-from fabstir.renter.setbacks import Setbacks
+from fabstir.renter.setbacks import Setbacks, fits, nobody
 from fabstir.renter.settings import RenterSettings
 from fabstir.renter.settling import Settlement
 from fabstir.renter.transport import Dial
@@ -119,7 +119,11 @@ class Access:
     async def drop(self, fault: FabstirError, setbacks: Setbacks) -> None:
         """The host at hand failed with `fault` in the middle of an answer."""
         link, self.link = self.link, None
-        if link is not None:
+        if link is None:
+            return
+        if link.leaving is not None:
+            await self._depart(link, setbacks)
+        else:
             await self._close_failed(link, fault, setbacks)
 
     def worked(self) -> None:
@@ -164,6 +168,10 @@ class Access:
         link = self.link
         if link is None:
             return None
+        if link.leaving is not None:
+            self.link = None
+            await self._depart(link, setbacks)
+            return None
         if isinstance(link.job.spoiled, LocalFault):
             self.link = None
             await link.close(link.job.spoiled.code)
@@ -172,12 +180,12 @@ class Access:
             if not link.usable:
                 raise link.left or link.lost or link.job.spoiled or error("host_unreachable", "the session has ended")
             size = link.job.max_message_bytes
-            fits = link.context == context or _fits(context, link.job.host, size, setbacks)
-            if not fits or not setbacks.suits(link.capabilities):
+            room = link.context == context or fits(context, link.job.host, size, setbacks)
+            if not room or not setbacks.suits(link.capabilities):
                 self.link = None
                 await link.close()
                 return None
-            if link.context != context:
+            if link.context != context and not link.bring(context, self.summarised):
                 await link.open(self._session, context, self.summarised)
         except _HOST_FAILED as fault:
             self.link = None
@@ -193,7 +201,7 @@ class Access:
         """The best host that has not failed in this answer. It is asked and called before anything is paid."""
         ranked = await self._choose(setbacks)
         encrypted, limit = way_to(ranked.offer)
-        if not _fits(context, ranked.offer.host, limit, setbacks):
+        if not fits(context, ranked.offer.host, limit, setbacks):
             return None
         if not await self._parts.directory.confirm(ranked.candidate):
             if ranked.offer.host in setbacks.changed:
@@ -262,7 +270,7 @@ class Access:
             await jobs.collect(self._purse)
         if self._purse.left > left:
             return await self._choose(setbacks)
-        raise _nobody(choice, setbacks, self._purse if richer.ranked else None)
+        raise nobody(choice, setbacks, self._purse if richer.ranked else None)
 
     async def _job_with(self, ranked: Ranked) -> RenterJob:
         """Our own job with that host from earlier in the session, a spare one, or a new one."""
@@ -306,6 +314,15 @@ class Access:
             else:
                 self.link = link
                 return link
+
+    async def _depart(self, link: Link, setbacks: Setbacks) -> None:
+        """The host goes down and handed the conversation over: end our job there, ask another one, and do not blame this one."""
+        fault = link.leaving or error("draining")
+        await link.depart()
+        log.info("host_left", host_address=link.job.host, job_id=link.job.id, tokens=link.job.ledger.signed)
+        setbacks.given_up[link.job.host] = fault
+        if link.job.ledger.released:
+            link.job.spoiled = link.job.spoiled or fault
 
     async def _close_failed(self, link: Link, fault: FabstirError, setbacks: Setbacks) -> None:
         """Decide whether the host of `link` gets another chance."""
@@ -367,25 +384,3 @@ class Access:
             log.info("host_not_told", host_address=job.host, job_id=job.id, code=fault.code)
             return
         await self._end(Link(job, transport, self._parts.jobs, self._parts.clock, self._parts.settings))
-
-
-def _fits(context: Context, host: Address, limit: int, setbacks: Setbacks) -> bool:
-    """The conversation is not longer than the host reads; else another one is asked, and this one is not blamed."""
-    try:
-        require_size(context, limit)
-    except PeerFault as fault:
-        setbacks.given_up[host] = fault
-        return False
-    return True
-
-
-def _nobody(choice: Choice, setbacks: Setbacks, purse: Purse | None) -> FabstirError:
-    """Why no host is left. `purse` is given where more money would help."""
-    said = [f"0x{host.hex()[:8]} said {fault.code} ({fault.detail})" for host, fault in setbacks.given_up.items()]
-    others = [str(row) for row in choice.discarded if row.candidate.address not in setbacks.given_up]
-    story = "; ".join(said + others)
-    if purse is not None:
-        return error("budget_exceeded", f"{purse.left} of {purse.budget} base units left; {story}")
-    if {fault.code for fault in setbacks.given_up.values()} == {"message_too_large"}:
-        return error("message_too_large", story)
-    return error("hosts_exhausted" if said else "no_host", story)

@@ -2,18 +2,21 @@
 event.
 
 It decides nothing: what is sent, believed and signed is the core's business, and an effect that stores is durable
-before the next one runs. There is no reading in the background: who does not ask for more is not served more, so a
-consumer that stops, stops the meter within W tokens.
+before the next one runs. No answer is read in the background: who does not ask for more is not served more, so a
+consumer that stops, stops the meter within W tokens. Between two answers `Vigil` lets it read, so that pings are answered.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 from collections import deque
 from collections.abc import Callable
 from typing import Final, TypeVar
+
+import msgspec
 
 from fabstir.domain.errors import FabstirError, Interrupted, LocalFault, PeerFault, error
 from fabstir.domain.ids import Hash32, SessionId
@@ -32,10 +35,13 @@ from fabstir.protocol.renter_items import (
     AnswerBroken,
     AnswerDone,
     Ask,
+    Clear,
     Connect,
     Deliver,
+    DropConnection,
     FingerprintsKept,
     Finish,
+    HandedOff,
     HostLost,
     LeaveHost,
     PaymentDue,
@@ -57,16 +63,15 @@ from fabstir.protocol.renter_session import RenterState
 from fabstir.protocol.transcript_file import SpokenTurn
 from fabstir.renter.jobs import Jobs, RenterJob
 from fabstir.renter.settings import RenterSettings
+from fabstir.renter.sizes import fits, require_size
+from fabstir.renter.vigil import Vigil
 
 AnswerEvent = Deliver | AnswerDone | AnswerBroken
 """What `next` brings."""
 T = TypeVar("T")
 
-WATCH_SECONDS: Final = 1.0
 FINGERPRINT_SECONDS: Final = 10.0
 """For which an end waits for the last answer's fingerprints: a prefill of it, and those before it in the host's queue."""
-ENVELOPE_BYTES: Final = 2048
-"""Of a message beside what is said in it: terms, signatures, names."""
 
 
 class Link:
@@ -84,12 +89,14 @@ class Link:
         self._keeper = jobs.keeper
         self._events: deque[RenterEffect] = deque()
         self._acting: asyncio.Task[None] | None = None
-        self._due_at: float | None = None
-        """When the host must have said something; None while nobody waits for it."""
-        self._watcher = asyncio.create_task(self._watch(), name="renter link watch")
+        self._vigil = Vigil(clock, self._core, transport, self._send, self._idle, self._may_idle)
         self._owes_receipt = False
         self._acknowledged = -1
         """Tokens of the last voucher that was sent on this connection."""
+        self._session = SessionId("")
+        self._brought: tuple[ChatMessage, ...] | None = None
+        """The conversation that the next question brings along."""
+        self._summarised = 0
         self.payment_due: int | None = None
         """Tokens that the deposit still paid for when the host asked for more; None where it did not ask since."""
         self.plan: ContextPlan | None = None
@@ -100,6 +107,9 @@ class Link:
         """Why the connection is gone."""
         self.left: FabstirError | None = None
         """Why this host is not talked to any more: it refused us, or broke the protocol."""
+        self.leaving: FabstirError | None = None
+        """The host goes down and has said so: `depart`, and go on with another one."""
+        self._sending = asyncio.Lock()
 
     def __repr__(self) -> str:
         state = "left" if self.left else "lost" if self.lost else self._core.state.value
@@ -108,12 +118,17 @@ class Link:
     @property
     def usable(self) -> bool:
         """Questions can be asked, after `open` where the core is offline."""
-        return not (self.lost or self.left or self.job.spoiled) and self._core.state is not RenterState.ENDED
+        return (
+            not (self.lost or self.left or self.leaving or self.job.spoiled)
+            and self._core.state is not RenterState.ENDED
+        )
 
     @property
     def context(self) -> tuple[ChatMessage, ...] | None:
         """The conversation that the host holds; None where both sides must agree again."""
-        return self._core.context if self._core.state is RenterState.READY else None
+        if self._core.state is not RenterState.READY:
+            return None
+        return self._core.context if self._brought is None else self._brought
 
     @property
     def capabilities(self) -> tuple[str, ...]:
@@ -124,6 +139,7 @@ class Link:
 
     async def open(self, session: SessionId, context: tuple[ChatMessage, ...], summarised: int = 0) -> SessionReady:
         """Introduce ourselves, or replace the conversation. Raises what the host answered, or `host_unreachable`."""
+        self._session, self._brought = session, None
         issued_at, nonce = int(self._clock.now()), Hash32(os.urandom(32))
         await self._command(
             Connect(session_id=session, context=context, summarised=summarised, nonce=nonce, issued_at=issued_at)
@@ -132,21 +148,41 @@ class Link:
         self._owes_receipt = ready.tokens_served > ready.tokens_acknowledged
         return ready
 
+    def bring(self, context: tuple[ChatMessage, ...], summarised: int = 0) -> bool:
+        """Let the next question bring this conversation along; False where the host does not take it so."""
+        if self.context is None or "stateless" not in self._core.capabilities:
+            return False
+        self._brought, self._summarised = context, summarised
+        return True
+
+    async def clear(self) -> None:
+        """Let the host forget the conversation; nothing where it does not know how, or holds none."""
+        if self.usable and self.context and "clear" in self._core.capabilities:
+            await self._command(Clear())
+
     async def ask(self, question: Ask) -> None:
         """Send the question; its answer comes with `next`. Raises PeerFault (`message_too_large`)."""
+        if self._brought is not None:
+            whole = msgspec.structs.replace(question, conversation=self._brought, summarised=self._summarised)
+            if fits(whole, self.job.max_message_bytes):
+                question, self._brought = whole, None
+            else:  # in two messages, then
+                await self.open(self._session, self._brought, self._summarised)
         require_size(question, self.job.max_message_bytes)
         self.plan = None
         await self._command(question)
 
     async def next(self, patience: float | None = None) -> AnswerEvent:
-        """What comes next of the answer. A connection that breaks comes as AnswerBroken."""
-        limit = self._settings.answer_patience if patience is None else patience
+        """What comes next of the answer. A connection that breaks comes as AnswerBroken; one that brings nothing but signs of life for too
+        long is broken off."""
+        await self._vigil.stop_idling(finishing=self.leaving is not None)
+        due = self._now() + (self._settings.answer_patience if patience is None else patience)
         while True:
             while self._events:
                 event = self._events.popleft()
                 if isinstance(event, (Deliver, AnswerDone, AnswerBroken)):
                     return event
-            await self._pull(limit)
+            await self._pull(due - self._now())
 
     async def stop(self, take: Callable[[Deliver], object]) -> AnswerDone | AnswerBroken:
         """Cancel the answer; what was delivered until the host noticed goes to `take`, and is acknowledged as usual."""
@@ -167,16 +203,29 @@ class Link:
         """End the session: acknowledge what is open, then let the host settle. Raises `host_unreachable`, or why it was
         left.
         """
+        await self._vigil.stop_idling(finishing=self.leaving is not None)
+        await self._finish()
+
+    async def depart(self) -> None:
+        """The host leaves: end the session with it while it is there, as far as that works. Never raises what the host did."""
+        await self._vigil.stop_idling(finishing=True)
+        if self._core.state is not RenterState.ENDED:
+            with contextlib.suppress(FabstirError):
+                await self.finish()
+        await self.close()
+
+    async def _finish(self) -> None:
         while self._owes_receipt:
             await self._pull(self._settings.greeting_patience)
         if self._keeper is not None and self._keeper.words:
             await self._await_fingerprints()
-        await self._command(Finish())
+        await self._order(Finish())
         await self._expect(SessionClosed)
 
     async def close(self, code: str = "ended") -> None:
         """Let go of the connection. Idempotent."""
-        self._watcher.cancel()
+        await self._vigil.stop_idling(finishing=self.leaving is not None)
+        self._vigil.end()
         await self._settle_acting()
         if not self.lost:
             await self._transport.close(code)
@@ -187,19 +236,24 @@ class Link:
     # -- inside ------------------------------------------------------------------------------------------------------------
 
     async def _command(self, command: RenterInput) -> None:
+        await self._vigil.stop_idling(finishing=self.leaving is not None)
+        await self._order(command)
+
+    async def _order(self, command: RenterInput) -> None:
         await self._settle_acting()
         await self._act(self._core.receive(command, self._now()))
         self._raise_fault()
 
     async def _expect(self, kind: type[T]) -> T:
         """The next event of `kind`; others are for nobody."""
+        due = self._now() + self._settings.greeting_patience
         while True:
             while self._events:
                 event = self._events.popleft()
                 if isinstance(event, kind):
                     return event
             self._raise_fault()
-            await self._pull(self._settings.greeting_patience)
+            await self._pull(due - self._now())
 
     async def _pull(self, patience: float) -> None:
         """Take in one message of the host, or the end of the connection. Raises the latter unless it cut an answer
@@ -208,14 +262,12 @@ class Link:
         await self._settle_acting()
         self._raise_fault()
         streaming = self._core.state is RenterState.RECEIVING
-        self._due_at = self._clock.monotonic() + patience
         try:
-            message = decode_from_host(await self._transport.receive())
+            with self._vigil.listening(patience):
+                message = decode_from_host(await self._transport.receive())
         except (Interrupted, PeerFault) as fault:
             await self._lose(fault, streaming)
             return
-        finally:
-            self._due_at = None
         await self._take(self._core.receive(message, self._now()))
 
     async def _await_fingerprints(self) -> None:
@@ -239,7 +291,7 @@ class Link:
         if isinstance(why, PeerFault):
             self.left = why
             self._transport.abort()
-        self._watcher.cancel()
+        self._vigil.end()
         await self._take(self._core.receive(HostLost(why.detail), self._now()))
         if not streaming:
             raise why
@@ -278,6 +330,10 @@ class Link:
                     self.payment_due = left
                 case Planned(plan=plan):
                     self.plan = plan
+                case HandedOff():
+                    self.leaving = effect.fault
+                case DropConnection():
+                    self._transport.abort()
                 case ShowNotice():
                     pass
                 case TurnKept() | FingerprintsKept() | Rewound():
@@ -311,31 +367,24 @@ class Link:
 
     async def _send(self, message: FromRenter) -> None:
         """A connection that is gone is noticed at the next `_pull`."""
-        with contextlib.suppress(Interrupted):
-            await self._transport.send(encode(message))
+        async with self._sending:
+            with contextlib.suppress(Interrupted):
+                await self._transport.send(encode(message))
 
     def _raise_fault(self) -> None:
         fault = self.left or self.lost
         if fault is not None and self._core.state is not RenterState.RECEIVING and not self._events:
             raise fault
 
-    async def _watch(self) -> None:
-        """Give up a host that owes us a word for too long."""
-        while True:
-            await self._clock.sleep(WATCH_SECONDS)
-            if self._due_at is not None and self._clock.monotonic() > self._due_at:
-                self._transport.abort()
-                return
+    def _may_idle(self) -> bool:
+        return self.usable and self._core.state is RenterState.READY and self._acting is None and not self._events
+
+    async def _idle(self) -> None:
+        """Between two questions. A handoff is answered at once: the host waits only for a moment."""
+        while self.usable and self._core.state is RenterState.READY:
+            await self._pull(math.inf)
+        if self.leaving is not None:
+            await self._finish()
 
     def _now(self) -> float:
         return self._clock.monotonic()
-
-
-def require_size(said: object, limit: int) -> None:
-    """Before anything is sent: a host drops the connection over a message that is larger than it reads.
-
-    Raises PeerFault (`message_too_large`).
-    """
-    size = len(encode(said)) + ENVELOPE_BYTES
-    if size > limit:
-        raise error("message_too_large", f"{size} bytes, the host reads {limit}")

@@ -111,6 +111,14 @@ class Session:
         await self._stop_running()
         self._conversation = conversation
 
+    async def clear(self) -> None:
+        """Forget the conversation, at the host too; the job and its deposit stay."""
+        await self._stop_running()
+        async with self._lock:
+            self._conversation = ()
+            if self._access.link is not None:
+                await self._access.link.clear()
+
     async def prompt(
         self,
         content: str | ChatMessage,

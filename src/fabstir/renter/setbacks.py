@@ -1,12 +1,19 @@
-"""What an answer needs of a host, and what went wrong so far on the way to it. Remembers; `access` decides."""
+"""What an answer needs of a host, what went wrong so far on the way to it, and how that is told when no host is left. Remembers;
+`access` decides."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
-from fabstir.domain.errors import FabstirError
+from fabstir.domain.errors import FabstirError, PeerFault, error
 from fabstir.domain.ids import Address
+from fabstir.market.choice import Choice
 from fabstir.protocol.controls import missing
+from fabstir.protocol.messages import ChatMessage
+from fabstir.renter.purse import Purse
+from fabstir.renter.sizes import require_size
+
+Context = tuple[ChatMessage, ...]
 
 
 class Setbacks:
@@ -32,3 +39,25 @@ class Setbacks:
         """Raises Refused (`control_unsupported`) where it does not."""
         if fault := missing(self.needed, offered):
             raise fault
+
+
+def fits(context: Context, host: Address, limit: int, setbacks: Setbacks) -> bool:
+    """The conversation is not longer than the host reads; else another one is asked, and this one is not blamed."""
+    try:
+        require_size(context, limit)
+    except PeerFault as fault:
+        setbacks.given_up[host] = fault
+        return False
+    return True
+
+
+def nobody(choice: Choice, setbacks: Setbacks, purse: Purse | None) -> FabstirError:
+    """Why no host is left. `purse` is given where more money would help."""
+    said = [f"0x{host.hex()[:8]} said {fault.code} ({fault.detail})" for host, fault in setbacks.given_up.items()]
+    others = [str(row) for row in choice.discarded if row.candidate.address not in setbacks.given_up]
+    story = "; ".join(said + others)
+    if purse is not None:
+        return error("budget_exceeded", f"{purse.left} of {purse.budget} base units left; {story}")
+    if {fault.code for fault in setbacks.given_up.values()} == {"message_too_large"}:
+        return error("message_too_large", story)
+    return error("hosts_exhausted" if said else "no_host", story)

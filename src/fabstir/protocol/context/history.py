@@ -74,6 +74,13 @@ class History(msgspec.Struct, frozen=True):
         tokens = tuple(next(fresh).tokens if tokens == UNCOUNTED else tokens for tokens in self.tokens)
         return msgspec.structs.replace(self, tokens=tokens)
 
+    def knowing(self, other: History) -> History:
+        """With what `other` knows of the messages that both begin with: they are not counted again."""
+        pairs = zip(self.messages, other.messages, strict=False)
+        shorter = min(len(self.messages), len(other.messages))
+        same = next((at for at, (one, two) in enumerate(pairs) if one != two), shorter)
+        return msgspec.structs.replace(self, tokens=(*other.tokens[:same], *self.tokens[same:]))
+
     def asked(self, question: ChatMessage) -> tuple[ChatMessage, ...]:
         """The conversation with this question."""
         return (*self.messages, question)
