@@ -61,6 +61,10 @@ test: install ## All tests: contracts in forge, then everything else
 test-unit: install ## Only tests that start no process
 	@$(BIN)/pytest $(SIDE_BY_SIDE) -m "not real and not scenario"
 
+.PHONY: coverage
+coverage: install ## Branch coverage of the WebSocket and session code; fails below 90 %
+	@$(BIN)/python tools/session_coverage.py
+
 .PHONY: check
 check: install ## Format, lint, types, layers, and that nothing generated is stale
 	@$(BIN)/ruff format --check $(CODE)

@@ -10,12 +10,12 @@ import aiohttp
 import pytest
 from openai import AsyncOpenAI
 from tests.api.http_renter import HttpRenter
-from tests.api.served import Served
-from tests.host.world import STRANGER, eventually, some_terms
+from tests.api.served import Served, serving
+from tests.host.world import STRANGER, World, eventually, some_terms
 from tests.renter.world import counting
 
 from fabstir.domain.ids import to_hex
-from fabstir.domain.money import Tokens
+from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
 from fabstir.host.http_sessions import IDLE_SECONDS, LOOKS
 from fabstir.protocol.messages import SessionEnd
 
@@ -161,6 +161,48 @@ async def test_one_job_is_served_in_one_place(served: Served, http: aiohttp.Clie
     second = HttpRenter(served, http, taken.terms)
     status, refused = await second.call("POST", "/v1/sessions", second.signs.init())
     assert (status, refused["code"]) == (409, "session_in_use")
+
+
+async def test_the_deposit_runs_out_and_is_raised(served: Served, http: aiohttp.ClientSession) -> None:
+    """The stream says so in time, the answer ends with a length; after a top-up on chain the host looks, and goes on."""
+    terms = some_terms(price=PricePerMTok(10**9))
+    renter = HttpRenter(served, http, served.world.chain.open(terms, deposit=10_000))  # ten tokens
+    await renter.open()
+    text, events = await renter.hear(renter.chat("count 40"))
+    assert text == counting(10)
+    told = [event["fabstir"] for event in events if event != "[DONE]"]
+    assert any("payment_required" in paid for paid in told)
+    assert events[-2]["choices"][0]["finish_reason"] == "length"
+    assert (await renter.call("GET", "/v1/sessions/chat"))[1]["payment_required"]["tokens_affordable"] == 10
+    status, refused = await renter.call("POST", "/v1/chat/completions", renter.chat("more"))
+    assert (status, refused["code"], refused["error"]["type"]) == (402, "deposit_exhausted", "insufficient_quota")
+    served.world.chain.change(terms, deposit=BaseUnits(100_000))
+    status, seen = await renter.call("POST", "/v1/sessions/chat/deposit")
+    assert status == 200 and seen["tokens_affordable"] > 10
+    assert (await renter.hear(renter.chat("count 3")))[0] == counting(3)
+
+
+async def test_a_host_without_room_or_that_leaves_begins_none() -> None:
+    """As over a WebSocket; what stands is let go when the host has drained, and its token with it."""
+    async with serving(World(max_sessions=1)) as served, aiohttp.ClientSession() as http:
+        renter, other = HttpRenter(served, http), HttpRenter(served, http)
+        await renter.open()
+        status, refused = await other.call("POST", "/v1/sessions", other.signs.init())
+        assert (status, refused["code"]) == (503, "capacity")
+        await served.world.node.drain()
+        status, refused = await other.call("POST", "/v1/sessions", other.signs.init())
+        assert (status, refused["code"]) == (503, "draining")
+        await eventually(lambda: not served.world.actors())
+        status, refused = await renter.call("GET", "/v1/sessions/chat")
+        assert (status, refused["code"]) == (401, "session_unauthorized")
+
+
+async def test_a_host_that_requires_encryption_holds_none_over_http() -> None:
+    """It says which way is open."""
+    async with serving(World(require_encryption=True)) as served, aiohttp.ClientSession() as http:
+        renter = HttpRenter(served, http)
+        status, refused = await renter.call("POST", "/v1/sessions", renter.signs.init())
+        assert (status, refused["code"]) == (426, "channel_required")
 
 
 async def test_a_session_that_nobody_uses_is_let_go(served: Served, http: aiohttp.ClientSession) -> None:
