@@ -13,10 +13,11 @@ from tests.host.world import MODEL, Renter, World, eventually, some_terms
 from fabstir.domain.errors import LocalFault, error
 from fabstir.domain.ids import Address, ModelId, to_hex
 from fabstir.domain.money import PricePerMTok
-from fabstir.host.queueing import LineSettings
+from fabstir.host.queueing import Asker, LineSettings
 from fabstir.host.settings import ModelTerms
 from fabstir.host.shelf import Stand
-from fabstir.ports.engine import Engine
+from fabstir.host.standing import StandingInLine
+from fabstir.ports.engine import Engine, GenerationRequest, TokenBatch
 from fabstir.protocol.messages import ChatMessage, Error, Notice, Response
 from fabstir.testing.engine import ScriptedEngine
 
@@ -150,10 +151,12 @@ async def test_a_full_line_refuses_and_says_how_long() -> None:
         await first.ask("one two three")
         await gate.reached.wait()
         await second.ask("waits")
-        assert "1 of 1 in line" in (await second.until(Notice)).message
+        notice = await second.until(Notice)
+        assert (notice.code, notice.position, notice.wait_s) == ("queued", 1, 10)
         await third.ask("too many")
         _, refused = await third.hear()
-        assert isinstance(refused, Error) and refused.code == "capacity" and "1 requests wait already" in str(refused)
+        assert isinstance(refused, Error) and refused.code == "capacity" and refused.retry_after_s == 20
+        assert "1 requests wait already" in str(refused)
         for _ in range(4):
             await world.clock.advance(5)
         _, gave_up = await second.hear()
@@ -211,7 +214,11 @@ async def test_names_that_are_not_there() -> None:
         for ask in (lambda: shelf.named("third"), lambda: shelf.get(ModelId(bytes(32)))):
             with pytest.raises(Exception, match="model_unknown"):
                 ask()
-        assert msgspec.json.encode((await world.node.health()).models)
+        shelf.get(MODEL).needed_for = "prompt jobs are made with it"
+        for unloading in (shelf.unload(MODEL), shelf.switch(MODEL, OTHER)):
+            with pytest.raises(Exception, match="model_needed"):
+                await unloading
+        assert shelf.get(MODEL).stand is Stand.LOADED
 
 
 async def test_engines_are_rearranged_while_renters_are_served() -> None:
@@ -280,3 +287,25 @@ async def test_other_settings_are_adopted_at_once() -> None:
             return [row.price for entry in world.chain.entries.values() for row in entry.offers]
 
         await eventually(lambda: registered() == [DEARER])
+
+
+async def test_work_of_the_host_itself_stands_in_line_too() -> None:
+    """A prompt job waits behind a renter's answer, and a model that gets other engines waits for it."""
+    engine = ScriptedEngine(parallel=1)
+    async with World(engine=engine).running() as world:
+        model, renter = world.node.shelf.get(MODEL), await world.renter()
+        standing = StandingInLine(model, Asker(Address(b"\x55" * 20)))
+        gate = engine.gate(2)
+        await renter.ask("one two three")
+        await gate.reached.wait()
+        request = GenerationRequest(messages=(ChatMessage("user", "own"),), max_tokens=9)
+
+        async def own() -> str:
+            return "".join([item.text async for item in standing.generate(request) if isinstance(item, TokenBatch)])
+
+        working = asyncio.create_task(own())
+        await eventually(lambda: model.line.waiting == 1)
+        gate.open.set()
+        assert await working == "You said: own"
+        assert (await standing.health()).status == "ok"
+        assert standing.info.parallel == 1 and await standing.count_tokens(request.messages) == 5

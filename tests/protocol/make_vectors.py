@@ -252,15 +252,18 @@ FROM_HOST: Final[list[dict[str, Any]]] = [
         "tokens_acknowledged": 96, "close_signature": SIGNATURE,
     },
     {
-        "type": "error", "code": "deposit_exhausted", "category": "refused", "message": "The deposit does not pay for another token",
-        "retryable": False, "detail": "49 tokens served, 49 paid for", "next_step": "Open a new job or add to the deposit.",
-        "session_id": "talk", "message_index": 1,
+        "type": "error", "code": "capacity", "category": "refused", "message": "No room on this host", "retryable": True,
+        "detail": "256 requests wait already, for some 90 s", "next_step": "Try again later or use another host.",
+        "session_id": "talk", "message_index": 2, "retry_after_s": 90,
     },
     {"type": "payment_required", "session_id": "talk", "tokens_served": 4800, "tokens_affordable": 5000, "deposit": "1000"},
     {"type": "payment_received", "session_id": "talk", "tokens_affordable": 10000, "deposit": "2000"},
     {"type": "ping", "id": 8},
     {"type": "pong", "id": 7},
-    {"type": "notice", "code": "draining", "message": "This host stops in 5 minutes.", "session_id": "talk"},
+    {
+        "type": "notice", "code": "queued", "message": "3 of 7 in line for this model, about 20 s", "session_id": None,
+        "position": 3, "wait_s": 20,
+    },
 ]  # fmt: skip
 
 HELLO_DEFAULTS: Final = {"capabilities": [], "requires": [], "client": ""}
@@ -279,8 +282,8 @@ DEFAULTS: Final[dict[str, dict[str, Any]]] = {
     "session_end": {"reason": "", "tokens_served": 0, "tokens_acknowledged": 0, "close_signature": None},
     "ping": {"id": 0},
     "pong": {"id": 0},
-    "error": {"detail": "", "next_step": "", "session_id": None, "message_index": None},
-    "notice": {"session_id": None},
+    "error": {"detail": "", "next_step": "", "session_id": None, "message_index": None, "retry_after_s": None},
+    "notice": {"session_id": None, "position": None, "wait_s": None},
 }  # fmt: skip
 """What a field is where a sender leaves it out."""
 

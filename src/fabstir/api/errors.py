@@ -7,6 +7,7 @@ without details; the log has them.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 import structlog
@@ -17,13 +18,21 @@ from litestar.types import ExceptionHandlersMap
 from fabstir.domain.errors import FabstirError, error
 from fabstir.protocol.messages import Error
 
+RETRY_SECONDS: Final = 5
+"""Where a fault does not say how long to wait."""
+
 log = structlog.get_logger()
 
 
 def respond(fault: FabstirError, status: int | None = None) -> Response[Error]:
     """`fault` as an HTTP answer."""
-    headers = {"retry-after": "5"} if fault.retryable else {}
+    headers = {"retry-after": retry_after(fault)} if fault.retryable else {}
     return Response(Error.of(fault), status_code=status or fault.http_status, headers=headers)
+
+
+def retry_after(fault: FabstirError) -> str:
+    """The header's value: what the fault says, or RETRY_SECONDS."""
+    return str(max(1, math.ceil(RETRY_SECONDS if fault.retry_after is None else fault.retry_after)))
 
 
 def _ours(_request: Request[Any, Any, Any], fault: FabstirError) -> Response[Error]:

@@ -21,6 +21,7 @@ from litestar.response import Stream
 from litestar.types import ExceptionHandlersMap
 
 from fabstir.api.dialect import Asked
+from fabstir.api.errors import retry_after
 from fabstir.api.host_paid import Collected, PaidChatWriter, PaidError
 from fabstir.api.inference import InferenceAnswer, InferenceRequest, check_model, read_inference
 from fabstir.api.openai_types import read_chat
@@ -185,7 +186,7 @@ def _event(event: msgspec.Struct) -> bytes:
 def _respond(fault: FabstirError, status: int | None = None) -> Response[PaidError]:
     headers = {"x-should-retry": "true" if fault.retryable else "false"}
     if fault.retryable:
-        headers["retry-after"] = "5"
+        headers["retry-after"] = retry_after(fault)
     return Response(PaidError.told(fault), status_code=status or fault.http_status, headers=headers)
 
 

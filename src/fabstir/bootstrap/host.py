@@ -34,8 +34,10 @@ from fabstir.host.attestation import Attester
 from fabstir.host.node import HostNode
 from fabstir.host.prompt_voucher import awaits_voucher
 from fabstir.host.prompts import PromptDesk
+from fabstir.host.queueing import Asker
 from fabstir.host.settings import HostSettings, settlement_rules
 from fabstir.host.settler import Settler
+from fabstir.host.standing import StandingInLine
 from fabstir.host.watchtower import Watchtower
 from fabstir.ops.clock import SystemClock
 from fabstir.ops.config import Config
@@ -123,6 +125,7 @@ async def _serve_host(
         metrics=Metrics(chain.info.usdc),
     )
     node.book.held = records
+    node.shelf.get(identity).needed_for = _needed_for(config)
     node.spans = spans = make_spans(config.telemetry)
     node.machine = SystemMachine(config.host.data_dir, clock.monotonic)
     node.fingerprinter = make_fingerprinter(config, engine)
@@ -146,7 +149,8 @@ async def _serve_host(
         await node.start()
         desk = None
         if sealing is not None:
-            desk = await make_desk(config, node, chain, node.shelf.get(identity).pool, journal, identity, sealing)
+            standing = StandingInLine(node.shelf.get(identity), Asker(key.address))
+            desk = await make_desk(config, node, chain, standing, journal, identity, sealing)
             await desk.start()
         async with announced(config, node, key, node.settings.url or url_of(listener)):
             applying = Applying(node, settler, chain, served, settings_of)
@@ -156,6 +160,16 @@ async def _serve_host(
         await node.stop()
         if spans is not None:
             await asyncio.to_thread(spans.close)
+
+
+def _needed_for(config: Config) -> str:
+    """What of a host works with its first model alone."""
+    reasons = {
+        "prompt jobs are made with it (host.prompt_slots)": config.host.prompt_slots > 0,
+        "its answers are traced (proofs.circuit)": config.proofs.circuit == "spot",
+        "it makes fingerprints (engine.fingerprints)": config.engine.fingerprints,
+    }
+    return ", ".join(why for why, holds in reasons.items() if holds)
 
 
 class _Parts(NamedTuple):

@@ -29,6 +29,8 @@ class FabstirError(Exception):
         self.message: Final = spec.summary
         self.detail: Final = detail
         self.next_step: Final = next_step or spec.next_step
+        self.retry_after: float | None = None
+        """Seconds after which it can be tried again, where that is known."""
         super().__init__(spec.code, detail)
 
     def __str__(self) -> str:
@@ -188,6 +190,7 @@ def _rows() -> tuple[ErrorSpec, ...]:
         # -- the host --------------------------------------------------------------------------------------------------
         ErrorSpec("model_unknown", Refused, False, 404, "This host does not have that model", "See `fabstir host models`, or GET /v1/models."),
         ErrorSpec("model_unloaded", Refused, True, 503, "The model is not loaded on this host now", "Try again later or use another host."),
+        ErrorSpec("model_needed", Refused, False, 409, "This model cannot be unloaded while the host runs", "See the detail for what needs it; stop the host to change that."),
         ErrorSpec("capacity", Refused, True, 503, "No room on this host", "Try again later or use another host."),
         ErrorSpec("draining", Refused, True, 503, "The host is shutting down", "Use another host."),
         ErrorSpec("engine_gone", Interrupted, True, 503, "The inference engine stopped; it is being restarted", "Send the prompt again; what was delivered stays delivered."),
@@ -279,11 +282,13 @@ def _rows() -> tuple[ErrorSpec, ...]:
 CATALOGUE: Final[dict[str, ErrorSpec]] = {row.code: row for row in _rows()}
 
 
-def error(code: str, detail: str = "", next_step: str = "") -> FabstirError:
+def error(code: str, detail: str = "", next_step: str = "", *, retry_after: float | None = None) -> FabstirError:
     """The error that `code` names, of the right branch; `raise error("job_closed", detail="...")`.
 
     `detail` is safe to show to the peer: never text of a conversation, never a key. Raises KeyError on a code that is not
     in the catalogue (a programmer error).
     """
     spec = CATALOGUE[code]
-    return spec.kind(spec, detail, next_step)
+    fault = spec.kind(spec, detail, next_step)
+    fault.retry_after = retry_after
+    return fault

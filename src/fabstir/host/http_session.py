@@ -183,7 +183,7 @@ def _belongs(message: FromHost, index: int) -> bool:
 
 def fault_of(message: Error) -> FabstirError:
     """The error that the host's message stands for."""
-    return error(message.code, message.detail, message.next_step)
+    return error(message.code, message.detail, message.next_step, retry_after=message.retry_after_s)
 
 
 class SessionView(msgspec.Struct, frozen=True, kw_only=True):

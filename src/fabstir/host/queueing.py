@@ -185,7 +185,8 @@ class Line:
             await told(self._queue.place(number, self._pool.places))
             left = until - self._clock.monotonic()
             if left <= 0:
-                raise error("capacity", f"no place within {self.settings.patience:g} s, {self._queue.waiting} wait")
+                said = f"no place within {self.settings.patience:g} s, {self._queue.waiting} wait"
+                raise error("capacity", said, retry_after=self.expected)
             timer = asyncio.ensure_future(self._clock.sleep(min(TELL_SECONDS, left)))
             try:
                 await asyncio.wait((turn, timer), return_when=asyncio.FIRST_COMPLETED)

@@ -18,7 +18,6 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final, NamedTuple, cast
 
-import msgspec
 import structlog
 
 from fabstir.domain.errors import FabstirError, Interrupted, error
@@ -26,6 +25,7 @@ from fabstir.domain.ids import Hash32
 from fabstir.host.admission import Hello
 from fabstir.host.deposit_watch import DepositWatch
 from fabstir.host.fingerprinting import Fingerprinting
+from fabstir.host.generating import Generating, Say
 from fabstir.host.jobs import JobBook
 from fabstir.host.link import Link
 from fabstir.host.queueing import Asker
@@ -34,7 +34,6 @@ from fabstir.host.telemetry import SessionTelemetry
 from fabstir.ops.metrics import Metrics
 from fabstir.ports.chain import MarketChain
 from fabstir.ports.clock import Clock
-from fabstir.ports.engine import GenerationEnd
 from fabstir.ports.spans import Spans
 from fabstir.protocol.effects import (
     CancelGeneration,
@@ -47,7 +46,6 @@ from fabstir.protocol.effects import (
     Send,
     Store,
 )
-from fabstir.protocol.fair_queue import Place
 from fabstir.protocol.host_session import (
     ChainClosing,
     DepositSeen,
@@ -60,7 +58,6 @@ from fabstir.protocol.host_session import (
     Leaving,
     RenterLost,
     SessionState,
-    TokensCounted,
 )
 from fabstir.protocol.limits import Buckets
 from fabstir.protocol.messages import (
@@ -68,7 +65,6 @@ from fabstir.protocol.messages import (
     Error,
     FromHost,
     FromRenter,
-    Notice,
     Prompt,
     ReceiptAck,
     SessionInit,
@@ -105,13 +101,7 @@ class _Signal(Enum):
     HURRY = "leave now, in the middle of the answer"
 
 
-class _Say(msgspec.Struct, frozen=True):
-    """A message that comes from beside the core: an error that is no fault of the renter's, its place in line."""
-
-    message: FromHost
-
-
-_Item = HostInput | FromRenter | FabstirError | _Signal | _Say
+_Item = HostInput | FromRenter | FabstirError | _Signal | Say
 
 
 class SessionActor:
@@ -134,22 +124,19 @@ class SessionActor:
         """`reauthorise` checks a second `session_resume` on this connection; it raises Refused."""
         self.core: Final = core
         self.link: Final = link
-        self._model = services.shelf.get(core.ledger.terms.model_id)
-        self._asker = Asker(core.ledger.terms.renter, core.ledger.job.hex())
         self._book = services.book
         self._clock = services.clock
+        job, model = core.ledger.job.hex(), services.shelf.get(core.ledger.terms.model_id)
         self._telemetry = SessionTelemetry(
-            services.metrics,
-            services.clock.monotonic,
-            services.spans,
-            model=self._model.name,
-            job=core.ledger.job.hex(),
+            services.metrics, services.clock.monotonic, services.spans, model=model.name, job=job
         )
         self._reauthorise = reauthorise
         self._request_settlement = request_settlement
         self._ack_grace = ack_grace
         self._questions = Buckets(prompts_per_minute, limit=1)
         self._inbox: asyncio.Queue[_Item] = asyncio.Queue(INBOX_CAPACITY)
+        asker = Asker(core.ledger.terms.renter, job)
+        self._generating = Generating(model, asker, self._telemetry, self._inbox.put)
         self._tasks: asyncio.TaskGroup
         self._reader: asyncio.Task[None] | None = None
         self._pump: asyncio.Task[None] | None = None
@@ -233,7 +220,7 @@ class SessionActor:
             effects = self._reattach(item)
         elif isinstance(item, FabstirError):
             effects = self._count_fault(item)
-        elif isinstance(item, _Say):
+        elif isinstance(item, Say):
             effects = [Send(item.message)]
         elif isinstance(item, _Signal):
             effects = self._signalled(item)
@@ -280,7 +267,7 @@ class SessionActor:
         try:
             await self._inbox.put(DepositSeen(await self._deposit.find(self.core.ledger.deposit)))
         except FabstirError as fault:
-            await self._inbox.put(_Say(Error.of(fault)))
+            await self._inbox.put(Say(Error.of(fault)))
 
     def _count_fault(self, fault: FabstirError) -> list[HostEffect]:
         self._faults += 1
@@ -349,7 +336,7 @@ class SessionActor:
                 await self.link.close(effect.code)
             case CountTokens():
                 self._turn = effect.turn
-                self._pump = self._tasks.create_task(self._count(effect))
+                self._pump = self._tasks.create_task(self._generating.count(effect))
             case RunFingerprints():
                 task = self._tasks.create_task(self._make_fingerprints(effect))
                 self._fingerprints.add(task)
@@ -359,7 +346,7 @@ class SessionActor:
 
     def _start_generation(self, run: RunGeneration) -> None:
         self._turn = run.turn
-        self._pump = self._tasks.create_task(self._generate(run))
+        self._pump = self._tasks.create_task(self._generating.answer(run))
 
     async def _send(self, message: FromHost) -> None:
         if await self.link.send(message):
@@ -379,33 +366,6 @@ class SessionActor:
                 item = fault
             self.core.heard(self._now())
             await self._inbox.put(item)
-
-    async def _generate(self, run: RunGeneration) -> None:
-        turn = run.turn
-        try:
-            with self._telemetry.generation() as started:
-                items = self._model.line.generate(self._asker, run.request, self._queued, started)
-                async with contextlib.aclosing(items):
-                    async for item in items:
-                        if isinstance(item, GenerationEnd):
-                            self._telemetry.computed(item)
-                            return await self._inbox.put(EngineFinished(turn, item))
-                        await self._inbox.put(EngineBatch(turn, item))
-            raise error("engine_gone", "the generation stopped without an end")
-        except FabstirError as fault:
-            return await self._inbox.put(EngineFailed(turn, fault))
-
-    async def _queued(self, place: Place) -> None:
-        """Whoever waits is told where it stands."""
-        said = f"{place.position} of {place.of} in line for this model, about {place.seconds:.0f} s"
-        await self._inbox.put(_Say(Notice(code="queued", message=said)))
-
-    async def _count(self, run: CountTokens) -> None:
-        try:
-            weights = await self._model.weigh(self._asker, run.texts, self._queued)
-        except FabstirError as fault:
-            return await self._inbox.put(EngineFailed(run.turn, fault))
-        return await self._inbox.put(TokensCounted(run.turn, weights))
 
     async def _make_fingerprints(self, run: RunFingerprints) -> None:
         made = await self._fingerprinting.make(self.core.ledger.job, run) if self._fingerprinting else None

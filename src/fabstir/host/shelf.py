@@ -78,6 +78,8 @@ class ShelvedModel:
         self.line: Final = Line(self.pool, clock, settings)
         self.info: ModelInfo | None = None
         """As it was loaded last."""
+        self.needed_for = ""
+        """Why it must not be unloaded while the host runs; "": it may be."""
         self.stand = Stand.UNLOADED
         self.reason = "not loaded yet"
 
@@ -99,6 +101,11 @@ class ShelvedModel:
         if self.stand is not Stand.LOADED:
             await self.line.wait(asker, told)
         return await self.pool.weigh(texts)
+
+    def require_dispensable(self) -> None:
+        """Raises Refused (`model_needed`) where something of the host works with it alone."""
+        if self.needed_for:
+            raise error("model_needed", f"{self.name}: {self.needed_for}")
 
     async def part(self) -> ModelPart:
         """For `/health`."""
@@ -160,8 +167,10 @@ class Shelf:
                 await self._load(model)
 
     async def unload(self, wanted: ModelId) -> None:
-        """Let its answers end, refuse what waits, free what it holds; returns when that is done. Raises Refused (`model_unknown`)."""
+        """Let its answers end, refuse what waits, free what it holds; returns when that is done. Raises Refused (`model_unknown`,
+        `model_needed`)."""
         model = self.get(wanted)
+        model.require_dispensable()
         async with self._changing:
             await self._unload(model)
 
@@ -169,6 +178,7 @@ class Shelf:
         """Unload the one, then load the other, whose requests wait in line from now on. Raises as `load`; where the second cannot be
         loaded, the first is loaded again."""
         leaving, coming = self.get(out), self.get(into)
+        leaving.require_dispensable()
         async with self._changing:
             if coming.stand is not Stand.LOADED:
                 self._stands(coming, Stand.LOADING)

@@ -93,7 +93,8 @@ class FairQueue:
         if own >= free:
             seconds = self._wait(self.waiting + 1, places)
             share = f", {own} of them this renter's" if free > 0 else ""
-            raise error("capacity", f"{self.waiting} requests wait already{share}, for some {seconds:.0f} s")
+            said = f"{self.waiting} requests wait already{share}, for some {seconds:.0f} s"
+            raise error("capacity", said, retry_after=seconds)
         if not self._here(renter):
             present = [self._served[other] for other in {*self._in_line, *self._at_work}]
             self._served[renter] = max(self._served.get(renter, 0), min(present, default=self._last_left))

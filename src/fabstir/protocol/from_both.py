@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from fabstir.domain.errors import FabstirError
@@ -45,6 +47,8 @@ class Error(msgspec.Struct, frozen=True, kw_only=True, tag="error"):
     next_step: str = ""
     session_id: str | None = None
     message_index: int | None = None
+    retry_after_s: int | None = None
+    """Seconds after which it can be tried again, where the host knows: what a request would wait in line."""
 
     @classmethod
     def of(cls, fault: FabstirError, session_id: str | None = None, message_index: int | None = None) -> Error:
@@ -58,4 +62,5 @@ class Error(msgspec.Struct, frozen=True, kw_only=True, tag="error"):
             next_step=fault.next_step,
             session_id=session_id,
             message_index=message_index,
+            retry_after_s=None if fault.retry_after is None else max(1, math.ceil(fault.retry_after)),
         )

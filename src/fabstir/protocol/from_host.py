@@ -172,11 +172,15 @@ class PaymentReceived(msgspec.Struct, frozen=True, kw_only=True, tag="payment_re
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True, tag="notice"):
-    """For people: a wait and its reason, a drain that begins. No answer is expected."""
+    """For people: a wait and its reason (`queued`), a drain that begins (`draining`). No answer is expected."""
 
     code: str
     message: str
     session_id: str | None = None
+    position: int | None = None
+    """In line for the model, where the code is `queued`; 1 is next."""
+    wait_s: int | None = None
+    """Expected seconds until then."""
 
 
 FromHost = (
