@@ -6,7 +6,7 @@ import pytest
 
 from fabstir.domain.errors import Refused
 from fabstir.domain.ids import Hash32, JobId
-from fabstir.host.admission import NonceCache
+from fabstir.host.nonces import NonceCache
 
 JOB, OTHER = JobId(b"\1" * 32), JobId(b"\2" * 32)
 

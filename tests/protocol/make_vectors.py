@@ -195,7 +195,8 @@ FROM_RENTER: Final[list[dict[str, Any]]] = [
         "client": "fabstir/0.1.0",
     },
     {
-        "type": "session_resume", "session_id": "talk", "job_id": hexed(JOB), "terms": TERMS, "auth": AUTH, "protocol": [1],
+        "type": "session_resume", "session_id": "talk", "job_id": hexed(JOB), "terms": TERMS, "auth": AUTH, "token": None,
+        "protocol": [1],
         "conversation_context": CHAT, "summarised": 12, "last_message_index": 3, "tokens_received": 96, "transcript": HASH,
         "rung": None, "capabilities": ["state"], "requires": [], "client": "",
     },
@@ -222,6 +223,7 @@ FROM_HOST: Final[list[dict[str, Any]]] = [
         "price_per_mtok": "200000", "exposure": 64, "context_size": 2048, "max_message_bytes": 1_048_576,
         "tokens_served": 96, "tokens_acknowledged": 96, "tokens_affordable": 5_000_004, "transcript": HASH,
         "salt": hexed(SALT), "message_index": 1, "server": "fabstir/0.1.0", "max_answer_tokens": 4096, "ack_timeout_s": 30, "ping_s": 20,
+        "token": None,
     },
     {
         "type": "session_state", "session_id": "talk", "message_index": 1, "messages": 3, "conversation": hexed(CONVERSATION),
@@ -270,6 +272,7 @@ HELLO_DEFAULTS: Final = {"capabilities": [], "requires": [], "client": ""}
 DEFAULTS: Final[dict[str, dict[str, Any]]] = {
     "session_init": {"protocol": [1], "conversation_context": [], "summarised": 0, "rung": None, **HELLO_DEFAULTS},
     "session_resume": {
+        "auth": None, "token": None,
         "protocol": [1], "conversation_context": [], "summarised": 0, "last_message_index": 0, "tokens_received": 0, "transcript": None,
         "rung": None, **HELLO_DEFAULTS,
     },
@@ -278,7 +281,7 @@ DEFAULTS: Final[dict[str, dict[str, Any]]] = {
         "context": None, "conversation_context": None, "summarised": 0,
     },
     "response": {"context": None},
-    "session_ready": {"server": "", "max_answer_tokens": 0, "ack_timeout_s": 0, "ping_s": 0},
+    "session_ready": {"server": "", "max_answer_tokens": 0, "ack_timeout_s": 0, "ping_s": 0, "token": None},
     "session_end": {"reason": "", "tokens_served": 0, "tokens_acknowledged": 0, "close_signature": None},
     "ping": {"id": 0},
     "pong": {"id": 0},

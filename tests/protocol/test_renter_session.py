@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from fabstir.domain.errors import CATALOGUE, FabstirError
+from fabstir.domain.errors import CATALOGUE, FabstirError, error
 from fabstir.domain.ids import to_hex
 from fabstir.domain.money import Tokens
+from fabstir.protocol.host_attaching import ready
 from fabstir.protocol.host_session import HostSession
 from fabstir.protocol.messages import (
     ChatMessage,
@@ -44,6 +45,49 @@ from fabstir.protocol.signing import keccak, recover
 from fabstir.protocol.transcript import TokenRecord
 from tests.protocol.market import HOST_KEY, MARKET, SESSION, SESSION_KEY, World, named, opened, records, terms
 from tests.protocol.renting import arriving, left, sent, stored, streaming
+
+# -- coming back with a token -------------------------------------------------------------------------------------------------
+
+
+def with_token() -> World:
+    """A session that stands and has been given a token."""
+    world = opened()
+    again = Connect(session_id=SESSION, context=(ChatMessage("user", "a"),), nonce=keccak(b"m"), issued_at=2)
+    world.renter.receive(again, 0.0)
+    world.renter.receive(msgspec.structs.replace(ready(world.host._core), token="a.b.c"), 0.0)
+    assert world.renter.state is RenterState.READY
+    return world
+
+
+def come_back(world: World) -> Any:
+    """What is said on the next connection."""
+    world.renter.receive(HostLost("gone"), 0.0)
+    again = Connect(session_id=SESSION, context=(ChatMessage("user", "a"),), nonce=keccak(b"o"), issued_at=3)
+    (message,) = sent(world.renter.receive(again, 0.0))
+    return message
+
+
+def test_a_token_is_shown_once_in_place_of_a_signature() -> None:
+    """The next time there is none, and the renter signs."""
+    world = with_token()
+    first, second = come_back(world), come_back(world)
+    assert (first.token, first.auth) == ("a.b.c", None)
+    assert second.token is None and second.auth is not None
+
+
+def test_where_the_host_refuses_the_token_the_renter_signs() -> None:
+    """On the same connection, once; what else is refused is refused."""
+    world = with_token()
+    shown = come_back(world)
+    refusal = Error.of(error("session_token_invalid"))
+    (signed,) = sent(world.renter.receive(refusal, 0.0))
+    assert signed == msgspec.structs.replace(shown, token=None, auth=signed.auth)
+    assert signed.auth is not None and signed.auth.nonce == to_hex(keccak(b"o"))
+    assert left(world.renter.receive(refusal, 0.0)).code == "session_token_invalid"
+    other = with_token()
+    come_back(other)
+    assert left(other.renter.receive(Error.of(error("session_in_use")), 0.0)).code == "session_in_use"
+
 
 # -- introducing itself ----------------------------------------------------------------------------------------------------------
 

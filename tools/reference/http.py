@@ -13,7 +13,7 @@ from fabstir.api.host_paid import Paid
 from fabstir.api.host_sessions import SessionOpened
 from fabstir.api.inference import InferenceAnswer, InferenceRequest
 from fabstir.api.prompts import prompt_routes
-from fabstir.api.routes import ModelCard, host_routes
+from fabstir.api.routes import ModelCard, WebKey, host_routes
 from fabstir.api.websocket import CLOSE_CODES, POLICY_VIOLATION
 from fabstir.host import health
 from fabstir.host.http_session import SessionView
@@ -66,6 +66,7 @@ Every error has this body, and the HTTP status of its code: see [errors](errors.
 INSIDE = (
     ModelCard,
     WireNode,
+    WebKey,
     WireModelOffer,
     WireTokenPrice,
     WirePayment,

@@ -20,8 +20,10 @@ import msgspec
 import structlog
 
 from fabstir.domain.errors import FabstirError, error
+from fabstir.domain.ids import JobId, SessionId
 from fabstir.host.node import HostNode
 from fabstir.host.shelf import ModelPart
+from fabstir.protocol.messages import job_of
 
 LONGEST_LINE: Final = 1 << 16
 
@@ -56,7 +58,15 @@ class ReloadSettings(msgspec.Struct, frozen=True, tag="reload"):
     """Read the file of settings again."""
 
 
-Command = ListModels | LoadModel | UnloadModel | SwitchModel | ReloadSettings
+class RevokeTokens(msgspec.Struct, frozen=True, tag="revoke", kw_only=True):
+    """Tokens for reconnects are worth nothing any more: of a job, of a session, one, or all of them. Renters sign again."""
+
+    job: str | None = None
+    session: str | None = None
+    token_id: str | None = None
+
+
+Command = RevokeTokens | ListModels | LoadModel | UnloadModel | SwitchModel | ReloadSettings
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -101,6 +111,10 @@ class Control:
                 await shelf.unload(shelf.named(model).model_id)
             case SwitchModel(model, into):
                 await shelf.switch(shelf.named(model).model_id, shelf.named(into).model_id)
+            case RevokeTokens():
+                named = None if command.job is None else job_argument(command.job)
+                session = SessionId(command.session) if command.session else None
+                self._node.tokens.revoke(job=named, session=session, token_id=command.token_id)
             case ReloadSettings():
                 reloaded = await self._reload()
             case _:
@@ -109,6 +123,14 @@ class Control:
 
     async def _models(self) -> tuple[ModelPart, ...]:
         return tuple([await model.part() for model in self._node.shelf.models])
+
+
+def job_argument(text: str) -> JobId:
+    """The job that an operator named. Raises PeerFault (`request_invalid`)."""
+    try:
+        return job_of(text)
+    except ValueError as wrong:
+        raise error("request_invalid", f"job: {wrong}") from wrong
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from fabstir.api.host_paid import PaidChunk, PaidCompletion, PaidError
 from fabstir.api.host_sessions import SessionOpened
 from fabstir.api.inference import INFERENCE, InferenceAnswer
 from fabstir.api.openai_types import CHAT
-from fabstir.api.routes import ModelList
+from fabstir.api.routes import KeySet, ModelList
 from fabstir.host.health import HostHealth, HostStanding
 from fabstir.host.http_session import SessionView
 from fabstir.ops.metrics import CONTENT_TYPE
@@ -107,6 +107,13 @@ VIEWS: Final = (
         path="/v1/offer",
         about="Everything that a renter must know to write terms that this host accepts, signed.",
         answers=(WireSignedOffer,),
+        errors=GUARDED,
+    ),
+    HostOperation(
+        method="get",
+        path="/.well-known/jwks.json",
+        about="The public keys of the tokens for reconnects.",
+        answers=(KeySet,),
         errors=GUARDED,
     ),
     HostOperation(

@@ -41,6 +41,24 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     """Longer answers end with `length`."""
 
 
+class WebKey(msgspec.Struct, frozen=True, kw_only=True):
+    """One public key (RFC 8037)."""
+
+    kid: str
+    """Its name, as in a token's header."""
+    kty: str
+    crv: str
+    x: str
+    alg: str
+    use: str
+
+
+class KeySet(msgspec.Struct, frozen=True, kw_only=True):
+    """The public keys of the tokens for reconnects (RFC 7517): the one that signs, and those whose tokens have not all ended."""
+
+    keys: tuple[WebKey, ...]
+
+
 class ModelList(msgspec.Struct, frozen=True, kw_only=True):
     """The models that this host serves, as an OpenAI client expects them."""
 
@@ -89,4 +107,8 @@ def host_routes(node: HostNode) -> list[HTTPRouteHandler]:
     async def offer() -> WireSignedOffer:
         return node.signed_offer()
 
-    return [health, metrics, models, offer]
+    @get("/.well-known/jwks.json")
+    async def keys() -> KeySet:
+        return msgspec.convert(node.tokens.public_keys(), KeySet)
+
+    return [health, metrics, models, offer, keys]

@@ -21,7 +21,7 @@ NAME_HELP = "Its name or its id, as `fabstir host models` shows them."
 
 def add_to(app: App) -> None:
     """The commands, under their names."""
-    for command in (models, load, unload, switch, reload):
+    for command in (models, load, unload, switch, reload, revoke):
         app.command(command)
 
 
@@ -57,6 +57,21 @@ def switch(
     from fabstir.api.control import SwitchModel
 
     _show(common, _tell(common, SwitchModel(model, into)))
+
+
+def revoke(
+    *,
+    job: Annotated[str | None, Parameter(help="Those of one job: 0x and 64 digits.")] = None,
+    session: Annotated[str | None, Parameter(help="Those of one session id.")] = None,
+    token_id: Annotated[str | None, Parameter(help="One token, by its `jti`.")] = None,
+    common: Configured = CONFIGURED,
+) -> None:
+    """Make tokens for reconnects worthless, all of them where nothing is named. Running sessions go on; who reconnects signs again."""
+    from fabstir.api.control import RevokeTokens
+
+    _tell(common, RevokeTokens(job=job, session=session, token_id=token_id))
+    what = {name: value for name, value in (("job", job), ("session", session), ("token_id", token_id)) if value}
+    common.show({"revoked": what or "all"}, lambda: f"Revoked: {what or 'all tokens'}.")
 
 
 def reload(*, common: Configured = CONFIGURED) -> None:

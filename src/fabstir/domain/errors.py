@@ -121,6 +121,7 @@ def _rows() -> tuple[ErrorSpec, ...]:
         ErrorSpec("peer_silent", Interrupted, True, 408, "The other side has not answered for too long", "Reconnect and resume."),
         ErrorSpec("capability_missing", Refused, False, 501, "The host lacks a capability that was required", "See `capabilities` in session_ready; use another host, or do without."),
         ErrorSpec("state_mismatch", PeerFault, False, 502, "The host does not hold the conversation that was sent to it", "Nothing more is asked there; use another host."),
+        ErrorSpec("session_token_invalid", Refused, True, 401, "The token for reconnects is not valid here any more", "Send `session_resume` with `auth`: a fresh signature of the session key."),
         ErrorSpec("rate_limited", Refused, True, 429, "Too many messages", "Wait and try again."),
         ErrorSpec("cancelled", Interrupted, False, 499, "The answer was cancelled by the renter", ""),
         # -- the encrypted channel -----------------------------------------------------------------------------------

@@ -6,72 +6,77 @@ the first event of the job's log, for `JobBook.admit`.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
 from typing import Final
 
 from fabstir.domain.errors import error
 from fabstir.domain.ids import Hash32, JobId, SessionId, from_hex
+from fabstir.domain.terms import Terms
+from fabstir.host.nonces import NonceCache
+from fabstir.host.reconnect_tokens import ReconnectTokens
 from fabstir.ports.chain import MarketChain
 from fabstir.ports.clock import Clock
 from fabstir.protocol.admission import AUTH_WINDOW_SECONDS, check, check_auth, check_terms
 from fabstir.protocol.host_log import HostLedger, JobAdmitted
 from fabstir.protocol.messages import SessionInit, SessionResume, job_of
 from fabstir.protocol.offer import Offer
+from fabstir.protocol.session_tokens import Subject
 
 Hello = SessionInit | SessionResume
-
-NONCES_KEPT: Final = 65_536
-"""About 270 new sessions a second for the two windows that a nonce is remembered."""
-
-
-class NonceCache:
-    """Nonces of authorisations that are still valid, each good for one use.
-
-    Memory: NONCES_KEPT entries; when full, new ones are refused rather than old ones forgotten.
-    """
-
-    def __init__(self, limit: int = NONCES_KEPT) -> None:
-        self._limit = limit
-        self._used: set[tuple[JobId, Hash32]] = set()
-        self._expiry: list[tuple[float, tuple[JobId, Hash32]]] = []
-
-    def __repr__(self) -> str:
-        return f"<NonceCache {len(self._used)} of {self._limit}>"
-
-    def use(self, job: JobId, nonce: Hash32, expires_at: float, now: float) -> None:
-        """Raises Refused (`session_unauthorized`) where it was used before, (`capacity`) where too many are remembered."""
-        while self._expiry and self._expiry[0][0] < now:
-            self._used.discard(heapq.heappop(self._expiry)[1])
-        entry = (job, nonce)
-        if entry in self._used:
-            raise error("session_unauthorized", "this nonce was used before")
-        if len(self._used) >= self._limit:
-            raise error("capacity", f"{self._limit} authorisations in four minutes")
-        self._used.add(entry)
-        heapq.heappush(self._expiry, (expires_at, entry))
 
 
 class Admission:
     """From `session_init` or `session_resume` to a job that may be served."""
 
-    def __init__(self, chain: MarketChain, offer: Callable[[], Offer], clock: Clock) -> None:
-        """`offer`: what is offered now."""
+    def __init__(
+        self, chain: MarketChain, offer: Callable[[], Offer], clock: Clock, tokens: ReconnectTokens | None = None
+    ) -> None:
+        """`offer`: what is offered now. `tokens`: None where none are given."""
+        self.tokens: Final = tokens
         self._chain = chain
         self._offer = offer
         self._clock = clock
         self._nonces = NonceCache()
 
-    def identify(self, hello: Hello) -> JobId:
-        """Who asks for what, by signatures alone. Raises Refused (`job_terms_mismatch`, `session_unauthorized`)."""
+    def identify(self, hello: Hello, *, sealed: bool = False) -> JobId:
+        """Who asks for what, by a signature, or by a token where the connection is `sealed`; that is used up by this. Raises Refused
+        (`job_terms_mismatch`, `session_unauthorized`, `session_token_invalid`)."""
         job, terms = job_of(hello.job_id), hello.terms.terms()
         check_terms(terms, job)
         session = SessionId(hello.session_id)
-        check_auth(self._offer().market, job, session, hello.auth, terms.signer, self._clock.now())
+        if hello.auth is not None:
+            check_auth(self._offer().market, job, session, hello.auth, terms.signer, self._clock.now())
+        elif hello.token is not None:
+            self._redeem(hello.token, self.subject(terms, job, session), sealed=sealed)
+        else:
+            raise error("session_unauthorized", "neither a signature nor a token")
         return job
+
+    def subject(self, terms: Terms, job: JobId, session: SessionId) -> Subject:
+        """For whom and what a token is."""
+        return Subject(host=terms.host, market=self._offer().market, signer=terms.signer, job=job, session=session)
+
+    def _redeem(self, token: str, subject: Subject, *, sealed: bool) -> None:
+        if self.tokens is None or not sealed:
+            raise error("session_token_invalid", "tokens are taken in an encrypted channel only")
+        if subject.host != self._offer().host:
+            raise error("session_token_invalid", "it is of another host or market")
+        self.tokens.redeem(token, subject)
+
+    def recognise(self, hello: Hello, known: HostLedger | None) -> HostLedger:
+        """The job of somebody who came with a token: the chain was looked at when it was given, and is followed since. Raises Refused
+        (`session_token_invalid`, `job_expired`)."""
+        if known is None:
+            raise error("session_token_invalid", "this host does not serve the job any more")
+        left, least = int(known.terms.expires_at - self._clock.now()), self._offer().min_seconds_left
+        if left < least:
+            raise error("job_expired", f"{left} s left, at least {least} s")
+        return known
 
     def use_nonce(self, hello: Hello) -> None:
         """The authorisation is used up by this. Raises Refused (`session_unauthorized`, `capacity`)."""
+        if hello.auth is None:
+            return
         nonce = Hash32(from_hex(hello.auth.nonce, 32))
         self._nonces.use(job_of(hello.job_id), nonce, hello.auth.issued_at + AUTH_WINDOW_SECONDS, self._clock.now())
 

@@ -38,6 +38,11 @@ class Entrance:
         self._report = report
         self._decided = False
 
+    @property
+    def sealed(self) -> bool:
+        """Whether it is a channel by now."""
+        return self._inner is not self._plain
+
     def __repr__(self) -> str:
         return f"<Entrance {self._inner!r}>"
 

@@ -6,16 +6,23 @@ Never decides what is said; never logs it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Final
+
 from fabstir.domain.errors import Interrupted
 from fabstir.ports.clock import Clock
 from fabstir.ports.transport import Transport
-from fabstir.protocol.messages import FromHost, FromRenter, decode_from_renter, encode
+from fabstir.protocol.messages import FromHost, FromRenter, SessionReady, decode_from_renter, encode
 
 
 class Link:
     """One connection. Memory: the message that is being sent."""
 
-    def __init__(self, transport: Transport, clock: Clock) -> None:
+    def __init__(self, transport: Transport, clock: Clock, sealed: Callable[[], bool] = lambda: False) -> None:
+        """`sealed`: whether it is an encrypted channel by now."""
+        self.sealed: Final = sealed
+        self.greet: Callable[[SessionReady], SessionReady] | None = None
+        """What is added to a `session_ready`."""
         self._transport = transport
         self._now = clock.monotonic
         self._writing_since: float | None = None
@@ -31,6 +38,8 @@ class Link:
         """True once it is handed over; False where nobody is there."""
         if self.gone:
             return False
+        if self.greet is not None and isinstance(message, SessionReady):
+            message = self.greet(message)
         self._writing_since = self._now()
         try:
             await self._transport.send(encode(message))

@@ -35,6 +35,7 @@ from fabstir.host.health import (
 )
 from fabstir.host.jobs import JobBook
 from fabstir.host.reception import Reception
+from fabstir.host.reconnect_tokens import ReconnectTokens
 from fabstir.host.registration import Registration
 from fabstir.host.relay import Relay
 from fabstir.host.session_actor import Services
@@ -113,6 +114,8 @@ class HostNode:
         self.fingerprinter: Fingerprinter | None = None
         """Makes fingerprints where `settings.fingerprints`, while the engine works; whoever made it puts it here."""
         self.shelf: Final = Shelf(engines, clock, settings.line, settings.drain_timeout)
+        self.tokens: Final = ReconnectTokens(clock)
+        """For renters that come back."""
         self._chain = chain
         self._prover = prover
         self.clock: Final = clock
@@ -141,7 +144,7 @@ class HostNode:
         self._make_offer()
         fingerprinting = Fingerprinting(self.fingerprinter) if self.fingerprinter is not None else None
         services = Services(self.shelf, self._chain, self.book, self.clock, self.metrics, fingerprinting, self.spans)
-        admission = Admission(self._chain, lambda: self.offer, self.clock)
+        admission = Admission(self._chain, lambda: self.offer, self.clock, self.tokens)
         reception = Reception(admission, services, self.settings, self._core, self._request_settlement)
         relay = Relay(self._chain, lambda: self.offer, self.clock, self.settings.relay_per_hour)
         node_key = NodeKey(self._identity, self._key, self.offer.market)
@@ -213,7 +216,7 @@ class HostNode:
         """Serve one connection until it ends."""
         running, required, report = self._require_running(), self.settings.require_encryption, self.metrics.failure
         entrance = Entrance(transport, self.offer.market, self._key, required=required, report=report)
-        await running.reception.connect(entrance)
+        await running.reception.connect(entrance, lambda: entrance.sealed)
 
     async def health(self) -> HostHealth:
         """The truth about each part."""
@@ -283,6 +286,7 @@ class HostNode:
     async def chain_closing(self, job: JobId, code: str = "job_closed") -> None:
         """The chain shows that `job` closes, is closed or expires: returns when nothing more is served and the log says so."""
         reception = self._require_running().reception
+        self.tokens.revoke(job=job)
         while (actor := reception.actor(job)) is not None:
             await actor.chain_closing(code)
             await asyncio.sleep(0)  # let the connection's task take the actor out

@@ -11,10 +11,11 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+import msgspec
 import structlog
 
 from fabstir.domain.errors import FabstirError, Interrupted, error
-from fabstir.domain.ids import JobId
+from fabstir.domain.ids import JobId, SessionId
 from fabstir.host.admission import Admission, Hello
 from fabstir.host.link import Link
 from fabstir.host.session_actor import Services, SessionActor
@@ -22,7 +23,7 @@ from fabstir.host.settings import HostSettings
 from fabstir.ports.transport import Transport
 from fabstir.protocol.host_log import HostLedger
 from fabstir.protocol.host_session import HostSession, SessionState
-from fabstir.protocol.messages import Error, Ping, Pong, SessionInit, SessionResume
+from fabstir.protocol.messages import Error, Ping, Pong, SessionInit, SessionReady, SessionResume
 
 MAX_ATTEMPTS: Final = 16
 """Messages that a connection without a session may send; then it is closed with `rate_limited`."""
@@ -85,9 +86,9 @@ class Reception:
 
     # -- a connection --------------------------------------------------------------------------------------------------------
 
-    async def connect(self, transport: Transport) -> None:
-        """Serve one connection until it ends."""
-        link = Link(transport, self._services.clock)
+    async def connect(self, transport: Transport, sealed: Callable[[], bool] = lambda: False) -> None:
+        """Serve one connection until it ends. `sealed`: whether it is an encrypted channel by now."""
+        link = Link(transport, self._services.clock, sealed)
         self._guests[link] = self._now() + self.settings.hello_timeout
         try:
             for _ in range(MAX_ATTEMPTS):
@@ -126,22 +127,29 @@ class Reception:
 
     async def _serve(self, hello: Hello, link: Link) -> None:
         """Admit and serve. Raises what admission raises."""
-        job, book = self._admission.identify(hello), self._services.book
+        job, book = self._admission.identify(hello, sealed=link.sealed()), self._services.book
         self._require_room(job)
         if (model := self._services.shelf.find(hello.terms.terms().model_id)) is not None:
             model.require()  # one that is not loaded is no `job_foreign`: it may come back
         if book.fault is not None:
             await book.recover()
-        admitted = await self._admission.examine(hello, book.get(job))
+        signed = hello.auth is not None
+        admitted = await self._admission.examine(hello, book.get(job)) if signed else None
         self._require_room(job)  # again: the chain took its time
         self._sessions[job] = None
         try:
-            ledger = await book.admit(admitted)
+            if admitted is None:
+                ledger = self._admission.recognise(hello, book.get(job))
+            else:
+                ledger = await book.admit(admitted)
             if self.draining:
                 raise error("draining")
             actor = self._sessions[job] = self._actor(ledger, link)
             due = self._guests.pop(link)
+            self._give_tokens(link, ledger)
             await actor.run(hello)
+            if actor.core.state is SessionState.FINISHED and self._admission.tokens is not None:
+                self._admission.tokens.revoke(job=job)
             self._guests[link] = due
         finally:
             del self._sessions[job]
@@ -153,15 +161,27 @@ class Reception:
             self._core_of(ledger),
             link,
             self._services,
-            reauthorise=lambda hello: self._reauthorise(hello, job),
+            reauthorise=lambda hello: self._reauthorise(hello, job, sealed=link.sealed()),
             request_settlement=lambda _reason: self._request_settlement(job),
             ack_grace=self.settings.ack_grace,
             prompts_per_minute=self.settings.prompts_per_minute,
         )
 
-    def _reauthorise(self, hello: Hello, job: JobId) -> None:
-        """A second `session_resume` on a connection: the same job, signed anew."""
-        if self._admission.identify(hello) != job:
+    def _give_tokens(self, link: Link, ledger: HostLedger) -> None:
+        """One with each `session_ready` that nobody else can read."""
+        tokens, terms, job = self._admission.tokens, ledger.terms, ledger.job
+        if tokens is None or not link.sealed():
+            return
+
+        def with_token(ready: SessionReady) -> SessionReady:
+            subject = self._admission.subject(terms, job, SessionId(ready.session_id))
+            return msgspec.structs.replace(ready, token=tokens.issue(subject))
+
+        link.greet = with_token
+
+    def _reauthorise(self, hello: Hello, job: JobId, *, sealed: bool) -> None:
+        """A second `session_resume` on a connection: the same job, authorised anew."""
+        if self._admission.identify(hello, sealed=sealed) != job:
             raise error("message_out_of_order", "one job for each connection")
         self._admission.use_nonce(hello)
 

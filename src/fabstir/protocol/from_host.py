@@ -47,6 +47,8 @@ class SessionReady(msgspec.Struct, frozen=True, kw_only=True, tag="session_ready
     """So long a stream waits at the exposure bound before it ends with `ack_timeout`; 0: not said."""
     ping_s: Count = 0
     """After so long without a word the host asks (`ping`), and after as long again it is gone; 0: it never asks."""
+    token: str | None = None
+    """For one `session_resume` within ten minutes, in place of `auth`; only inside an encrypted channel."""
 
 
 class StateSync(msgspec.Struct, frozen=True, kw_only=True, tag="session_state"):

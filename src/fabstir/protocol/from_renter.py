@@ -58,7 +58,10 @@ class SessionResume(msgspec.Struct, frozen=True, kw_only=True, tag="session_resu
     session_id: Session
     job_id: Hex32
     terms: WireTerms
-    auth: SessionAuth
+    auth: SessionAuth | None = None
+    """None: `token` says who is there."""
+    token: Annotated[str, Meta(max_length=2048)] | None = None
+    """Of the last `session_ready` of this session; used once. Where it is refused (`session_token_invalid`), `auth` still does."""
     protocol: tuple[int, ...] = (PROTOCOL_VERSION,)
     conversation_context: tuple[ChatMessage, ...] = ()
     summarised: Count = 0

@@ -16,6 +16,7 @@ from fabstir.protocol.conversation import conversation_hash
 from fabstir.protocol.messages import (
     PROTOCOL_VERSION,
     DepositChanged,
+    Error,
     FromRenter,
     Handoff,
     Notice,
@@ -28,7 +29,7 @@ from fabstir.protocol.messages import (
     StateSync,
     WireTerms,
 )
-from fabstir.protocol.renter_answers import break_off
+from fabstir.protocol.renter_answers import break_off, host_error
 from fabstir.protocol.renter_core import RenterCore, RenterState
 from fabstir.protocol.renter_items import (
     Clear,
@@ -77,7 +78,8 @@ def connect(core: RenterCore, item: Connect) -> None:
             session_id=item.session_id,
             job_id=job,
             terms=terms,
-            auth=auth,
+            auth=auth if core.token is None else None,
+            token=core.token,
             conversation_context=item.context,
             summarised=core.history.summarised,
             last_message_index=len(item.context),
@@ -87,9 +89,21 @@ def connect(core: RenterCore, item: Connect) -> None:
             capabilities=OF_RENTER,
             client=CLIENT,
         )
+        core.connecting = item if core.token is not None else None
+    core.token = None
     core.resuming = isinstance(message, SessionResume)
     core.state = RenterState.OPENING
     core.out.append(SendHost(message))
+
+
+def opening_refused(core: RenterCore, item: Error) -> None:
+    """Where the host does not know our token any more (it was restarted, or we took too long) we sign instead; else it does not want us."""
+    again, core.connecting = core.connecting, None
+    if again is None or item.code != "session_token_invalid":
+        host_error(core, item)
+        return
+    core.state = RenterState.READY  # what is awaited stays awaited
+    connect(core, again)
 
 
 def session_ready(core: RenterCore, item: SessionReady) -> None:
@@ -109,6 +123,7 @@ def session_ready(core: RenterCore, item: SessionReady) -> None:
     core.heads = {n: h for n, h in core.heads.items() if n <= item.tokens_served}
     core.salt = Hash32(from_hex(item.salt, 32))
     core.message_index = item.message_index
+    core.token, core.connecting = item.token, None
     core.capabilities = item.capabilities
     core.fingerprinting = ledger.planned.rung == Rung.FINGERPRINTS and "fingerprints" in item.capabilities
     core.awaited = {i: one for i, one in core.awaited.items() if one.first + one.tokens <= item.tokens_served}

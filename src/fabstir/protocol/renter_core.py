@@ -16,7 +16,7 @@ from fabstir.protocol.context.plan import ContextPlan
 from fabstir.protocol.fingerprinted import FingerprintedAnswer
 from fabstir.protocol.heartbeat import Heartbeat
 from fabstir.protocol.messages import ChatMessage, Prompt, StateSync
-from fabstir.protocol.renter_items import RenterEffect, StoreRenter
+from fabstir.protocol.renter_items import Connect, RenterEffect, StoreRenter
 from fabstir.protocol.renter_log import RenterEvent, RenterLedger
 from fabstir.protocol.signing import SigningKey
 from fabstir.protocol.transcript import Sampler, TokenRecord, Transcript
@@ -63,6 +63,10 @@ class RenterCore:
         self.plan: ContextPlan | None = None
         """Of the answer at hand, where one was asked for and came."""
         self.answer_starts = Tokens(0)
+        self.token: str | None = None
+        """For the next `session_resume`, once."""
+        self.connecting: Connect | None = None
+        """What is under way, where it may have to be said again with a signature."""
         self.capabilities: tuple[str, ...] = ()
         """Of the host at hand, as it said."""
         self.fingerprinting = False

@@ -182,6 +182,7 @@ TRANSITIONS: Final[dict[tuple[RenterState, type], _Handler]] = {
     (_S.RECEIVING, Response): renter_answers.response,
     **{(s, Fingerprints): renter_fingerprints.fingerprints for s in _LIVE},
     **{(s, Error): renter_answers.host_error for s in _LIVE},
+    (_S.OPENING, Error): renter_connecting.opening_refused,
     **{(s, SessionEnd): renter_connecting.session_ended for s in (_S.READY, _S.RECEIVING, _S.ENDING)},
     **{(s, Pong): ignore for s in RenterState},
     **{(s, Notice): renter_connecting.notice for s in _LIVE},
