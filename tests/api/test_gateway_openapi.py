@@ -6,6 +6,7 @@ import io
 import json
 from typing import Any
 
+import aiohttp
 import jsonschema
 import pytest
 from tests.api.gateways import HELLO, Gateway, gateway_of
@@ -13,6 +14,7 @@ from tests.api.gateways import HELLO, Gateway, gateway_of
 from fabstir.api.gateway import MAX_BODY_BYTES, gateway_app
 from fabstir.api.gateway_guard import MAX_HEADER_BYTES
 from fabstir.api.gateway_operations import OPERATIONS
+from fabstir.domain.errors import CATALOGUE
 
 CHAT: dict[str, Any] = {"model": "scripted", "messages": HELLO}
 MESSAGES: dict[str, Any] = {"model": "scripted", "max_tokens": 9, "messages": HELLO}
@@ -115,7 +117,35 @@ async def test_errors_match_the_document() -> None:
                 status, answer, told = await gateway.send(sent, path, **headers)
                 assert status == wanted and told["x-request-id"]
                 found.check(json.loads(answer), found.answer("post", path, status)["application/json"]["schema"])
+                _as_the_catalogue_has_it(json.loads(answer))
         assert 4 * 7_000 < MAX_HEADER_BYTES < 5 * 7_000
+
+
+def _as_the_catalogue_has_it(answer: Any) -> None:
+    """Code, category and whether to try again, in whichever dialect."""
+    fault, row = answer["error"], CATALOGUE[answer["error"]["code"]]
+    assert (fault["category"], fault["retryable"]) == (row.kind.category, row.retryable)
+    assert fault["message"].startswith(f"{row.code}: {row.summary}")
+
+
+async def test_every_operation_fails_in_the_one_shape() -> None:
+    """Whatever its dialect: a refusal has a code of the catalogue, its category, and whether trying again can help."""
+    async with gateway_of(200_000, api_key="right") as gateway, aiohttp.ClientSession() as http:
+        found = await published(gateway)
+        for one in OPERATIONS:
+            url, refused = gateway.url + one.path.replace("{id}", "nothing"), 0
+            for headers in (
+                {"host": "evil.example"},
+                {},
+                {"authorization": "Bearer right", "content-type": "text/plain"},
+            ):
+                async with http.request(one.method, url, headers=headers) as answer:
+                    if answer.status == 200:
+                        continue
+                    body, refused = await answer.json(), refused + 1
+                    found.check(body, found.answer(one.method, one.path, answer.status)["application/json"]["schema"])
+                    _as_the_catalogue_has_it(body)
+            assert refused >= 1
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/messages"])

@@ -130,4 +130,5 @@ async def test_every_refusal_has_the_one_shape(served: Served, one: HostOperatio
             document.check(fault, document.answer(one, status)["schema"])
             row = CATALOGUE[fault["code"]]
             assert (fault["message"], fault["retryable"]) == (row.summary, row.retryable)
+            assert fault["category"] == row.kind.category
     assert refused >= 2

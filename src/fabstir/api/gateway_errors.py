@@ -43,6 +43,10 @@ class ErrorBody(msgspec.Struct, frozen=True):
     type: str
     code: str
     """See [errors](errors.md)."""
+    category: str
+    """refused, peer_fault, local_fault, chain_fault or interrupted; see [errors](errors.md)."""
+    retryable: bool
+    """Trying the same again can help."""
     param: str | None = None
     """The parameter at fault."""
 
@@ -57,7 +61,15 @@ class ErrorAnswer(msgspec.Struct, frozen=True):
         """`fault` in OpenAI's shape."""
         status = status or fault.http_status
         kind = OPENAI_KINDS.get(status, "invalid_request_error" if status < 500 else "server_error")
-        return cls(ErrorBody(message=str(fault), type=kind, code=fault.code, param=getattr(fault, "param", None)))
+        body = ErrorBody(
+            message=str(fault),
+            type=kind,
+            code=fault.code,
+            category=fault.category,
+            retryable=fault.retryable,
+            param=getattr(fault, "param", None),
+        )
+        return cls(body)
 
 
 class MessagesErrorBody(msgspec.Struct, frozen=True):
@@ -67,6 +79,10 @@ class MessagesErrorBody(msgspec.Struct, frozen=True):
     message: str
     code: str
     """See [errors](errors.md)."""
+    category: str
+    """As in OpenAI's shape."""
+    retryable: bool
+    """Trying the same again can help."""
     param: str | None = None
     """The parameter at fault."""
 
@@ -83,7 +99,8 @@ class MessagesError(msgspec.Struct, frozen=True):
         """`fault` in Anthropic's shape."""
         status = status or fault.http_status
         kind = ANTHROPIC_KINDS.get(status, "invalid_request_error" if status < 500 else "api_error")
-        body = MessagesErrorBody(kind, str(fault), fault.code, getattr(fault, "param", None))
+        param = getattr(fault, "param", None)
+        body = MessagesErrorBody(kind, str(fault), fault.code, fault.category, fault.retryable, param)
         return cls(body, request_id)
 
 
