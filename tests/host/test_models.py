@@ -309,3 +309,29 @@ async def test_work_of_the_host_itself_stands_in_line_too() -> None:
         assert await working == "You said: own"
         assert (await standing.health()).status == "ok"
         assert standing.info.parallel == 1 and await standing.count_tokens(request.messages) == 5
+
+
+async def test_nothing_is_loaded_into_a_host_that_goes_down() -> None:
+    """A load that is under way when the host stops leaves no engine behind, and none begins afterwards."""
+    second = ScriptedEngine(name="second")
+    world = two_models(second)
+    async with world.running():
+        shelf = world.node.shelf
+        await shelf.unload(OTHER)
+        loading, free, start = asyncio.Event(), asyncio.Event(), second.start
+
+        async def slow() -> None:
+            loading.set()
+            await free.wait()
+            await start()
+
+        second.start = slow  # type: ignore[method-assign]
+        task = asyncio.create_task(shelf.load(OTHER))
+        await loading.wait()
+        await shelf.stop()
+        free.set()
+        with pytest.raises(Exception, match="draining"):
+            await task
+        assert (await second.health()).status == "down"
+        with pytest.raises(Exception, match="draining"):
+            await shelf.load(MODEL)

@@ -33,7 +33,7 @@ class TooMany(Refused):
 
     def __init__(self, detail: str, seconds: float) -> None:
         super().__init__(CATALOGUE["rate_limited"], detail)
-        self.seconds: Final = max(1, math.ceil(seconds))
+        self.retry_after = max(1.0, seconds)
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
@@ -134,7 +134,7 @@ def respond(request: Request[Any, Any, Any], fault: FabstirError, status: int | 
     status = status or fault.http_status
     headers = {"x-should-retry": "true" if fault.retryable else "false"}
     if fault.retryable:
-        headers["retry-after"] = str(fault.seconds if isinstance(fault, TooMany) else RETRY_SECONDS)
+        headers["retry-after"] = str(math.ceil(fault.retry_after or RETRY_SECONDS))
     body: msgspec.Struct = ErrorAnswer.of(fault, status)
     if request.scope["path"].startswith(ANTHROPIC_PATH):
         body = MessagesError.of(fault, status, request_id(request.scope))

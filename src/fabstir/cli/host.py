@@ -177,6 +177,8 @@ def _table(running: Running, health: dict[str, Any]) -> str:
     for name, part in health.items():
         if isinstance(part, dict):
             lines.append(f"  {name:13} " + ", ".join(f"{k} {v}" for k, v in part.items() if v not in ("", None)))
+        elif isinstance(part, list):
+            lines += [f"  {name:13} {each['status']} {each['name']} {each['reason']}".rstrip() for each in part]
         elif name != "status":
             lines.append(f"  {name:13} {part}")
     return "\n".join(lines)

@@ -139,6 +139,7 @@ class Shelf:
         self._models = {model: self._made(model, each) for model, each in engines.items()}
         self._drain_timeout = drain_timeout
         self._changing = asyncio.Lock()
+        self._stopped = asyncio.Event()
         self.on_change: Callable[[], None] = lambda: None
         """What is offered has changed."""
 
@@ -153,7 +154,8 @@ class Shelf:
             await self._load(model)
 
     async def stop(self) -> None:
-        """End everything. Idempotent."""
+        """End everything; nothing is loaded any more. Idempotent."""
+        self._stopped.set()
         for model in self._models.values():
             model.stand, model.reason = Stand.UNLOADED, "the host goes down"
             model.line.close(error("model_unloaded", model.reason))
@@ -265,11 +267,16 @@ class Shelf:
         await model.pool.stop()
 
     async def _load(self, model: ShelvedModel) -> None:
+        if self._stopped.is_set():
+            raise error("draining", "the host goes down")
         began = self._clock.monotonic()
         self._stands(model, Stand.LOADING)
         model.line.open()
         try:
             await model.pool.start()
+            if self._stopped.is_set():  # meanwhile: no process may outlive the host
+                await model.pool.stop()
+                raise error("draining", "the host goes down")
         except BaseException as fault:
             said = str(fault) if isinstance(fault, FabstirError) else "the start was cut off"
             self._stands(model, Stand.FAILED, said)
