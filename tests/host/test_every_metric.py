@@ -92,6 +92,9 @@ async def _sessions(watched: Watched) -> None:
         assert watched.requests() == (0, 0)
         renter.context += [ChatMessage("user", "one two three"), ChatMessage("assistant", "You said: one two three")]
         await renter.chat("four again")  # of which the engine knows the beginning
+        running = world.node._running
+        assert running is not None
+        world.node._memory(running.reception).look(0)
         world.engine.crash()
         world.engine.recover()
         await world.clock.advance(3)

@@ -23,8 +23,10 @@ from fabstir.protocol.host_inputs import (
     FingerprintsMade,
     HostInput,
     Leaving,
+    MemoryShort,
     RenterLost,
     SessionState,
+    TimerRest,
     TokensCounted,
 )
 from fabstir.protocol.messages import (
@@ -123,10 +125,12 @@ HOSTS: dict[SessionState, Callable[[], World]] = {
     SessionState.FINISHED: finished,
 }
 ENGINE: dict[type, list[str]] = {TokensCounted: [], EngineBatch: [], EngineFinished: [], EngineFailed: []}
+MEMORY: dict[type, list[str]] = {TimerRest: [], MemoryShort: []}
 MADE: dict[type, list[str]] = {FingerprintsMade: ["Fingerprints"]}
 END = ["Store", "RequestSettlement", "SessionEnd", "Disconnect"]
 EXPECTED_OF_HOST: dict[SessionState, dict[type, list[str]]] = {
     SessionState.DETACHED: {
+        **MEMORY,
         **ENGINE,
         FingerprintsMade: [],
         Pong: [],
@@ -137,6 +141,8 @@ EXPECTED_OF_HOST: dict[SessionState, dict[type, list[str]]] = {
         DepositSeen: [],
     },
     SessionState.READY: {
+        TimerRest: [],
+        MemoryShort: ["Notice"],
         **ENGINE,
         **MADE,
         Pong: [],
@@ -152,6 +158,7 @@ EXPECTED_OF_HOST: dict[SessionState, dict[type, list[str]]] = {
         DepositSeen: ["Store", "PaymentReceived"],
     },
     SessionState.PREPARING: {
+        **MEMORY,
         **ENGINE,
         **MADE,
         TokensCounted: ["Store", "RunGeneration"],
@@ -169,6 +176,7 @@ EXPECTED_OF_HOST: dict[SessionState, dict[type, list[str]]] = {
         DepositSeen: ["Store", "PaymentReceived"],
     },
     SessionState.GENERATING: {
+        **MEMORY,
         **MADE,
         TokensCounted: [],
         Pong: [],
@@ -187,6 +195,7 @@ EXPECTED_OF_HOST: dict[SessionState, dict[type, list[str]]] = {
         DepositSeen: ["Store", "PaymentReceived"],
     },
     SessionState.BLOCKED: {
+        **MEMORY,
         **MADE,
         TokensCounted: [],
         Pong: [],
@@ -205,6 +214,7 @@ EXPECTED_OF_HOST: dict[SessionState, dict[type, list[str]]] = {
         DepositSeen: ["Store", "PaymentReceived"],
     },
     SessionState.FINISHED: {
+        **MEMORY,
         **ENGINE,
         FingerprintsMade: [],
         Pong: [],
@@ -242,6 +252,8 @@ def for_host(kind: type, world: World) -> HostInput:
         EngineFailed: lambda: EngineFailed(1, error("engine_gone")),
         FingerprintsMade: lambda: FingerprintsMade(_answer(), (b"made",)),
         RenterLost: RenterLost,
+        TimerRest: TimerRest,
+        MemoryShort: MemoryShort,
         ChainClosing: ChainClosing,
         DepositSeen: lambda: DepositSeen(BaseUnits(world.host.ledger.deposit + 1)),
     }

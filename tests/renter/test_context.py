@@ -145,3 +145,15 @@ async def test_a_host_that_leaves_out_what_it_was_not_allowed_to(world: World) -
         host.tamper = tamper
         with pytest.raises(FabstirError, match="hosts_exhausted.*context_plan_invalid"):
             await asked(session, "two")
+
+
+async def test_a_host_that_forgot_is_told_again(world: World) -> None:
+    """It is not blamed: the same connection goes on, with the conversation brought anew."""
+    await world.host(210_000)
+    async with world.market() as market, market.session(MODEL) as session:
+        await asked(session, "one two")
+        [actor] = world.hosts[0].node._running.reception.actors()  # type: ignore[union-attr]
+        actor.forget()
+        assert await asked(session, "three", 9) == "You said: three"
+        assert len(world.hosts[0].engine.requests[-1].messages) == 3
+        assert (world.hosts[0].dialled, world.hosts[1].dialled) == (1, 0)

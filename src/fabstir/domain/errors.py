@@ -106,6 +106,7 @@ def _rows() -> tuple[ErrorSpec, ...]:
         ErrorSpec("context_too_long", Refused, False, 400, "Prompt and history do not fit the model's context", "Shorten the conversation, or let the oldest turns be left out or summarised (`renter.context_strategy`)."),
         ErrorSpec("context_too_large", Refused, False, 413, "The conversation is larger than a session holds", "Bring less of it, or have its oldest turns summarised."),
         ErrorSpec("context_invalid", PeerFault, False, 400, "The conversation cannot be taken as it is", "Leave out what the detail names."),
+        ErrorSpec("context_forgotten", Interrupted, True, 503, "The host gave up its copy of the conversation", "Send session_resume with the conversation, then ask again."),
         ErrorSpec("context_plan_invalid", PeerFault, False, 502, "The host left out what it was not allowed to", "Nothing was signed for; use another host."),
         ErrorSpec("control_unsupported", Refused, False, 400, "Nobody at hand can make an answer in the way that was asked for", "Leave the parameter out, or use a host whose offer lists the control; see docs/explanation/controls.md."),
         ErrorSpec("control_invalid", Refused, False, 400, "What is asked of the answer cannot be read, or does not fit together", "The detail says which part; see docs/explanation/controls.md."),

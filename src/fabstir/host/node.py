@@ -8,6 +8,7 @@ what was served: `jobs`.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -34,6 +35,7 @@ from fabstir.host.health import (
     overall,
 )
 from fabstir.host.jobs import JobBook
+from fabstir.host.memory import MemoryWatch
 from fabstir.host.reception import Reception
 from fabstir.host.reconnect_tokens import ReconnectTokens
 from fabstir.host.registration import Registration
@@ -159,6 +161,13 @@ class HostNode:
             if running.registration is not None:
                 tasks.create_task(running.registration.keep())
             tasks.create_task(running.reception.watch())
+            tasks.create_task(self._memory(running.reception).run())
+
+    def _memory(self, reception: Reception) -> MemoryWatch:
+        def available() -> int:
+            return self.machine.look().memory_available if self.machine is not None else sys.maxsize
+
+        return MemoryWatch(reception.actors, available, lambda: self.settings.memory, self.clock, self.metrics)
 
     def adopt(self, settings: HostSettings) -> None:
         """Go by other settings from now on, all at once. Sessions at work keep what their terms say; what the registry holds follows."""

@@ -15,7 +15,6 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Callable
-from enum import Enum
 from typing import Final, NamedTuple, cast
 
 import structlog
@@ -25,10 +24,10 @@ from fabstir.domain.ids import Hash32
 from fabstir.host.admission import Hello
 from fabstir.host.deposit_watch import DepositWatch
 from fabstir.host.fingerprinting import Fingerprinting
-from fabstir.host.generating import Generating, Say
+from fabstir.host.generating import Say
+from fabstir.host.inbox import Item, Signal
 from fabstir.host.jobs import JobBook
 from fabstir.host.link import Link
-from fabstir.host.queueing import Asker
 from fabstir.host.shelf import Shelf
 from fabstir.host.telemetry import SessionTelemetry
 from fabstir.ops.metrics import Metrics
@@ -56,15 +55,18 @@ from fabstir.protocol.host_session import (
     HostInput,
     HostSession,
     Leaving,
+    MemoryShort,
     RenterLost,
     SessionState,
+    TimerRest,
 )
 from fabstir.protocol.limits import Buckets
 from fabstir.protocol.messages import (
     DepositChanged,
     Error,
     FromHost,
-    FromRenter,
+    Ping,
+    Pong,
     Prompt,
     ReceiptAck,
     SessionInit,
@@ -91,17 +93,6 @@ class Services(NamedTuple):
     """None: none are made."""
     spans: Spans | None = None
     """None: nothing is traced."""
-
-
-class _Signal(Enum):
-    """What the actor is told by its own side."""
-
-    ALARM = "a deadline has passed"
-    DRAIN = "finish the answer, then leave"
-    HURRY = "leave now, in the middle of the answer"
-
-
-_Item = HostInput | FromRenter | FabstirError | _Signal | Say
 
 
 class SessionActor:
@@ -134,9 +125,7 @@ class SessionActor:
         self._request_settlement = request_settlement
         self._ack_grace = ack_grace
         self._questions = Buckets(prompts_per_minute, limit=1)
-        self._inbox: asyncio.Queue[_Item] = asyncio.Queue(INBOX_CAPACITY)
-        asker = Asker(core.ledger.terms.renter, job)
-        self._generating = Generating(model, asker, self._telemetry, self._inbox.put)
+        self._inbox: asyncio.Queue[Item] = asyncio.Queue(INBOX_CAPACITY)
         self._tasks: asyncio.TaskGroup
         self._reader: asyncio.Task[None] | None = None
         self._pump: asyncio.Task[None] | None = None
@@ -152,6 +141,7 @@ class SessionActor:
         self._draining = False
         self._leave_by: float | None = None
         """While draining and idle: when to leave although tokens are not acknowledged."""
+        self._asked_at = self._now()
         self._faults = 0
         self._ended = asyncio.Event()
 
@@ -187,14 +177,31 @@ class SessionActor:
 
     async def drain(self) -> None:
         """Let the running answer end and be acknowledged, then leave; returns when that is done."""
-        await self._tell(_Signal.DRAIN)
+        await self._tell(Signal.DRAIN)
         await self._ended.wait()
 
     async def hurry(self) -> None:
         """While draining: hand the running answer over to another host; returns when that is said."""
-        await self._tell(_Signal.HURRY)
+        await self._tell(Signal.HURRY)
 
-    async def _tell(self, item: _Item) -> None:
+    def rest(self) -> None:
+        """Compress the conversation, unless something came meanwhile."""
+        self._hint(Signal.REST)
+
+    def forget(self) -> None:
+        """Give the conversation up, unless something came meanwhile."""
+        self._hint(Signal.FORGET)
+
+    @property
+    def idle_for(self) -> float | None:
+        """Seconds since the last question was answered; None while there is something to do."""
+        return self._now() - self._asked_at if self.core.state is SessionState.READY and self._inbox.empty() else None
+
+    def _hint(self, signal: Signal) -> None:
+        with contextlib.suppress(asyncio.QueueFull):
+            self._inbox.put_nowait(signal)
+
+    async def _tell(self, item: Item) -> None:
         """Put `item` into the inbox, unless the session ends before there is room."""
         put = asyncio.ensure_future(self._inbox.put(item))
         ended = asyncio.ensure_future(self._ended.wait())
@@ -212,7 +219,7 @@ class SessionActor:
         while self.core.connected and not self.link.gone:
             await self._take(await self._inbox.get())
 
-    async def _take(self, item: _Item) -> None:
+    async def _take(self, item: Item) -> None:
         kind = type(item)
         if kind is EngineBatch or kind is EngineFinished or kind is EngineFailed:
             effects = self.core.receive(cast(HostInput, item), self._now())
@@ -222,7 +229,7 @@ class SessionActor:
             effects = self._count_fault(item)
         elif isinstance(item, Say):
             effects = [Send(item.message)]
-        elif isinstance(item, _Signal):
+        elif isinstance(item, Signal):
             effects = self._signalled(item)
         elif isinstance(item, Prompt):
             effects = self._prompt(item)
@@ -235,6 +242,8 @@ class SessionActor:
         else:
             effects = self.core.receive(cast(HostInput, item), self._now())
         await self._carry_out(effects)
+        if not isinstance(item, Signal | Ping | Pong):
+            self._asked_at = self._now()
         if self._draining:
             await self._leave_when_idle()
         self._set_alarm()
@@ -276,12 +285,16 @@ class SessionActor:
         limit = error("rate_limited", f"{MAX_FAULTS} unreadable messages in one connection")
         return [Send(Error.of(limit)), Disconnect(limit.code)]
 
-    def _signalled(self, signal: _Signal) -> list[HostEffect]:
-        if signal is _Signal.ALARM:
+    def _signalled(self, signal: Signal) -> list[HostEffect]:
+        if signal is Signal.ALARM:
             self._alarm_at = None
             return self.core.tick(self._now())
+        if signal is Signal.REST:
+            return self.core.receive(TimerRest(), self._now())
+        if signal is Signal.FORGET:
+            return self.core.receive(MemoryShort(), self._now())
         self._draining = True
-        return self.core.receive(Leaving(now=signal is _Signal.HURRY), self._now())
+        return self.core.receive(Leaving(now=signal is Signal.HURRY), self._now())
 
     async def _leave_when_idle(self) -> None:
         if self.core.state is not SessionState.READY:
@@ -357,7 +370,7 @@ class SessionActor:
     async def _read(self) -> None:
         while True:
             try:
-                item: _Item = await self.link.receive()
+                item: Item = await self.link.receive()
             except Interrupted as gone:
                 self.link.gone, self.link.code = True, self.link.code or gone.code
                 await self._inbox.put(RenterLost(self.link.code))
@@ -374,7 +387,7 @@ class SessionActor:
 
     async def _ring(self, due: float) -> None:
         await self._clock.sleep(due - self._now())
-        await self._inbox.put(_Signal.ALARM)
+        await self._inbox.put(Signal.ALARM)
 
     def _set_alarm(self) -> None:
         due = self.core.next_deadline()

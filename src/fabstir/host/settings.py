@@ -21,6 +21,7 @@ from fabstir.ports.engine import ModelInfo
 from fabstir.protocol.channel import CHANNEL_VERSION
 from fabstir.protocol.context.brought import ContextLimits
 from fabstir.protocol.context.planner import Frame
+from fabstir.protocol.context.resting import MemoryRules
 from fabstir.protocol.host_session import HostOffer
 from fabstir.protocol.offer import NO_CIRCUIT, ModelOffer, Offer, Payment, TokenPrice
 from fabstir.protocol.rungs import Rung, RungOffer, dearer, highest_surcharge
@@ -89,6 +90,8 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_sessions: int = 64
     prompts_per_minute: int = 120
     """Questions in one session."""
+    memory: MemoryRules = MemoryRules()
+    """Of the conversations of all sessions."""
     context_limits: ContextLimits = ContextLimits()
     """Of the conversation that one session holds."""
     scores: bool = False
@@ -152,6 +155,11 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
             max_message_bytes=config.api.max_message_bytes,
             max_sessions=host.max_sessions,
             prompts_per_minute=config.api.prompts_per_minute,
+            memory=MemoryRules(
+                most=host.context_memory_mb << 20,
+                rest_after=float(host.context_rest_s),
+                reserve=host.memory_reserve_mb << 20,
+            ),
             context_limits=ContextLimits(
                 max_messages=host.context_max_messages, max_characters=host.context_max_characters
             ),

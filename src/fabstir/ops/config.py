@@ -142,6 +142,14 @@ class HostSection(Section, frozen=True, kw_only=True):
         Count,
         about("Answers of one renter that each model makes at the same time; its further requests wait.", live=True),
     ] = 16
+    context_memory_mb: Annotated[
+        Count,
+        about("MiB of memory for the conversations of all sessions; beyond it the oldest idle ones are given up."),
+    ] = 512
+    context_rest_s: Annotated[Count, about("A conversation that nobody asks about for so long is compressed.")] = 60
+    memory_reserve_mb: Annotated[
+        Count, about("MiB of the machine's memory that stay free; below it idle conversations are given up.")
+    ] = 256
     context_max_messages: Annotated[
         Count,
         about("Messages that one session holds; longer conversations are refused with `context_too_large`.", live=True),

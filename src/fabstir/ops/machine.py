@@ -6,6 +6,7 @@ Never raises: what cannot be read is 0, and why no GPU is shown is said. Measure
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +49,7 @@ class SystemMachine:
         gpus, why = self._gpus()
         return MachineState(
             cpu=psutil.cpu_percent() / 100,
-            memory_available=memory.available,
+            memory_available=min(memory.available, _group_left()),
             memory_total=memory.total,
             resident_node=self._node.memory_info().rss,
             resident_children=_resident(self._node),
@@ -65,6 +66,17 @@ class SystemMachine:
             return tuple(_gpu(self._nvml, index) for index in range(self._nvml.nvmlDeviceGetCount())), ""
         except self._nvml.NVMLError as fault:
             return (), f"NVIDIA's driver does not answer: {fault}"
+
+
+def _group_left(folder: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes until the kernel ends a process of our control group; as good as endless where there is no limit."""
+    try:
+        limit = (folder / "memory.max").read_text().strip()
+        used = int((folder / "memory.current").read_text())
+        cache = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        return max(0, int(limit) - used + int(cache["inactive_file"])) if limit != "max" else sys.maxsize
+    except (OSError, ValueError, KeyError):
+        return sys.maxsize
 
 
 def _resident(node: psutil.Process) -> int:

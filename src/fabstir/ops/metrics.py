@@ -165,6 +165,10 @@ class Metrics:
         self.request_latency = self._histogram("e2e_request_latency_seconds", "From prompt to response", _REQUEST)
         self.requests_running = self._gauge("num_requests_running", "Answers of sessions being generated")
         self.requests_waiting = self._gauge("num_requests_waiting", "Prompts of sessions that wait for the engine")
+        self.context_bytes = self._gauge("context_bytes", "Memory of the conversations of all sessions, about")
+        self.contexts_forgotten = self._counter(
+            "contexts_forgotten", "Conversations that were given up for want of memory; their renters bring them again"
+        )
         self.sessions_open = self._gauge("sessions_open", "Sessions with a connection")
         self.connections_open = self._gauge("connections_open", "Open WebSockets")
 

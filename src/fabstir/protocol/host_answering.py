@@ -5,7 +5,7 @@ from __future__ import annotations
 from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.money import Tokens
 from fabstir.protocol.answer import Answer
-from fabstir.protocol.context.preparing import Prepared, after, bound_request
+from fabstir.protocol.context.preparing import NOTHING, Prepared, after, bound_request
 from fabstir.protocol.effects import CancelGeneration, RunGeneration, Store
 from fabstir.protocol.generation import TokenBatch, request_of
 from fabstir.protocol.host_core import HostCore
@@ -151,6 +151,7 @@ def finish_turn(core: HostCore, answer: Answer, reason: str) -> None:
 
 def _idle(core: HostCore) -> None:
     core.answer = None
+    core.prepared = NOTHING
     core.blocked_until = None
     core.state = SessionState.READY
 

@@ -12,6 +12,7 @@ from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.protocol.answer import Answer
 from fabstir.protocol.context.history import History
 from fabstir.protocol.context.preparing import NOTHING, Preparation, Prepared
+from fabstir.protocol.context.resting import PackedHistory, bytes_of
 from fabstir.protocol.effects import CancelGeneration, HostEffect, Send, Store
 from fabstir.protocol.heartbeat import Heartbeat
 from fabstir.protocol.held_records import HeldAnswer, HeldRecords
@@ -34,7 +35,9 @@ class HostCore:
         self.state = SessionState.FINISHED if ledger.finished or ledger.closed else SessionState.DETACHED
         self.session = SessionId("")
         self.salt = Hash32(bytes(32))
-        self.history = History()
+        self._history: History | PackedHistory = History()
+        self.forgotten = False
+        """The conversation was given up for want of memory; the renter brings it along when it asks next."""
         self.preparation: Preparation | None = None
         """The prompt that is being counted."""
         self.prepared: Prepared = NOTHING
@@ -54,6 +57,32 @@ class HostCore:
         self.handed_over = False
         """The renter was told where another host goes on."""
         self.out: list[HostEffect] = []
+
+    @property
+    def history(self) -> History:
+        """The conversation; where it rested, it does no more."""
+        if isinstance(self._history, PackedHistory):
+            self._history = self._history.opened()
+        return self._history
+
+    @history.setter
+    def history(self, history: History) -> None:
+        self._history, self.forgotten = history, False
+
+    @property
+    def rests(self) -> bool:
+        """The conversation is compressed."""
+        return isinstance(self._history, PackedHistory)
+
+    @property
+    def history_bytes(self) -> int:
+        """About what the conversation takes in memory."""
+        held = self._history
+        return len(held.data) if isinstance(held, PackedHistory) else bytes_of(held)
+
+    def rest(self) -> None:
+        """Compress the conversation until it is needed."""
+        self._history = PackedHistory.of(self.history)
 
     @property
     def served(self) -> Tokens:

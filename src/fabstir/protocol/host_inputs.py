@@ -119,6 +119,14 @@ class ChainClosing(msgspec.Struct, frozen=True):
     code: str = "job_closed"
 
 
+class TimerRest(msgspec.Struct, frozen=True):
+    """No question came for a while: the conversation may be compressed."""
+
+
+class MemoryShort(msgspec.Struct, frozen=True):
+    """The machine's memory is short: the conversation is given up."""
+
+
 class DepositSeen(msgspec.Struct, frozen=True):
     """The chain was asked what the job's deposit is now."""
 
@@ -150,4 +158,6 @@ HostInput = (
     | ChainClosing
     | DepositSeen
     | Leaving
+    | TimerRest
+    | MemoryShort
 )

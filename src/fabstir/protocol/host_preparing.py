@@ -10,8 +10,8 @@ from fabstir.protocol.context.preparing import Preparation
 from fabstir.protocol.effects import CountTokens
 from fabstir.protocol.host_answering import begin, cancel, finish_turn, generate, wanted
 from fabstir.protocol.host_core import HostCore
-from fabstir.protocol.host_inputs import EngineFailed, HostInput, SessionState, TokensCounted
-from fabstir.protocol.messages import Cancel, Prompt
+from fabstir.protocol.host_inputs import EngineFailed, HostInput, MemoryShort, SessionState, TimerRest, TokensCounted
+from fabstir.protocol.messages import Cancel, Notice, Prompt
 
 
 def prompt(core: HostCore, item: Prompt, now: float) -> None:
@@ -26,6 +26,8 @@ def prompt(core: HostCore, item: Prompt, now: float) -> None:
         raise error("deposit_exhausted", f"{core.served} tokens served, {ledger.affordable} paid for")
     wanted(core, item)
     history = _history(core, item)
+    if core.forgotten and item.conversation_context is None:
+        raise error("context_forgotten", "no question came for a while, and memory is short")
     require_controls(item, history.messages, core.offer)
     core.preparation = Preparation(core.turns + 1, item, history, core.offer.limits)
     core.turns = core.preparation.turn
@@ -68,6 +70,19 @@ def cancel_preparing(core: HostCore, item: Cancel, now: float) -> None:
         core.preparing().cancelled = True
     else:
         cancel(core, item, now)
+
+
+def rest(core: HostCore, item: TimerRest, now: float) -> None:
+    """No question came for a while."""
+    core.rest()
+
+
+def forget(core: HostCore, item: MemoryShort, now: float) -> None:
+    """Memory is short, and this conversation was asked about longest ago: its renter has it."""
+    core.history = History()
+    core.forgotten = True
+    told = "This host gave up its copy of the conversation for want of memory: bring it along when you ask next."
+    core.send(Notice(code="context_forgotten", message=told, session_id=core.session))
 
 
 def decided(core: HostCore, item: HostInput) -> int | None:

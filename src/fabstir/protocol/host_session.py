@@ -39,8 +39,10 @@ from fabstir.protocol.host_inputs import (
     HostInput,
     HostOffer,
     Leaving,
+    MemoryShort,
     RenterLost,
     SessionState,
+    TimerRest,
     TokensCounted,
 )
 from fabstir.protocol.host_log import HostLedger
@@ -70,8 +72,10 @@ __all__ = [
     "HostOffer",
     "HostSession",
     "Leaving",
+    "MemoryShort",
     "RenterLost",
     "SessionState",
+    "TimerRest",
     "TokensCounted",
 ]
 
@@ -147,6 +151,16 @@ class HostSession:
             f"<HostSession {self.ledger.job.hex()[:8]} {self.state.value}: served {self.served}, "
             f"acknowledged {self.ledger.acknowledged}, W {self.ledger.terms.exposure}>"
         )
+
+    @property
+    def history_bytes(self) -> int:
+        """About what the conversation takes in memory."""
+        return self._core.history_bytes
+
+    @property
+    def rests(self) -> bool:
+        """The conversation is compressed, until it is asked about."""
+        return self._core.rests
 
     # -- inside ------------------------------------------------------------------------------------------------------------
 
@@ -224,6 +238,9 @@ TRANSITIONS: Final[dict[tuple[SessionState, type], _Handler]] = {
     **{(s, RenterLost): ignore for s in (_S.DETACHED, _S.FINISHED)},
     **{(s, ChainClosing): host_ending.chain_closing for s in (_S.DETACHED, *_ATTACHED)},
     (_S.FINISHED, ChainClosing): ignore,
+    (_S.READY, TimerRest): host_preparing.rest,
+    (_S.READY, MemoryShort): host_preparing.forget,
+    **{(s, kind): ignore for s in SessionState if s is not _S.READY for kind in (TimerRest, MemoryShort)},
     **{(s, DepositSeen): host_paying.deposit_seen for s in _ATTACHED},
     **{(s, DepositSeen): ignore for s in (_S.DETACHED, _S.FINISHED)},
 }

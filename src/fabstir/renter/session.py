@@ -210,7 +210,10 @@ class Session:
             return
         if stands and fault.code in _ASK_OTHERWISE:
             raise fault
-        if not (stands and fault.code == "ack_timeout" and turn.moved):  # then it was our reader who paused
+        paused = fault.code == "ack_timeout" and turn.moved  # our reader did
+        if not (
+            stands and (paused or fault.code == "context_forgotten")
+        ):  # then the same host goes on, told the conversation anew
             await self._access.drop(fault, turn.setbacks)
         if turn.left <= 0:
             self._finish(turn, "length")
