@@ -87,12 +87,13 @@ def relieve(idle: Sequence[Holding[S]], busy: int, available: int, rules: Memory
         one for one in idle if not one.rests and one.size >= LEAST_BYTES and (short or one.idle >= rules.rest_after)
     ]
     forget: list[S] = []
-    short -= sum(one.size for one in rest) // 2  # text halves, at least
+    halves = {id(one.session): one.size // 2 for one in rest}  # of text, at least
+    short -= sum(halves.values())
     for one in sorted(idle, key=lambda one: -one.idle):
         if short <= 0:
             break
         if one.size:
             forget.append(one.session)
-            short -= one.size
+            short -= one.size - halves.get(id(one.session), 0)
     gone = {id(session) for session in forget}
     return Relief(tuple(one.session for one in rest if id(one.session) not in gone), tuple(forget))
