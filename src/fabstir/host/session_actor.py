@@ -24,10 +24,11 @@ from fabstir.domain.ids import Hash32
 from fabstir.host.admission import Hello
 from fabstir.host.deposit_watch import DepositWatch
 from fabstir.host.fingerprinting import Fingerprinting
-from fabstir.host.generating import Say
+from fabstir.host.generating import Generating, Say
 from fabstir.host.inbox import Item, Signal
 from fabstir.host.jobs import JobBook
 from fabstir.host.link import Link
+from fabstir.host.queueing import Asker
 from fabstir.host.shelf import Shelf
 from fabstir.host.telemetry import SessionTelemetry
 from fabstir.ops.metrics import Metrics
@@ -126,6 +127,8 @@ class SessionActor:
         self._ack_grace = ack_grace
         self._questions = Buckets(prompts_per_minute, limit=1)
         self._inbox: asyncio.Queue[Item] = asyncio.Queue(INBOX_CAPACITY)
+        asker = Asker(core.ledger.terms.renter, job)
+        self._generating = Generating(model, asker, self._telemetry, self._inbox.put)
         self._tasks: asyncio.TaskGroup
         self._reader: asyncio.Task[None] | None = None
         self._pump: asyncio.Task[None] | None = None
