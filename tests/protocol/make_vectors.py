@@ -239,7 +239,7 @@ FROM_HOST: Final[list[dict[str, Any]]] = [
     {"type": "receipt", "session_id": "talk", "tokens": 96, "amount": "19", "tokens_in": 12, "transcript": HASH, "signature": SIGNATURE},
     {
         "type": "response", "session_id": "talk", "message_index": 1, "tokens_used": 32, "finish_reason": "stop",
-        "usage": {"prompt_tokens": 12, "completion_tokens": 32}, "context": PLAN,
+        "usage": {"prompt_tokens": 12, "completion_tokens": 32}, "context": PLAN, "signature": SIGNATURE,
     },
     {
         "type": "fingerprints", "session_id": "talk", "message_index": 1, "first": 96, "tokens": 33, "transcript": HASH,

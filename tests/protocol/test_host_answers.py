@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fabstir.domain.errors import error
+from fabstir.domain.ids import to_hex
 from fabstir.domain.money import Tokens
 from fabstir.protocol.context.history import Weight
 from fabstir.protocol.context.plan import ContextPlan, ContextSpan
@@ -40,7 +41,7 @@ from fabstir.protocol.messages import (
 from fabstir.protocol.signing import keccak
 from fabstir.protocol.transcript import request_hash
 from tests.protocol.hosting import END, ack, blocked, blocked_until, resume, sent, stored, told
-from tests.protocol.market import SESSION, World, named, opened, records, terms
+from tests.protocol.market import HOST_KEY, MARKET, SESSION, World, named, opened, records, terms
 
 
 def test_a_prompt_starts_one_generation() -> None:
@@ -135,6 +136,8 @@ def test_the_response_counts_this_answer() -> None:
     world.ask()
     world.generate(2)
     effects = world.host.receive(EngineFinished(2, END), 0.0)
+    ledger = world.host.ledger
+    digest = MARKET.response_digest(ledger.job, 1, Tokens(2), 5, "stop", ledger.head)
     assert sent(effects)[-1] == Response(
         session_id=SESSION,
         message_index=1,
@@ -142,6 +145,7 @@ def test_the_response_counts_this_answer() -> None:
         finish_reason="stop",
         usage=Usage(prompt_tokens=5, completion_tokens=2),
         context=ContextPlan(spans=(ContextSpan("kept", (1, 1)),), question=1, frame=0),
+        signature=to_hex(HOST_KEY.sign(digest)),
     )
     assert stored(effects)[-1] == TurnEnded(1, "stop", Tokens(5))
     assert isinstance(stored(effects)[0], TokensServed)

@@ -22,6 +22,7 @@ from fabstir.protocol.messages import (
     SessionReady,
     SessionResume,
     StreamChunk,
+    Usage,
     WireTerms,
     decode_from_renter,
     encode,
@@ -45,6 +46,30 @@ from fabstir.protocol.signing import keccak, recover
 from fabstir.protocol.transcript import TokenRecord
 from tests.protocol.market import HOST_KEY, MARKET, SESSION, SESSION_KEY, World, named, opened, records, terms
 from tests.protocol.renting import arriving, left, sent, stored, streaming
+
+# -- the end of an answer ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"finish_reason": "length"},
+        {"tokens_used": 9},
+        {"usage": Usage(prompt_tokens=6, completion_tokens=10)},
+        {"usage": Usage(prompt_tokens=5, completion_tokens=9), "tokens_used": 9},
+        {"signature": "0x" + "00" * 65},
+        {"signature": to_hex(SESSION_KEY.sign(keccak(b"x")))},
+    ],
+)
+def test_the_end_of_an_answer_is_the_hosts_own_word(lie: dict[str, Any]) -> None:
+    """Why it ended and what it counted: whatever is changed on the way, the host did not sign, and the renter leaves."""
+    world = streaming(10)
+    response = arriving(world, Response)
+    changed = msgspec.structs.replace(response, **lie)
+    assert left(world.renter.receive(changed, 0.0)).code == "answer_untrusted"
+    honest = streaming(10)
+    assert isinstance(honest.renter.receive(arriving(honest, Response), 0.0)[-1], AnswerDone)
+
 
 # -- coming back with a token -------------------------------------------------------------------------------------------------
 

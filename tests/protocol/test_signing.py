@@ -136,6 +136,21 @@ def test_session_authorisations_are_typed_data(
     assert digest == reference(market, "SessionAuth", AUTH, message)
 
 
+@given(market=markets, job=words, index=counts, tokens=counts, prompt_tokens=counts, reason=st.text(), head=words)
+def test_ends_of_answers_are_typed_data(
+    market: Market, job: bytes, index: int, tokens: int, prompt_tokens: int, reason: str, head: bytes
+) -> None:
+    """Counts, reason and head of one answer."""
+    fields = [
+        ("jobId", "bytes32"), ("messageIndex", "uint32"), ("tokens", "uint32"), ("promptTokens", "uint32"),
+        ("finishReason", "string"), ("transcript", "bytes32"),
+    ]  # fmt: skip
+    values = (job, index, tokens, prompt_tokens, reason, head)
+    message = {name: value for (name, _), value in zip(fields, values, strict=True)}
+    digest = market.response_digest(JobId(job), index, Tokens(tokens), prompt_tokens, reason, Hash32(head))
+    assert digest == reference(market, "Response", fields, message)
+
+
 @given(market=markets, what=words, valid_until=st.integers(0, 2**64 - 1))
 def test_the_words_of_an_account_for_offer_and_node_are_typed_data(
     market: Market, what: bytes, valid_until: int

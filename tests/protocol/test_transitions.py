@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 
 from fabstir.domain.errors import FabstirError, error
-from fabstir.domain.ids import Hash32
+from fabstir.domain.ids import Hash32, to_hex
 from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.protocol import host_session, renter_session
 from fabstir.protocol.context.history import Weight
@@ -70,7 +70,7 @@ from fabstir.protocol.renter_items import (
 )
 from fabstir.protocol.renter_session import RenterState
 from fabstir.protocol.signing import keccak
-from tests.protocol.market import SESSION, World, named, opened, records, terms
+from tests.protocol.market import HOST_KEY, MARKET, SESSION, World, named, opened, records, terms
 
 REFUSED = ["message_out_of_order"]
 
@@ -454,7 +454,10 @@ def for_renter(kind: type, world: World) -> RenterInput:
             session_id=SESSION, tokens=0, amount="0", tokens_in=0, transcript=zeros, signature="0x" + "00" * 65
         ),
         Response: lambda: Response(
-            session_id=SESSION, message_index=0, tokens_used=0, finish_reason="stop", usage=Usage(prompt_tokens=0, completion_tokens=0)
+            session_id=SESSION, message_index=0, tokens_used=0, finish_reason="stop", usage=Usage(prompt_tokens=0, completion_tokens=0),
+            signature=to_hex(HOST_KEY.sign(MARKET.response_digest(
+                world.renter.ledger.job, 0, Tokens(0), 0, "stop", world.renter._core.transcript.head
+            ))),
         ),
         Fingerprints: lambda: Fingerprints(
             session_id=SESSION, message_index=0, first=0, tokens=1, transcript=zeros, fingerprints=(b"f",), signature="0x" + "00" * 65

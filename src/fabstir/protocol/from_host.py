@@ -120,8 +120,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, tag="receipt"):
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Counts of one answer, by the engine."""
 
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: Count
+    completion_tokens: Count
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True, tag="response"):
@@ -136,6 +136,8 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, tag="response"):
     usage: Usage
     context: ContextPlan | None = None
     """What the engine was given, and what each message cost."""
+    signature: Signature
+    """By the host's account (EIP-712 `Response`), over counts, reason and the head after the answer: what no receipt says."""
 
 
 class Fingerprints(msgspec.Struct, frozen=True, kw_only=True, tag="fingerprints"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fabstir.domain.errors import FabstirError, error
+from fabstir.domain.ids import to_hex
 from fabstir.domain.money import Tokens
 from fabstir.protocol.answer import Answer
 from fabstir.protocol.context.preparing import NOTHING, Prepared, after, bound_request
@@ -135,14 +136,19 @@ def finish_turn(core: HostCore, answer: Answer, reason: str) -> None:
     usage = Usage(prompt_tokens=answer.end.prompt_tokens if answer.end else 0, completion_tokens=answer.served)
     core.store(TurnEnded(answer.prompt.message_index, reason, Tokens(usage.prompt_tokens)))
     core.send_receipt()
+    ledger, index = core.ledger, answer.prompt.message_index
+    digest = ledger.market.response_digest(
+        ledger.job, index, Tokens(answer.served), usage.prompt_tokens, reason, ledger.head
+    )
     core.send(
         Response(
             session_id=core.session,
-            message_index=answer.prompt.message_index,
+            message_index=index,
             tokens_used=answer.served,
             finish_reason=reason,
             usage=usage,
             context=prepared.plan,
+            signature=to_hex(core.key.sign(digest)),
         )
     )
     fingerprint(core, answer, prepared.seen)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from fabstir.domain.errors import CATALOGUE, FabstirError, error
-from fabstir.domain.ids import to_hex
+from fabstir.domain.ids import from_hex, to_hex
+from fabstir.domain.money import Tokens
 from fabstir.protocol import controls
 from fabstir.protocol.context.disclosed import check_plan
 from fabstir.protocol.context.history import History
@@ -34,6 +35,7 @@ from fabstir.protocol.renter_items import (
     TurnKept,
 )
 from fabstir.protocol.renter_log import TurnSeen
+from fabstir.protocol.signing import recover
 from fabstir.protocol.transcript import TokenRecord
 from fabstir.protocol.transcript_file import SpokenTurn
 
@@ -130,6 +132,7 @@ def response(core: RenterCore, item: Response) -> None:
     _check_planned(core, prompt)
     if core.plan is not None and item.context != core.plan:
         raise error("context_plan_invalid", "the response has another plan than the answer began with")
+    _check_signature(core, item)
     core.history = after(core.history, prompt, 0, prompt.prefix + core.partial, item.finish_reason)
     core.message_index = prompt.message_index + 1
     core.prompt = None
@@ -138,6 +141,24 @@ def response(core: RenterCore, item: Response) -> None:
     _keep(core, prompt, item.finish_reason, item.usage.prompt_tokens)
     await_fingerprints(core, prompt)
     core.out.append(AnswerDone(item))
+
+
+def _check_signature(core: RenterCore, item: Response) -> None:
+    """The host says so itself, of what arrived here. Raises PeerFault (`answer_untrusted`)."""
+    ledger, counts = core.ledger, item.usage
+    digest = ledger.market.response_digest(
+        ledger.job,
+        item.message_index,
+        Tokens(counts.completion_tokens),
+        counts.prompt_tokens,
+        item.finish_reason,
+        core.transcript.head,
+    )
+    if (
+        item.tokens_used != counts.completion_tokens
+        or recover(digest, from_hex(item.signature, 65)) != ledger.terms.host
+    ):
+        raise error("answer_untrusted", f"{to_hex(ledger.terms.host)} did not sign this end of an answer")
 
 
 def host_error(core: RenterCore, item: Error) -> None:

@@ -40,6 +40,9 @@ RECEIPT: Final = _type("Receipt(bytes32 jobId,uint96 amount,uint32 tokens,uint32
 CLOSE: Final = _type("Close(bytes32 jobId,uint96 amount,uint32 tokens)")
 SESSION_AUTH: Final = _type("SessionAuth(bytes32 jobId,string sessionId,uint64 issuedAt,bytes32 nonce)")
 CHANNEL: Final = _type("Channel(uint32 protocol,bytes32 renterKey,bytes32 hostKey)")
+RESPONSE: Final = _type(
+    "Response(bytes32 jobId,uint32 messageIndex,uint32 tokens,uint32 promptTokens,string finishReason,bytes32 transcript)"
+)
 FINGERPRINTS: Final = _type(
     "Fingerprints(bytes32 jobId,uint32 messageIndex,uint32 first,uint32 tokens,bytes32 transcript,bytes32 digest)"
 )
@@ -111,6 +114,13 @@ class Market(msgspec.Struct, frozen=True):
     def channel_digest(self, protocol: int, renter_key: Hash32, host_key: Hash32) -> Hash32:
         """What the host's account signs: *these two keys, one of them mine, make the channel of this connection*."""
         return self._digest(CHANNEL + _word(protocol) + renter_key + host_key)
+
+    def response_digest(
+        self, job: JobId, message_index: int, tokens: Tokens, prompt_tokens: int, finish_reason: str, transcript: Hash32
+    ) -> Hash32:
+        """What the host's account signs: *this answer, which `transcript` ends, is complete, and that is why*."""
+        counts = _word(message_index) + _word(tokens) + _word(prompt_tokens)
+        return self._digest(RESPONSE + job + counts + _keccak(finish_reason.encode()) + transcript)
 
     def fingerprints_digest(
         self, job: JobId, message_index: int, first: Tokens, tokens: Tokens, transcript: Hash32, made: tuple[bytes, ...]
