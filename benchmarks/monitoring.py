@@ -55,7 +55,17 @@ def stream() -> list[FromHost]:
         for index in range(MESSAGES)
     ]
     usage = Usage(prompt_tokens=40, completion_tokens=MESSAGES)
-    return [*chunks, Response(session_id="s", message_index=0, finish_reason="stop", usage=usage, tokens_used=MESSAGES)]
+    return [
+        *chunks,
+        Response(
+            session_id="s",
+            message_index=0,
+            finish_reason="stop",
+            usage=usage,
+            tokens_used=MESSAGES,
+            signature="0x" + "00" * 65,
+        ),
+    ]
 
 
 PROMPT = Prompt(session_id="s", message_index=0, content="hello")
