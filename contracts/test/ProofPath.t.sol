@@ -178,6 +178,16 @@ contract ProofPathTest is Fixture {
         refused(JobMarketplace.ProofInvalid.selector, p);
     }
 
+    /// On a chain with another number the same contract, job, commitment and blocks make another statement.
+    function test_proofForAnotherChainIsRefused() public {
+        Proof memory p = challenged(200);
+        vm.chainId(8453);
+        refused(JobMarketplace.ProofInvalid.selector, p);
+        vm.chainId(31337);
+        market.submitProof(_t, p);
+        eq(200, state(_t).proven, "on its own chain");
+    }
+
     // -- the path
 
     function test_wrongCheckpointIsRefused() public {

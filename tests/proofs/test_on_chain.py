@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from importlib import resources
+from itertools import permutations
 from typing import Any
 
 import msgspec
@@ -81,6 +82,20 @@ async def test_the_chain_binds_every_word(chain: Chain, prover: EzklProver, prov
     for bit in (0, 100, 128, 255):
         word = int.from_bytes(getattr(statement, field), "big") ^ (1 << bit)
         other = msgspec.structs.replace(statement, **{field: Hash32(word.to_bytes(32, "big"))})
+        assert not chain.accepts(other, bundle.proof)
+        assert not await prover.verify(other, bundle)
+
+
+async def test_the_order_of_the_words_counts(chain: Chain, prover: EzklProver, proven: Proven) -> None:
+    """Statement, seed and commitment in any other order, and the halves of a word exchanged, are other public inputs: both say no."""
+    statement, bundle = proven
+    words = (statement.statement, statement.seed, statement.commitment)
+    orders = [ProofStatement(*order) for order in permutations(words) if order != words]
+    turned = [Hash32(word[16:] + word[:16]) for word in words]
+    names = ("statement", "seed", "commitment")
+    halves = [msgspec.structs.replace(statement, **{name: turned[n]}) for n, name in enumerate(names)]
+    assert len(set(orders + halves)) == 8
+    for other in orders + halves:
         assert not chain.accepts(other, bundle.proof)
         assert not await prover.verify(other, bundle)
 
