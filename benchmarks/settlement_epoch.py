@@ -5,11 +5,12 @@ Each session has one checkpoint of 256 records of its own; the sessions are open
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from settlement_sides import HOST, SIGNER, TOKENS, Chain, Measurement, Ours
 
-from fabstir.chain.bindings import Claim, EpochProofs, JobMarketplace, Proof, SumNode
+from fabstir.chain.bindings import EpochClaim, EpochProofs, JobMarketplace, Proof, Shared, SumNode
 from fabstir.chain.bindings import Terms as AbiTerms
 from fabstir.chain.devnet import CHAIN_ID
 from fabstir.chain.rpc import quantity
@@ -30,7 +31,7 @@ from fabstir.protocol.epochs import (
     place_all,
 )
 from fabstir.protocol.settlement import SEED_DELAY
-from fabstir.protocol.signing import Market, keccak
+from fabstir.protocol.signing import Market, compact, keccak
 
 SESSIONS: Final = 100
 DISTINCT: Final = 4
@@ -86,19 +87,25 @@ class Epoch:
         )
         return EpochProofs.encode_prove_epoch(abi, [SumNode(s.hash, s.tokens, s.left) for s in place.siblings], proof)
 
-    def claim(self, place: EpochPlace) -> Claim:
+    def claim(self, place: EpochPlace) -> EpochClaim:
         """The renter's voucher over exactly what the epoch holds."""
         session, abi = place.session, self.abi[place.index]
         amount = cost(session.tokens, abi.price_per_m_tok)  # type: ignore[arg-type]
         digest = self.market.voucher_digest(session.job, amount, session.tokens, session.head)
-        return Claim(abi, amount, session.tokens, session.head, SIGNER.sign(digest))
+        return EpochClaim(
+            abi.renter, abi.signer, abi.arbiter, abi.price_per_m_tok, abi.bond, abi.expires_at, abi.challenge, abi.exposure,
+            abi.salt, session.tokens, session.tree_root, session.head, *compact(SIGNER.sign(digest)),
+        )  # fmt: skip
+
+    def redemption(self, places: Sequence[EpochPlace]) -> bytes:
+        """The call that redeems these."""
+        abi, claims = self.abi[0], [self.claim(place) for place in places]
+        shared = Shared(abi.token, abi.policy, abi.model_id)
+        return JobMarketplace.encode_redeem_by_epoch(shared, claims, places[0].root, covering_path(places))
 
     async def redeem(self, kind: str, places: tuple[EpochPlace, ...]) -> None:
         """In one transaction."""
-        claims = [self.claim(place) for place in places]
-        trees = [place.session.tree_root for place in places]
-        data = JobMarketplace.encode_redeem_by_epoch(claims, trees, places[0].root, covering_path(places))
-        await self.run.note(f"redeem_by_epoch_{len(places)}_{kind}", HOST, data, share=len(places))
+        await self.run.note(f"redeem_by_epoch_{len(places)}_{kind}", HOST, self.redemption(places), share=len(places))
 
 
 async def epochs(chain: Chain, prover: EzklProver) -> Measurement:

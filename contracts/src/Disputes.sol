@@ -72,7 +72,7 @@ abstract contract Disputes is JobLedger {
         uint40 until = uint40(block.timestamp + t.challenge);
         _jobs[id].owed = uint88(amount);
         _jobs[id].claimed = true;
-        _held[id] = Held(held, until, uint32(tokens), Stage.Claimed);
+        _hold(id, Held(held, until, uint32(tokens), Stage.Claimed));
         emit ClaimHeld(id, held, uint32(tokens), until);
         stakes.lock(t.host, uint40(block.timestamp + LOCK_WINDOWS * t.challenge));
     }
@@ -103,14 +103,14 @@ abstract contract Disputes is JobLedger {
         _advance(id, Stage.Disputed, Stage.Answered, t.challenge);
         _checkOpening(id, t, o);
         emit ClaimAnswered(id, _held[id].until);
-        if (t.arbiter == address(0)) _win(id, t, _held[id], true);
+        if (t.arbiter == address(0)) _win(id, t, _heldOf(id), true);
     }
 
     /// The arbiter decides what only running the model again can tell.
     function rule(Terms calldata t, bool forHost) external nonReentrant {
         bytes32 id = idOf(t);
         if (msg.sender != t.arbiter) revert NotParty();
-        Held memory held = _held[id];
+        Held memory held = _heldOf(id);
         if (held.stage != Stage.Answered) revert WrongStage(held.stage);
         if (block.timestamp >= held.until) revert TooLate(held.until);
         if (forHost) _win(id, t, held, true);
@@ -129,22 +129,24 @@ abstract contract Disputes is JobLedger {
 
     // -- for the market
 
-    /// Credits what a voucher over `amount` adds, out of the claim where there is one. Changes `job`, which the caller stores.
-    function _creditVoucher(bytes32 id, Terms calldata t, Job memory job, uint96 amount) internal {
+    /// What a voucher over `amount` credits, out of the claim where there is one; `bond`: whether it ended a dispute, so that the bond is
+    /// the host's (`_payBond`). Changes `job`, which the caller stores.
+    function _takeOver(bytes32 id, Job memory job, uint256 amount) internal returns (uint256 credit, bool bond) {
         uint256 held = job.claimed ? _held[id].amount : 0;
-        (uint256 credit, uint256 owed, uint256 left) = Money.takeOver(job.owed, held, amount);
+        uint256 owed;
+        uint256 left;
+        (credit, owed, left) = Money.takeOver(job.owed, held, amount);
         job.owed = uint88(owed);
-        if (left != held) _shrink(id, t, job, uint96(left));
-        if (credit != 0) _credit(t.host, t.token, credit);
+        if (left != held) bond = _shrink(id, job, uint96(left));
     }
 
     /// Both sides agreed on a final amount: the claim is void, the bond goes back.
     function _withdrawClaim(bytes32 id, Terms calldata t, Job memory job) internal {
-        Held memory held = _held[id];
+        Held memory held = _heldOf(id);
         job.owed -= uint88(held.amount);
         job.claimed = false;
         delete _held[id];
-        if (held.stage != Stage.Claimed) _payBond(id, t, t.renter);
+        if (held.stage != Stage.Claimed) _payBond(id, t.renter, t.token, t.bond);
     }
 
     /// Takes `amount` from the caller: native coin with the call, or an ERC-20 that must arrive in full.
@@ -166,18 +168,18 @@ abstract contract Disputes is JobLedger {
     // -- inside
 
     function _undecided(bytes32 id) private view returns (Held memory held) {
-        held = _held[id];
+        held = _heldOf(id);
         // slither-disable-next-line incorrect-equality -- a stage has no neighbourhood
         if (held.stage == Stage.None || held.stage == Stage.Lost) revert WrongStage(held.stage);
     }
 
     function _advance(bytes32 id, Stage from, Stage to, uint32 window) private {
-        Held memory held = _held[id];
+        Held memory held = _heldOf(id);
         if (held.stage != from) revert WrongStage(held.stage);
         if (block.timestamp >= held.until) revert TooLate(held.until);
         held.stage = to;
         held.until = uint40(block.timestamp + window);
-        _held[id] = held;
+        _hold(id, held);
     }
 
     function _checkOpening(bytes32 id, Terms calldata t, Opening calldata o) private view {
@@ -196,15 +198,14 @@ abstract contract Disputes is JobLedger {
     }
 
     /// A voucher signed for a part of the claim, or for all of it: then the dispute is over, and the host was right.
-    function _shrink(bytes32 id, Terms calldata t, Job memory job, uint96 left) private {
-        Held memory held = _held[id];
+    function _shrink(bytes32 id, Job memory job, uint96 left) private returns (bool bond) {
         if (left != 0) {
             _held[id].amount = left;
-            return;
+            return false;
         }
+        bond = _held[id].stage != Stage.Claimed;
         job.claimed = false;
         delete _held[id];
-        if (held.stage != Stage.Claimed) _payBond(id, t, t.host);
     }
 
     function _win(bytes32 id, Terms calldata t, Held memory held, bool bondToHost) private {
@@ -212,23 +213,23 @@ abstract contract Disputes is JobLedger {
         delete _held[id];
         emit ClaimPaid(id, held.amount);
         _credit(t.host, t.token, held.amount);
-        if (held.stage != Stage.Claimed) _payBond(id, t, bondToHost ? t.host : t.renter);
+        if (held.stage != Stage.Claimed) _payBond(id, bondToHost ? t.host : t.renter, t.token, t.bond);
     }
 
     function _lose(bytes32 id, Terms calldata t, Held memory held) private {
-        Job memory job = _jobs[id];
+        Job memory job = _job(id);
         job.owed -= uint88(held.amount);
         job.claimed = false;
-        _jobs[id] = job;
-        _held[id] = Held(0, 0, 0, Stage.Lost);
+        _store(id, job);
+        _hold(id, Held(0, 0, 0, Stage.Lost));
         (uint96 slashed, uint96 compensation) = stakes.slash(t.host, t.renter);
         emit ClaimLost(id, held.amount, slashed, compensation);
         if (job.closed) _repay(t.renter, t.token, held.amount);
-        if (held.stage != Stage.Claimed) _payBond(id, t, t.renter);
+        if (held.stage != Stage.Claimed) _payBond(id, t.renter, t.token, t.bond);
     }
 
-    function _payBond(bytes32 id, Terms calldata t, address to) private {
-        emit BondPaid(id, to, t.bond);
-        _repay(to, t.token, t.bond);
+    function _payBond(bytes32 id, address to, address token, uint96 bond) internal {
+        emit BondPaid(id, to, bond);
+        _repay(to, token, bond);
     }
 }

@@ -60,8 +60,15 @@ abstract contract Earnings {
 
     function _credit(address host, address token, uint256 delta) internal {
         uint256 fee = Money.fee(delta);
-        earnings[host][token] += delta - fee;
-        if (fee != 0) earnings[treasury][token] += fee;
+        _share(host, token, delta - fee, fee);
+    }
+
+    /// What several credits come to, the fee of each one taken off.
+    function _share(address host, address token, uint256 due, uint256 fees) internal {
+        // slither-disable-next-line incorrect-equality -- of nothing there is nothing to write, and a fee is less than what it is of
+        if (due == 0) return;
+        earnings[host][token] += due;
+        if (fees != 0) earnings[treasury][token] += fees;
     }
 
     /// Pushes money to whom it belongs; where the receiver or the token refuses, it waits in the ledger.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {IEpochProofs, Session} from "./IEpochProofs.sol";
+import {IEpochProofs} from "./IEpochProofs.sol";
 import {IProofSystem} from "./IProofSystem.sol";
 import {Proof, SumNode, Terms} from "./MarketTypes.sol";
 import {SumTree} from "./SumTree.sol";
@@ -93,21 +93,20 @@ contract EpochProofs is IEpochProofs {
 
     /// Joins the leaves level by level; where a neighbour is not among them, the next of `path` stands in. A wrong count or place gives
     /// another root: what is believed is a chain of hashes, and leaves, sessions and inner nodes are told apart by what is hashed.
-    function covers(address host, bytes32 root, Session[] calldata sessions, bytes calldata path)
+    function covers(address host, bytes32 root, bytes calldata leaves, bytes calldata path)
         external
         view
         returns (bool)
     {
-        uint256 left = sessions.length;
+        uint256 left = leaves.length / SumTree.LEAF;
         uint256 total = provenTokens[host][root];
         if (total == 0 || left == 0) return false;
         uint256 used = PLACE;
         uint256 width = uint32(bytes4(path[:used]));
         SumTree.Place[] memory row = new SumTree.Place[](left);
         for (uint256 i; i < left; ++i) {
-            Session calldata s = sessions[i];
-            bytes32 leaf = SumTree.session(s.id, s.treeRoot, s.head, s.tokens);
-            row[i] = SumTree.Place(leaf, s.tokens, uint32(bytes4(path[used:used + PLACE])));
+            (bytes32 leaf, uint256 tokens) = abi.decode(leaves[i * SumTree.LEAF:], (bytes32, uint256));
+            row[i] = SumTree.Place(leaf, tokens, uint32(bytes4(path[used:used + PLACE])));
             used += PLACE;
         }
         while (width > 1) {

@@ -58,8 +58,8 @@ abstract contract JobLedger is Earnings, EIP712 {
     // -- views
 
     function jobs(bytes32 id) external view returns (JobView memory v) {
-        Job memory job = _jobs[id];
-        Held memory held = _held[id];
+        Job memory job = _job(id);
+        Held memory held = _heldOf(id);
         v.deposit = job.deposit;
         v.owed = job.owed;
         v.signed = job.signed;
@@ -94,9 +94,26 @@ abstract contract JobLedger is Earnings, EIP712 {
     // -- for those who build on it
 
     function _jobOf(bytes32 id) internal view returns (Job memory job) {
-        job = _jobs[id];
+        job = _job(id);
         // slither-disable-next-line incorrect-equality -- 0 is what is read of a job that was never opened
         if (job.deposit == 0 || job.closed) revert NotOpen();
+    }
+
+    /// These four are one place each for the packing of a slot: written out wherever they are needed, it would not fit into the contract.
+    function _job(bytes32 id) internal view returns (Job memory) {
+        return _jobs[id];
+    }
+
+    function _store(bytes32 id, Job memory job) internal {
+        _jobs[id] = job;
+    }
+
+    function _heldOf(bytes32 id) internal view returns (Held memory) {
+        return _held[id];
+    }
+
+    function _hold(bytes32 id, Held memory held) internal {
+        _held[id] = held;
     }
 
     function _checkAmount(Job memory job, uint96 price, uint96 amount, uint32 tokens) internal pure {

@@ -3,14 +3,14 @@ pragma solidity 0.8.37;
 
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
-import {Disputes} from "./Disputes.sol";
 import {Earnings} from "./Earnings.sol";
-import {IEpochProofs, Session} from "./IEpochProofs.sol";
+import {IEpochProofs} from "./IEpochProofs.sol";
 import {IHostStake} from "./IHostStake.sol";
 import {IProofSystem} from "./IProofSystem.sol";
 import {IReceiveWithAuthorization} from "./IReceiveWithAuthorization.sol";
 import {Claim, Proof, Terms} from "./MarketTypes.sol";
 import {SumTree} from "./SumTree.sol";
+import {Vouchers} from "./Vouchers.sol";
 
 /// Payment channels between renters and hosts. Immutable: nobody can change it, pause it or take from it.
 ///
@@ -18,7 +18,7 @@ import {SumTree} from "./SumTree.sol";
 /// floor(tokens * price / 1e6) of *cumulative* tokens, so rounding never adds up and favours the renter. What was not signed is paid
 /// only where it is proven, after a window in which the renter can object, and never more than `exposure` tokens of it.
 /// The same rules as a pure function: `fabstir.protocol.settlement`.
-contract JobMarketplace is Disputes {
+contract JobMarketplace is Vouchers {
     /// Which of the terms `BadTerms` complains about.
     enum Term {
         Deposit,
@@ -40,15 +40,12 @@ contract JobMarketplace is Disputes {
     uint256 public constant MIN_CHALLENGE = 900;
     uint256 public constant MAX_CHALLENGE = 3 days;
     uint256 public constant MAX_EXPOSURE = 4096;
-    uint8 private constant PROOF_REQUIRED = 0;
     uint8 private constant PROOF_FALLBACK = 1;
 
     IProofSystem public immutable proofs;
-    IEpochProofs public immutable epochs;
 
     event JobOpened(bytes32 indexed id, address indexed renter, address indexed host, Terms terms, uint96 deposit);
     event JobToppedUp(bytes32 indexed id, uint96 amount, uint96 deposit);
-    event VoucherRedeemed(bytes32 indexed id, uint96 amount, uint32 tokens, bytes32 transcript);
     event ProofCommitted(bytes32 indexed id, uint32 tokens, bytes32 root, uint256 blockNumber);
     event ProofAccepted(bytes32 indexed id, uint32 tokens, bytes32 circuitId, bytes32 statement);
     event CloseRequested(bytes32 indexed id, uint40 closingAt);
@@ -59,12 +56,6 @@ contract JobMarketplace is Disputes {
     error BadTerms(Term which);
     /// These terms were used before; another salt makes another job.
     error JobExists();
-    /// The voucher is not above the last one, or the agreed amount is below what is owed already.
-    error StaleVoucher();
-    /// The claims are not what a proven epoch of the host holds.
-    error NotCovered();
-    /// The job's policy asks for a proof of as many tokens first.
-    error ProofMissing(uint256 proven, uint256 tokens);
     /// Not more tokens than are proven already.
     error NothingToProve();
     /// The last commitment can still be answered.
@@ -83,10 +74,9 @@ contract JobMarketplace is Disputes {
     constructor(address treasury_, IProofSystem proofs_, IHostStake stakes_, IEpochProofs epochs_)
         Earnings(treasury_)
         EIP712("FabstirMarket", "2")
-        Disputes(stakes_)
+        Vouchers(stakes_, epochs_)
     {
         proofs = proofs_;
-        epochs = epochs_;
     }
 
     // -- deposits
@@ -170,58 +160,6 @@ contract JobMarketplace is Disputes {
         _checkReceived(t.token, before, amount);
     }
 
-    // -- vouchers
-
-    /// The host cashes one voucher of each of several jobs; one bad claim reverts all.
-    function redeem(Claim[] calldata claims) external nonReentrant {
-        for (uint256 i; i < claims.length; ++i) {
-            _cash(claims[i], false);
-        }
-    }
-
-    /// As `redeem`, of sessions whose proof is a proven epoch of the host: each claim is exactly a leaf of it (this job, these tokens,
-    /// this head over that tree). What it proves is never more than is signed, so no claim of unsigned tokens comes of it.
-    function redeemByEpoch(
-        Claim[] calldata claims,
-        bytes32[] calldata treeRoots,
-        bytes32 epochRoot,
-        bytes calldata path
-    ) external nonReentrant {
-        Session[] memory sessions = new Session[](claims.length);
-        for (uint256 i; i < claims.length; ++i) {
-            Claim calldata c = claims[i];
-            sessions[i] = Session(_cash(c, true), treeRoots[i], c.transcript, c.tokens);
-        }
-        if (!epochs.covers(msg.sender, epochRoot, sessions, path)) revert NotCovered();
-    }
-
-    /// One voucher of one job, one write for all that changes in it.
-    function _cash(Claim calldata c, bool covered) private returns (bytes32 id) {
-        id = idOf(c.terms);
-        Job memory job = _jobOf(id);
-        if (covered && c.tokens > job.proven) job.proven = c.tokens;
-        _redeem(id, job, c);
-        _jobs[id] = job;
-    }
-
-    /// Changes `job`, which the caller stores.
-    function _redeem(bytes32 id, Job memory job, Claim calldata c) private {
-        if (msg.sender != c.terms.host) revert NotParty();
-        _checkAmount(job, c.terms.pricePerMTok, c.amount, c.tokens);
-        if (c.tokens <= job.signed) revert StaleVoucher();
-        if (!_signed(voucherDigest(id, c.amount, c.tokens, c.transcript), c.sig, c.terms.signer)) {
-            revert BadSignature();
-        }
-        _checkPolicy(job, c);
-        job.signed = c.tokens;
-        emit VoucherRedeemed(id, c.amount, c.tokens, c.transcript);
-        _creditVoucher(id, c.terms, job, c.amount);
-    }
-
-    function _checkPolicy(Job memory job, Claim calldata c) private pure {
-        if (c.terms.policy == PROOF_REQUIRED && c.tokens > job.proven) revert ProofMissing(job.proven, c.tokens);
-    }
-
     // -- proofs
 
     /// The host fixes what it served: `root` = keccak256(treeRoot, head). The hash of a block two blocks later chooses what must be
@@ -297,7 +235,7 @@ contract JobMarketplace is Disputes {
         bytes32 id = idOf(c.terms);
         Job memory job = _jobOf(id);
         if (msg.sender != c.terms.host) revert NotParty();
-        if (c.sig.length != 0 && c.tokens > job.signed) _redeem(id, job, c);
+        if (c.sig.length != 0 && c.tokens > job.signed) _credit(c.terms.host, c.terms.token, _redeem(id, job, c));
         _close(id, c.terms, job);
     }
 
@@ -316,7 +254,7 @@ contract JobMarketplace is Disputes {
         uint96 before = job.owed;
         if (c.amount < before) revert StaleVoucher();
         if (c.amount > before) {
-            _checkPolicy(job, c);
+            _checkPolicy(job, c.terms.policy, c.tokens);
             job.owed = uint88(c.amount);
             _credit(c.terms.host, c.terms.token, c.amount - before);
         }
@@ -350,7 +288,7 @@ contract JobMarketplace is Disputes {
         uint96 refund = job.deposit - job.owed;
         emit JobClosed(id, job.owed, refund, job.signed, job.proven);
         job.closed = true;
-        _jobs[id] = job;
+        _store(id, job);
         _repay(t.renter, t.token, refund);
     }
 }

@@ -28,6 +28,32 @@ struct Claim {
     bytes sig;
 }
 
+/// What the claims of one redemption by epoch have in common; their host is the caller.
+struct Shared {
+    address token;
+    uint8 policy;
+    bytes32 modelId;
+}
+
+/// A cumulative voucher over exactly what an epoch holds of a session: the rest of its terms, in their order, then the leaf, then the
+/// signature in two words (EIP-2098). Its amount is what the tokens cost.
+struct EpochClaim {
+    address renter;
+    address signer;
+    address arbiter;
+    uint96 pricePerMTok;
+    uint96 bond;
+    uint40 expiresAt;
+    uint32 challenge;
+    uint32 exposure;
+    bytes32 salt;
+    uint32 tokens;
+    bytes32 treeRoot;
+    bytes32 transcript;
+    bytes32 r;
+    bytes32 vs;
+}
+
 /// A sibling on the path of a Merkle-sum tree, with the tokens below it.
 struct SumNode {
     bytes32 hash;

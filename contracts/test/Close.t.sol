@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {JobLedger} from "../src/JobLedger.sol";
 import {JobMarketplace} from "../src/JobMarketplace.sol";
 import {Claim, JobView, Terms} from "../src/MarketTypes.sol";
+import {Vouchers} from "../src/Vouchers.sol";
 import {Fixture} from "./Fixture.sol";
 
 contract CloseTest is Fixture {
@@ -57,7 +58,7 @@ contract CloseTest is Fixture {
         open(t, DEPOSIT);
         Claim memory c = voucher(t, 1000);
         vm.prank(host);
-        vm.expectRevert(abi.encodeWithSelector(JobMarketplace.ProofMissing.selector, 0, 1000));
+        vm.expectRevert(abi.encodeWithSelector(Vouchers.ProofMissing.selector, 0, 1000));
         market.closeByHost(c);
     }
 
@@ -168,7 +169,7 @@ contract CloseTest is Fixture {
         bytes memory closing = closeSig(HOST, t, 1000);
         bytes memory later = closeSig(HOST, t, 2000);
         redeem(voucher(t, 2000));
-        bytes memory stale = abi.encodePacked(JobMarketplace.StaleVoucher.selector);
+        bytes memory stale = abi.encodePacked(Vouchers.StaleVoucher.selector);
         refusedTogether(stale, renter, voucher(t, 1000), closing);
         Claim memory c = voucher(t, 2000);
         vm.prank(renter);
@@ -179,7 +180,7 @@ contract CloseTest is Fixture {
     function test_agreedAmountNeedsItsProof() public {
         Terms memory t = terms(NATIVE, 0);
         open(t, DEPOSIT);
-        bytes memory reason = abi.encodeWithSelector(JobMarketplace.ProofMissing.selector, 0, 1000);
+        bytes memory reason = abi.encodeWithSelector(Vouchers.ProofMissing.selector, 0, 1000);
         refusedTogether(reason, renter, voucher(t, 1000), closeSig(HOST, t, 1000));
         Claim memory c = Claim(t, 0, 0, 0, "");
         bytes memory closing = closeSig(HOST, t, 0);

@@ -6,6 +6,7 @@ import {Earnings} from "../src/Earnings.sol";
 import {JobLedger} from "../src/JobLedger.sol";
 import {JobMarketplace} from "../src/JobMarketplace.sol";
 import {Claim, Opening, Stage, Terms} from "../src/MarketTypes.sol";
+import {Vouchers} from "../src/Vouchers.sol";
 import {MoodyToken, Receiver} from "./Doubles.sol";
 import {DisputeFixture} from "./DisputeFixture.sol";
 
@@ -133,7 +134,7 @@ abstract contract DisputeEndsTests is DisputeFixture {
             Terms memory t = inStage(all[i], bytes32(i));
             Books memory b = books();
             vm.expectEmit(true, true, true, true);
-            emit JobMarketplace.VoucherRedeemed(market.idOf(t), 493, 400, headOf(t, 400));
+            emit Vouchers.VoucherRedeemed(market.idOf(t), 493, 400, headOf(t, 400));
             sign(t, 400);
             moved(b, 0, bondIn(all[i]), 493 - 123, false);
             stands(t, Stage.None);
@@ -197,7 +198,7 @@ abstract contract DisputeEndsTests is DisputeFixture {
         Claim memory c = Claim(t, 122, 99, 0, "");
         bytes memory closing = closeSig(HOST, t, 99);
         vm.prank(renter);
-        vm.expectRevert(JobMarketplace.StaleVoucher.selector);
+        vm.expectRevert(Vouchers.StaleVoucher.selector);
         market.closeCooperative(c, closing);
     }
 

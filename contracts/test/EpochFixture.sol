@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Claim, Proof, SumNode, Terms} from "../src/MarketTypes.sol";
+import {EpochClaim, Proof, Shared, SumNode, Terms} from "../src/MarketTypes.sol";
 import {DisputeFixture} from "./DisputeFixture.sol";
 
 /// Epochs over sessions of one host, built from the specification and not with the contract's own library.
@@ -140,31 +140,47 @@ abstract contract EpochFixture is DisputeFixture {
 
     // -- what the market is told
 
-    function claimsOf(Member[] memory all, uint256 chosen)
+    function shared(Terms memory t) internal pure returns (Shared memory) {
+        return Shared(t.token, t.policy, t.modelId);
+    }
+
+    /// A claim of the session over what `key` signed.
+    function epochClaim(uint256 key, Terms memory t, uint32 tokens, uint96 amount, bytes32 head)
         internal
         view
-        returns (Claim[] memory claims, bytes32[] memory treeRoots)
+        returns (EpochClaim memory c)
     {
-        claims = new Claim[](all.length);
-        treeRoots = new bytes32[](all.length);
+        bytes32 digest = market.voucherDigest(market.idOf(t), amount, tokens, head);
+        (c.renter, c.signer, c.arbiter, c.pricePerMTok, c.bond) =
+        (t.renter, t.signer, t.arbiter, t.pricePerMTok, t.bond);
+        (c.expiresAt, c.challenge, c.exposure, c.salt) = (t.expiresAt, t.challenge, t.exposure, t.salt);
+        (c.tokens, c.transcript) = (tokens, head);
+        (c.treeRoot,,,) = tree(tokens, 0);
+        uint8 v;
+        (v, c.r, c.vs) = vm.sign(key, digest);
+        if (v == 28) c.vs |= bytes32(uint256(1) << 255);
+    }
+
+    function epochClaim(Terms memory t, uint32 tokens, bytes32 head) internal view returns (EpochClaim memory) {
+        return epochClaim(SIGNER, t, tokens, cost(t, tokens), head);
+    }
+
+    function claimsOf(Member[] memory all, uint256 chosen) internal view returns (EpochClaim[] memory claims) {
+        claims = new EpochClaim[](all.length);
         uint256 length;
         for (uint256 i; i < all.length; ++i) {
-            if (chosen >> i & 1 == 0) continue;
-            Member memory m = all[i];
-            claims[length] = voucherOf(SIGNER, m.t, m.tokens, cost(m.t, m.tokens), m.head);
-            (treeRoots[length++],,,) = tree(m.tokens, 0);
+            if (chosen >> i & 1 == 1) claims[length++] = epochClaim(all[i].t, all[i].tokens, all[i].head);
         }
         assembly {
             mstore(claims, length)
-            mstore(treeRoots, length)
         }
     }
 
     function redeemByEpoch(Member[] memory all, uint256 chosen) internal {
-        (Claim[] memory claims, bytes32[] memory treeRoots) = claimsOf(all, chosen);
+        EpochClaim[] memory claims = claimsOf(all, chosen);
         (bytes32 root,) = epochOf(all);
         bytes memory path = packed(all, chosen);
         vm.prank(host);
-        market.redeemByEpoch(claims, treeRoots, root, path);
+        market.redeemByEpoch(shared(all[0].t), claims, root, path);
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Claim, Proof, SumNode, Terms} from "../src/MarketTypes.sol";
+import {EpochClaim, Proof, SumNode, Terms} from "../src/MarketTypes.sol";
 import {Handler} from "./DisputeHandler.sol";
 import {DisputeFixture} from "./DisputeFixture.sol";
 import {EpochFixture} from "./EpochFixture.sol";
@@ -50,24 +50,22 @@ contract EpochHandler is Handler, EpochFixture {
     /// One claim at a time, so that what each did can be judged.
     function redeemOne(Member[] memory all, uint256 i, uint256 tweak, bool proven) internal {
         Member memory m = all[i];
-        Claim[] memory claims = new Claim[](1);
-        bytes32[] memory treeRoots = new bytes32[](1);
-        (treeRoots[0],,,) = tree(m.tokens, 0);
+        EpochClaim[] memory claims = new EpochClaim[](1);
         uint96 amount = cost(m.t, m.tokens);
         if (tweak % 11 == 7) amount += 1;
         if (tweak % 11 == 8) amount = amount == 0 ? 1 : amount - 1;
         bytes32 head = tweak % 13 == 12 ? bytes32("another head") : m.head;
-        claims[0] = voucherOf(tweak % 11 == 9 ? HOST : SIGNER, m.t, m.tokens, amount, head);
+        claims[0] = epochClaim(tweak % 11 == 9 ? HOST : SIGNER, m.t, m.tokens, amount, head);
         (bytes32 root,) = epochOf(all);
         bytes memory path = packed(all, 1 << i);
         Seen memory before = see(m.t);
         vm.prank(tweak % 11 == 10 ? renter : host);
-        try market.redeemByEpoch(claims, treeRoots, root, path) {
+        try market.redeemByEpoch(shared(m.t), claims, root, path) {
             if (tweak % 11 == 10) breaks("redeemByEpoch: somebody but the host");
             if (!proven) breaks("redeemed by an epoch that is not proven");
             if (tweak % 13 == 12) breaks("redeemed what the epoch does not hold");
             if (state(m.t).signed != m.tokens || state(m.t).proven < m.tokens) breaks("redeemed another count");
-            signed(m.t, claims[0], before, tweak);
+            signed(m.t, voucherOf(SIGNER, m.t, m.tokens, amount, head), before, tweak);
         } catch {
             credited(m.t, before, before.credited, 0);
         }

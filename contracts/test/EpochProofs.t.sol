@@ -2,7 +2,6 @@
 pragma solidity 0.8.37;
 
 import {EpochProofs} from "../src/EpochProofs.sol";
-import {Session} from "../src/IEpochProofs.sol";
 import {Proof, SumNode, Terms} from "../src/MarketTypes.sol";
 import {SumTree} from "../src/SumTree.sol";
 import {SettableVerifier} from "./Doubles.sol";
@@ -311,10 +310,27 @@ contract EpochProofsTest is EpochFixture {
 
     // -- what an epoch covers
 
+    struct Session {
+        bytes32 id;
+        bytes32 treeRoot;
+        bytes32 head;
+        uint32 tokens;
+    }
+
     function session(Member memory m) internal pure returns (Session memory s) {
         (bytes32 treeRoot,,,) = tree(m.tokens, 0);
         bytes32 id = keccak256(abi.encode(m.t));
         return Session(id, treeRoot, m.head, m.tokens);
+    }
+
+    /// As the market hands them over.
+    function leavesOf(Session[] memory sessions) internal pure returns (bytes memory leaves) {
+        for (uint256 i; i < sessions.length; ++i) {
+            Session memory s = sessions[i];
+            bytes32 root = keccak256(abi.encode(s.treeRoot, s.head));
+            bytes32 leaf = keccak256(abi.encode(uint256(2), s.id, root, uint256(s.tokens)));
+            leaves = bytes.concat(leaves, abi.encode(leaf, s.tokens));
+        }
     }
 
     function covered(Member[] memory all, uint256 chosen, bytes memory path, address whose)
@@ -331,7 +347,7 @@ contract EpochProofsTest is EpochFixture {
             mstore(sessions, length)
         }
         (bytes32 root,) = epochOf(all);
-        return epochs.covers(whose, root, sessions, path);
+        return epochs.covers(whose, root, leavesOf(sessions), path);
     }
 
     /// Every choice of sessions of an epoch of any size is covered; of another host or before the proof none is.
@@ -380,7 +396,7 @@ contract EpochProofsTest is EpochFixture {
             }
         }
         (bytes32 root,) = epochOf(all);
-        try epochs.covers(host, root, sessions, path) returns (bool yes) {
+        try epochs.covers(host, root, leavesOf(sessions), path) returns (bool yes) {
             ok(!yes, "covered something else");
         } catch {}
     }
@@ -396,7 +412,10 @@ contract EpochProofsTest is EpochFixture {
         sessions[1].head = "never committed";
         SumNode[] memory sibling = siblingsOf(all, 0);
         bytes memory two = abi.encodePacked(sibling[0].hash, sibling[0].tokens, sibling[0].hash, sibling[0].tokens);
-        ok(!epochs.covers(host, root, sessions, bytes.concat(abi.encodePacked(uint32(2), uint64(0)), two)), "hidden");
+        ok(
+            !epochs.covers(host, root, leavesOf(sessions), bytes.concat(abi.encodePacked(uint32(2), uint64(0)), two)),
+            "hidden"
+        );
     }
 
     /// A subtree whose declared weight is below that of its leaves would seldom be drawn; none of those leaves can be shown.
@@ -422,7 +441,7 @@ contract EpochProofsTest is EpochFixture {
         Session[] memory sessions = new Session[](1);
         sessions[0] = session(all[2]);
         bytes memory way = abi.encodePacked(uint32(2), uint32(1), honest.hash, honest.tokens);
-        ok(!epochs.covers(host, root, sessions, way), "an understated session is covered");
+        ok(!epochs.covers(host, root, leavesOf(sessions), way), "an understated session is covered");
     }
 
     function lowDraw(bytes32 root, uint32 total, uint32 below) internal view returns (bytes32 hash) {

@@ -3,8 +3,8 @@ pragma solidity 0.8.37;
 
 import {Earnings} from "../src/Earnings.sol";
 import {JobLedger} from "../src/JobLedger.sol";
-import {JobMarketplace} from "../src/JobMarketplace.sol";
-import {Claim, Proof, Terms} from "../src/MarketTypes.sol";
+import {EpochClaim, Proof, Shared, Terms} from "../src/MarketTypes.sol";
+import {Vouchers} from "../src/Vouchers.sol";
 import {EpochFixture} from "./EpochFixture.sol";
 
 /// Vouchers that are paid because a proven epoch holds their sessions.
@@ -35,12 +35,10 @@ contract RedeemByEpochTest is EpochFixture {
         }
     }
 
-    function refused(bytes4 reason, Claim[] memory claims, bytes32[] memory roots, bytes32 root, bytes memory path)
-        internal
-    {
+    function refused(bytes4 reason, EpochClaim[] memory claims, bytes32 root, bytes memory path) internal {
         vm.prank(host);
         vm.expectRevert(reason);
-        market.redeemByEpoch(claims, roots, root, path);
+        market.redeemByEpoch(shared(five()[0].t), claims, root, path);
     }
 
     /// Each session is paid what it is signed for, and counts as proven so far and not a token further.
@@ -56,6 +54,58 @@ contract RedeemByEpochTest is EpochFixture {
             sum += owedOf(all[i].t);
         }
         eq(sum, market.earnings(host, NATIVE) + market.earnings(TREASURY, NATIVE), "credited");
+    }
+
+    /// What is written once for all is the sum of what each credit alone would be: every fee is rounded down for itself.
+    function test_feesAreRoundedOneByOne() public {
+        Member[] memory all = five();
+        proveEpoch(all);
+        redeemByEpoch(all, ALL);
+        uint256 fees;
+        uint256 sum;
+        for (uint256 i; i < 5; ++i) {
+            fees += uint256(cost(all[i].t, all[i].tokens)) * 500 / 10_000;
+            sum += cost(all[i].t, all[i].tokens);
+        }
+        ok(fees != sum * 500 / 10_000, "a sum that would show it");
+        eq(fees, market.earnings(TREASURY, NATIVE), "fees");
+        eq(sum - fees, market.earnings(host, NATIVE), "due");
+    }
+
+    /// What the claims have in common is hashed into each job's id: of another token, policy or model nothing is open.
+    function test_whatIsSharedBindsEveryClaim() public {
+        Member[] memory all = five();
+        proveEpoch(all);
+        EpochClaim[] memory claims = claimsOf(all, ALL);
+        (bytes32 root,) = epochOf(all);
+        bytes memory path = packed(all, ALL);
+        Shared[3] memory wrong;
+        for (uint256 i; i < 3; ++i) {
+            wrong[i] = shared(all[0].t);
+        }
+        (wrong[0].token, wrong[1].policy, wrong[2].modelId) = (address(usdc), 1, "another model");
+        for (uint256 i; i < 3; ++i) {
+            vm.prank(host);
+            vm.expectRevert(JobLedger.NotOpen.selector);
+            market.redeemByEpoch(wrong[i], claims, root, path);
+        }
+    }
+
+    /// Any bit of a claim's own words changed, also one above the width of its type, and nothing is paid.
+    function testFuzz_everyBitOfAClaimCounts(uint256 word, uint256 bit) public {
+        Member[] memory all = five();
+        proveEpoch(all);
+        EpochClaim[] memory claims = claimsOf(all, 4);
+        (bytes32 root,) = epochOf(all);
+        Shared memory s = shared(all[2].t);
+        bytes memory call = abi.encodeCall(market.redeemByEpoch, (s, claims, root, packed(all, 4)));
+        uint256 at = 4 + 32 * (7 + bound(word, 0, 13)) + 31; // after three shared words, two offsets, the root and the length
+        bit = bound(bit, 0, 255);
+        call[at - bit / 8] ^= bytes1(uint8(1 << bit % 8));
+        vm.prank(host);
+        (bool done,) = address(market).call(call);
+        ok(!done, "accepted");
+        eq(0, owedOf(all[2].t), "paid");
     }
 
     /// In any two parts, in either order, the same money.
@@ -86,11 +136,11 @@ contract RedeemByEpochTest is EpochFixture {
 
     function test_notBeforeTheProof() public {
         Member[] memory all = five();
-        (Claim[] memory claims, bytes32[] memory roots) = claimsOf(all, ALL);
+        EpochClaim[] memory claims = claimsOf(all, ALL);
         (bytes32 root,) = epochOf(all);
-        refused(JobMarketplace.NotCovered.selector, claims, roots, root, packed(all, ALL));
+        refused(Vouchers.NotCovered.selector, claims, root, packed(all, ALL));
         commitEpoch(all);
-        refused(JobMarketplace.NotCovered.selector, claims, roots, root, packed(all, ALL));
+        refused(Vouchers.NotCovered.selector, claims, root, packed(all, ALL));
         eq(0, owedOf(all[0].t), "nothing is paid");
     }
 
@@ -99,47 +149,48 @@ contract RedeemByEpochTest is EpochFixture {
         Member[] memory all = five();
         proveEpoch(all);
         (bytes32 root,) = epochOf(all);
-        (Claim[] memory claims, bytes32[] memory roots) = claimsOf(all, 2);
+        EpochClaim[] memory claims = claimsOf(all, 2);
         bytes memory path = packed(all, 2);
-        claims[0] = voucherOf(SIGNER, all[1].t, 257, cost(all[1].t, 257), all[1].head);
-        refused(JobMarketplace.NotCovered.selector, claims, roots, root, path);
-        claims[0] = voucherOf(SIGNER, all[1].t, 255, cost(all[1].t, 255), all[1].head);
-        refused(JobMarketplace.NotCovered.selector, claims, roots, root, path);
-        claims[0] = voucherOf(SIGNER, all[1].t, 256, cost(all[1].t, 256), "another head");
-        refused(JobMarketplace.NotCovered.selector, claims, roots, root, path);
-        claims[0] = voucherOf(SIGNER, all[1].t, 256, cost(all[1].t, 256), all[1].head);
-        roots[0] = "another tree";
-        refused(JobMarketplace.NotCovered.selector, claims, roots, root, path);
+        claims[0] = epochClaim(all[1].t, 257, all[1].head);
+        refused(Vouchers.NotCovered.selector, claims, root, path);
+        claims[0] = epochClaim(all[1].t, 255, all[1].head);
+        refused(Vouchers.NotCovered.selector, claims, root, path);
+        claims[0] = epochClaim(all[1].t, 256, "another head");
+        refused(Vouchers.NotCovered.selector, claims, root, path);
+        claims[0] = epochClaim(all[1].t, 256, all[1].head);
+        claims[0].treeRoot = "another tree";
+        refused(Vouchers.NotCovered.selector, claims, root, path);
     }
 
     /// An epoch replaces the job's proof, never the renter's signature.
     function test_theVoucherMustBeSigned() public {
         Member[] memory all = five();
         proveEpoch(all);
-        (Claim[] memory claims, bytes32[] memory roots) = claimsOf(all, ALL);
-        claims[3] = voucherOf(HOST, all[3].t, 1, cost(all[3].t, 1), all[3].head);
+        EpochClaim[] memory claims = claimsOf(all, ALL);
+        claims[3] = epochClaim(HOST, all[3].t, 1, cost(all[3].t, 1), all[3].head);
         (bytes32 root,) = epochOf(all);
-        refused(JobLedger.BadSignature.selector, claims, roots, root, packed(all, ALL));
+        refused(JobLedger.BadSignature.selector, claims, root, packed(all, ALL));
     }
 
+    /// Of somebody else as host there is no such job.
     function test_onlyTheHost() public {
         Member[] memory all = five();
         proveEpoch(all);
-        (Claim[] memory claims, bytes32[] memory roots) = claimsOf(all, ALL);
+        EpochClaim[] memory claims = claimsOf(all, ALL);
         (bytes32 root,) = epochOf(all);
         bytes memory path = packed(all, ALL);
         vm.prank(renter);
-        vm.expectRevert(JobLedger.NotParty.selector);
-        market.redeemByEpoch(claims, roots, root, path);
+        vm.expectRevert(JobLedger.NotOpen.selector);
+        market.redeemByEpoch(shared(all[0].t), claims, root, path);
     }
 
     function test_onceOnly() public {
         Member[] memory all = five();
         proveEpoch(all);
         redeemByEpoch(all, ALL);
-        (Claim[] memory claims, bytes32[] memory roots) = claimsOf(all, 4);
+        EpochClaim[] memory claims = claimsOf(all, 4);
         (bytes32 root,) = epochOf(all);
-        refused(JobMarketplace.StaleVoucher.selector, claims, roots, root, packed(all, 4));
+        refused(Vouchers.StaleVoucher.selector, claims, root, packed(all, 4));
     }
 
     function test_notOfAClosedJob() public {
@@ -147,9 +198,9 @@ contract RedeemByEpochTest is EpochFixture {
         proveEpoch(all);
         vm.prank(host);
         market.closeByHost(unsigned(all[4].t));
-        (Claim[] memory claims, bytes32[] memory roots) = claimsOf(all, ALL);
+        EpochClaim[] memory claims = claimsOf(all, ALL);
         (bytes32 root,) = epochOf(all);
-        refused(JobLedger.NotOpen.selector, claims, roots, root, packed(all, ALL));
+        refused(JobLedger.NotOpen.selector, claims, root, packed(all, ALL));
         redeemByEpoch(all, 15);
         eq(cost(all[0].t, 3), owedOf(all[0].t), "the others are paid");
     }
@@ -158,7 +209,7 @@ contract RedeemByEpochTest is EpochFixture {
         Member[] memory all = five();
         proveEpoch(all);
         (bytes32 root,) = epochOf(all);
-        refused(JobMarketplace.NotCovered.selector, new Claim[](0), new bytes32[](0), root, packed(all, 0));
+        refused(Vouchers.NotCovered.selector, new EpochClaim[](0), root, packed(all, 0));
     }
 
     /// What an epoch proves is signed: it opens no way to tokens that the renter did not sign for.

@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {JobLedger} from "../src/JobLedger.sol";
 import {JobMarketplace} from "../src/JobMarketplace.sol";
 import {Claim, Terms} from "../src/MarketTypes.sol";
+import {Vouchers} from "../src/Vouchers.sol";
 import {Fixture} from "./Fixture.sol";
 
 contract VoucherTest is Fixture {
@@ -20,7 +21,7 @@ contract VoucherTest is Fixture {
     function test_voucherPaysHostAndTreasury() public {
         Terms memory t = opened();
         vm.expectEmit(true, true, true, true);
-        emit JobMarketplace.VoucherRedeemed(market.idOf(t), 1234, 1000, HEAD);
+        emit Vouchers.VoucherRedeemed(market.idOf(t), 1234, 1000, HEAD);
         redeem(voucher(t, 1000));
         eq(1234, owedOf(t), "floor(1000 * 1.234567)");
         eq(1000, state(t).signed, "signed");
@@ -54,7 +55,7 @@ contract VoucherTest is Fixture {
         Claim[] memory claims = new Claim[](2);
         (claims[0], claims[1]) = (voucher(t, 100), voucher(t, 100));
         vm.prank(host);
-        vm.expectRevert(JobMarketplace.StaleVoucher.selector);
+        vm.expectRevert(Vouchers.StaleVoucher.selector);
         market.redeem(claims);
         eq(0, owedOf(t), "nothing happened");
     }
@@ -96,9 +97,9 @@ contract VoucherTest is Fixture {
     function test_voucherMustGrow() public {
         Terms memory t = opened();
         redeem(voucher(t, 100));
-        refused(JobMarketplace.StaleVoucher.selector, voucher(t, 100));
-        refused(JobMarketplace.StaleVoucher.selector, voucher(t, 99));
-        refused(JobMarketplace.StaleVoucher.selector, voucher(t, 0));
+        refused(Vouchers.StaleVoucher.selector, voucher(t, 100));
+        refused(Vouchers.StaleVoucher.selector, voucher(t, 99));
+        refused(Vouchers.StaleVoucher.selector, voucher(t, 0));
         redeem(voucher(t, 101));
     }
 
@@ -111,7 +112,7 @@ contract VoucherTest is Fixture {
         eq(4_294, owedOf(t), "paid");
         eq(type(uint32).max, state(t).signed, "signed");
         ok(!isClosed(t), "still open");
-        refused(JobMarketplace.StaleVoucher.selector, voucher(t, type(uint32).max));
+        refused(Vouchers.StaleVoucher.selector, voucher(t, type(uint32).max));
     }
 
     function test_onlyTheSessionKeySigns() public {
@@ -200,9 +201,9 @@ contract VoucherTest is Fixture {
     function test_requiredPolicyPaysOnlyProvenTokens() public {
         Terms memory t = terms(NATIVE, 0);
         open(t, DEPOSIT);
-        refused(abi.encodeWithSelector(JobMarketplace.ProofMissing.selector, 0, 1), voucher(t, 1));
+        refused(abi.encodeWithSelector(Vouchers.ProofMissing.selector, 0, 1), voucher(t, 1));
         prove(t, 600);
-        refused(abi.encodeWithSelector(JobMarketplace.ProofMissing.selector, 600, 601), voucher(t, 601));
+        refused(abi.encodeWithSelector(Vouchers.ProofMissing.selector, 600, 601), voucher(t, 601));
         redeem(voucher(t, 600));
         eq(740, owedOf(t), "paid");
     }

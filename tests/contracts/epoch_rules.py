@@ -6,15 +6,18 @@ Tree, places, paths, seed and statement are `fabstir.protocol.epochs`, so that t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Final
 
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from fabstir.chain.bindings import EpochProofs, JobMarketplace, Proof, SumNode
+from fabstir.chain.conversion import abi_epoch_claims
 from fabstir.domain.ids import Address, Hash32, JobId
 from fabstir.domain.money import Tokens, cost
 from fabstir.domain.terms import Terms
+from fabstir.ports.chain import ClaimArgs
 from fabstir.protocol import commitments, settlement
 from fabstir.protocol.commitments import Checkpoint
 from fabstir.protocol.epochs import (
@@ -95,22 +98,33 @@ class Epoch:
         self.twin.evm.call(by, self.twin.epochs, data)
         self.proven.add(self.root)
 
+    def alike(self, chosen: Sequence[EpochPlace]) -> list[list[EpochPlace]]:
+        """In as many parts as the contract must be called: each of one token, policy and model."""
+
+        def common(place: EpochPlace) -> tuple[bytes, int, bytes]:
+            terms = self.terms[place.index]
+            return terms.token, terms.policy, terms.model_id
+
+        return [list(group) for _, group in groupby(sorted(chosen, key=lambda p: (common(p), p.index)), common)]
+
     def redeem(self, chosen: Sequence[EpochPlace], flaw: str = "", by: Address = HOST.address) -> str | None:
-        """The vouchers of these sessions, on both; with one thing wrong in the first of them, or in what belongs to it."""
-        calls, claims, trees = [], [], []
+        """The vouchers of these sessions, which are alike, on both; with one thing wrong in the first of them, or in what belongs to it."""
+        calls, claims = [], []
         for n, place in enumerate(chosen):
             terms, session = self.terms[place.index], place.session
             spoilt = flaw if n == 0 else ""
             head = keccak(session.head) if spoilt == "head" else session.head
             tokens = Tokens(session.tokens + (spoilt == "tokens"))
             amount = cost(tokens, terms.price)
-            claim = self.twin.claim(terms, session.job, amount, tokens, head, SIGNER)
+            tree = keccak(session.tree_root) if spoilt == "tree" else session.tree_root
             calls.append(settlement.Redeem(by, session.job, amount, tokens, SIGNER.address))
-            claims.append(claim)
-            trees.append(keccak(session.tree_root) if spoilt == "tree" else session.tree_root)
+            digest = self.twin.domain.voucher_digest(session.job, amount, tokens, head)
+            told = ClaimArgs(terms=terms, amount=amount, tokens=tokens, transcript=head, signature=SIGNER.sign(digest))
+            claims.append((told, tree))
         root = keccak(self.root) if flaw == "root" else self.root
         path = covering_path(chosen) + (bytes(36) if flaw == "path" else b"")
-        data = JobMarketplace.encode_redeem_by_epoch(claims, trees, root, path)
+        shared, own = abi_epoch_claims(*zip(*claims, strict=True))
+        data = JobMarketplace.encode_redeem_by_epoch(shared, own, root, path)
         return self.twin.both(settlement.RedeemByEpoch(tuple(calls), root in self.proven and not flaw), by, data)
 
 
@@ -140,6 +154,7 @@ class EpochRules(DisputeRules):
             except CallReverted:
                 assert flaw == "another proof", "a right proof of an epoch was refused"
         chosen = [place for place in epoch.places if data.draw(st.integers(0, 2))] or list(epoch.places[:1])
+        chosen = data.draw(st.sampled_from(epoch.alike(chosen)))
         if epoch.redeem(chosen, "" if flaw in ("unproven", "another proof") else flaw) is None:
             for place in chosen:
                 session, terms = place.session, epoch.terms[place.index]

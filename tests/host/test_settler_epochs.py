@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from tests.host.settler_world import World
 
 from fabstir.domain.errors import error
-from fabstir.domain.ids import Hash32
+from fabstir.domain.ids import ZERO_ADDRESS, Hash32, ModelId
 from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.domain.terms import ProofPolicy
 from fabstir.protocol.host_log import EpochJoined, HostLedger
@@ -56,6 +56,23 @@ async def test_jobs_that_are_due_together_are_proven_together() -> None:
     assert sent == {"epoch": 1, "prove_epoch": 1, "redeem_epoch": 1, "close": 9}
     assert await paid(market, ledgers)
     assert market.settler.problems == {} and market.book.ledgers() == ()
+
+
+async def test_one_epoch_is_redeemed_in_as_many_calls_as_it_has_currencies_and_models() -> None:
+    """The contract is told token and model once for all claims of a call; each session is paid all the same."""
+    market = World()
+    alike: dict[int, dict[str, object]] = {
+        1: {},
+        2: {"token": ZERO_ADDRESS},
+        3: {},
+        4: {"model_id": ModelId(bytes(32))},
+        5: {"token": ZERO_ADDRESS},
+    }
+    ledgers = [await market.job(40 * n, 40 * n, salt=n, policy=REQUIRED, **other) for n, other in alike.items()]  # type: ignore[arg-type]
+    sent = counted(market)
+    await market.settle()
+    assert sent == {"epoch": 1, "prove_epoch": 1, "redeem_epoch": 3, "close": 5}
+    assert await paid(market, ledgers)
 
 
 async def test_one_alone_is_proven_alone() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fabstir.domain.ids import Address, Hash32, JobId, ModelId, SessionId
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
 from fabstir.domain.terms import ProofPolicy, Terms
-from fabstir.protocol.signing import SECP256K1_HALF_ORDER, Market, SigningKey, job_id, keccak, recover
+from fabstir.protocol.signing import SECP256K1_HALF_ORDER, Market, SigningKey, compact, job_id, keccak, recover
 
 ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 DOMAIN: Final = [
@@ -201,6 +201,16 @@ def test_a_signature_says_who_signed(key: SigningKey, digest: bytes) -> None:
     assert bytes.fromhex(theirs[2:]) == key.address
 
 
+@given(key=keys, digest=words)
+def test_two_words_say_the_same(key: SigningKey, digest: bytes) -> None:
+    """EIP-2098: r, then s with the parity of v in the bit that a low s leaves free. Nothing is lost."""
+    signature = key.sign(Hash32(digest))
+    r, vs = compact(signature)
+    assert len(r) == len(vs) == 32
+    s = int.from_bytes(vs, "big")
+    assert signature == r + word(s % 2**255) + bytes([27 + (s >> 255)])
+
+
 @given(secret=st.integers(1, ORDER - 1), digest=words)
 def test_signatures_are_those_of_eth_account(secret: int, digest: bytes) -> None:
     """Deterministic by RFC 6979, so that two implementations sign the same bytes."""
@@ -252,6 +262,15 @@ def word(value: int) -> bytes:
 def test_a_malformed_signature_is_nobodys(signature: bytes) -> None:
     """Wrong length, wrong v, zero, out of range, or high s: what OpenZeppelin's ECDSA refuses."""
     assert recover(DIGEST, signature) is None
+
+
+@pytest.mark.parametrize(
+    "signature", [b"", GOOD[:64], GOOD + b"\0", R + word(S) + b"\x1d", R + word(ORDER - S) + bytes([55 - V])]
+)
+def test_what_has_no_two_words_is_refused(signature: bytes) -> None:
+    """Of a high s the free bit is taken: it would turn into another signature."""
+    with pytest.raises(ValueError, match="low s"):
+        compact(signature)
 
 
 @pytest.mark.parametrize("v", [29, 30])

@@ -185,7 +185,7 @@ def redeem_by_epoch() -> None:
     epoch.commit()
     refused("NotCovered", epoch.redeem(epoch.places))
     epoch.prove()
-    refused("NotParty", *(epoch.redeem(epoch.places, by=who.address) for who in OUTSIDERS))
+    refused("NotOpen", *(epoch.redeem(epoch.places, by=who.address) for who in OUTSIDERS))  # none is theirs
     assert epoch.redeem(epoch.places) is None
     assert stage.state.signed == stage.state.proven == 40
     over = job(REQUIRED)

@@ -105,15 +105,6 @@ class EpochProven(msgspec.Struct, frozen=True):
     statement: bytes
 
 
-class Session(NamedTuple):
-    """Solidity struct `Session`."""
-
-    id: bytes
-    tree_root: bytes
-    head: bytes
-    tokens: int
-
-
 class EpochOfResult(NamedTuple):
     """What `epochOf` returns."""
 
@@ -465,6 +456,33 @@ class JobView(NamedTuple):
     held_tokens: int
     held_until: int
     stage: int
+
+
+class Shared(NamedTuple):
+    """Solidity struct `Shared`."""
+
+    token: Address
+    policy: int
+    model_id: bytes
+
+
+class EpochClaim(NamedTuple):
+    """Solidity struct `EpochClaim`."""
+
+    renter: Address
+    signer: Address
+    arbiter: Address
+    price_per_m_tok: int
+    bond: int
+    expires_at: int
+    challenge: int
+    exposure: int
+    salt: bytes
+    tokens: int
+    tree_root: bytes
+    transcript: bytes
+    r: bytes
+    vs: bytes
 
 
 class Head(NamedTuple):
@@ -1101,20 +1119,20 @@ class EpochProofs:
 
     COVERS: ClassVar[Function] = Function(
         "covers",
-        "3d71d0b7",
+        "5dfdc545",
         (
             "address",
             "bytes32",
-            "(bytes32,bytes32,bytes32,uint32)[]",
+            "bytes",
             "bytes",
         ),
         ("bool",),
     )
 
     @classmethod
-    def encode_covers(cls, host: Address, root: bytes, sessions: Sequence[Session], path: bytes) -> bytes:
-        """`covers(address,bytes32,(bytes32,bytes32,bytes32,uint32)[],bytes)`"""
-        return cls.COVERS.encode(host, root, sessions, path)
+    def encode_covers(cls, host: Address, root: bytes, leaves: bytes, path: bytes) -> bytes:
+        """`covers(address,bytes32,bytes,bytes)`"""
+        return cls.COVERS.encode(host, root, leaves, path)
 
     @classmethod
     def decode_covers(cls, data: bytes) -> bool:
@@ -2447,10 +2465,10 @@ class JobMarketplace:
 
     REDEEM_BY_EPOCH: ClassVar[Function] = Function(
         "redeemByEpoch",
-        "e0e22799",
+        "30c77535",
         (
-            "((address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),uint96,uint32,bytes32,bytes)[]",
-            "bytes32[]",
+            "(address,uint8,bytes32)",
+            "(address,address,address,uint96,uint96,uint40,uint32,uint32,bytes32,uint32,bytes32,bytes32,bytes32,bytes32)[]",
             "bytes32",
             "bytes",
         ),
@@ -2459,10 +2477,10 @@ class JobMarketplace:
 
     @classmethod
     def encode_redeem_by_epoch(
-        cls, claims: Sequence[Claim], tree_roots: Sequence[bytes], epoch_root: bytes, path: bytes
+        cls, shared: Shared, claims: Sequence[EpochClaim], epoch_root: bytes, path: bytes
     ) -> bytes:
-        """`redeemByEpoch(((address,address,address,address,address,uint96,uint96,uint40,uint32,uint32,uint8,bytes32,bytes32),uint96,uint32,bytes32,bytes)[],bytes32[],bytes32,bytes)`"""
-        return cls.REDEEM_BY_EPOCH.encode(claims, tree_roots, epoch_root, path)
+        """`redeemByEpoch((address,uint8,bytes32),(address,address,address,uint96,uint96,uint40,uint32,uint32,bytes32,uint32,bytes32,bytes32,bytes32,bytes32)[],bytes32,bytes)`"""
+        return cls.REDEEM_BY_EPOCH.encode(shared, claims, epoch_root, path)
 
     REQUEST_CLOSE: ClassVar[Function] = Function(
         "requestClose",

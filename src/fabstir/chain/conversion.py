@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fabstir.chain import bindings
 from fabstir.domain.ids import Hash32, ModelId
 from fabstir.domain.money import BaseUnits, PricePerMTok, Tokens
@@ -9,6 +11,7 @@ from fabstir.domain.terms import ClaimStage, JobState, Terms
 from fabstir.ports.chain import ClaimArgs, HostEntry, ProofArgs, RegisteredOffer
 from fabstir.protocol.model_identity import HeadCommitment, ModelIdentity
 from fabstir.protocol.opening import Opening
+from fabstir.protocol.signing import compact
 
 
 def abi_terms(terms: Terms) -> bindings.Terms:
@@ -47,6 +50,38 @@ def approve_model(model_id: ModelId, head: HeadCommitment) -> bytes:
 
 def abi_claim(claim: ClaimArgs) -> bindings.Claim:
     return bindings.Claim(abi_terms(claim.terms), claim.amount, claim.tokens, claim.transcript, claim.signature)
+
+
+def abi_epoch_claims(
+    claims: Sequence[ClaimArgs], tree_roots: Sequence[Hash32]
+) -> tuple[bindings.Shared, list[bindings.EpochClaim]]:
+    """What the claims have in common, and each one's own. Raises ValueError where token, policy or model differ, or there are none."""
+    common = {(claim.terms.token, claim.terms.policy, claim.terms.model_id) for claim in claims}
+    if len(common) != 1:
+        raise ValueError("one token, one policy, one model in each redemption")
+    pairs = zip(claims, tree_roots, strict=True)
+    return bindings.Shared(*common.pop()), [_abi_epoch_claim(claim, tree_root) for claim, tree_root in pairs]
+
+
+def _abi_epoch_claim(claim: ClaimArgs, tree_root: Hash32) -> bindings.EpochClaim:
+    terms = claim.terms
+    r, vs = compact(claim.signature)
+    return bindings.EpochClaim(
+        renter=terms.renter,
+        signer=terms.signer,
+        arbiter=terms.arbiter,
+        price_per_m_tok=terms.price,
+        bond=terms.bond,
+        expires_at=terms.expires_at,
+        challenge=terms.challenge,
+        exposure=terms.exposure,
+        salt=terms.salt,
+        tokens=claim.tokens,
+        tree_root=tree_root,
+        transcript=claim.transcript,
+        r=r,
+        vs=vs,
+    )
 
 
 def abi_proof(proof: ProofArgs) -> bindings.Proof:

@@ -6,7 +6,7 @@ from typing import Final
 
 from fabstir.chain import bindings
 from fabstir.chain.calls import Calls
-from fabstir.chain.conversion import abi_claim, abi_proof, abi_terms
+from fabstir.chain.conversion import abi_epoch_claims, abi_proof, abi_terms
 from fabstir.domain.ids import Address, Hash32
 from fabstir.domain.money import Tokens
 from fabstir.domain.terms import Terms
@@ -41,6 +41,6 @@ class EpochCalls(Calls):
     async def redeem_by_epoch(
         self, key: str, claims: tuple[ClaimArgs, ...], tree_roots: tuple[Hash32, ...], root: Hash32, path: bytes
     ) -> TxResult:
-        """Vouchers of sessions that the epoch holds."""
-        encode = bindings.JobMarketplace.encode_redeem_by_epoch
-        return await self._market(key, encode([abi_claim(claim) for claim in claims], tree_roots, root, path))
+        """Vouchers of sessions that the epoch holds, of one token, policy and model."""
+        shared, own = abi_epoch_claims(claims, tree_roots)
+        return await self._market(key, bindings.JobMarketplace.encode_redeem_by_epoch(shared, own, root, path))

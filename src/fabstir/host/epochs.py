@@ -31,6 +31,12 @@ Joining = tuple[HostLedger, JoinEpoch]
 Redeeming = tuple[HostLedger, RedeemByEpoch]
 
 
+def _common(row: Redeeming) -> tuple[bytes, bytes, int, bytes]:
+    """Epoch, token, policy, model."""
+    ledger, action = row
+    return action.epoch.place.root, ledger.terms.token, ledger.terms.policy, ledger.terms.model_id
+
+
 def claim_of(ledger: HostLedger, voucher: VoucherAccepted) -> ClaimArgs:
     """A voucher, ready for the contract."""
     return ClaimArgs(
@@ -150,13 +156,14 @@ class Epochs:
         log.info("epoch_committed", sessions=len(places), tokens=total, gas_used=result.gas_used)
 
     async def redeem(self, redeeming: list[Redeeming]) -> list[tuple[HostLedger, FabstirError]]:
-        """Everything that proven epochs hold, one epoch's after another's, in bounded batches. Returns what was not taken."""
+        """Everything that proven epochs hold, in bounded batches: each of one epoch, and of jobs that have in common what the contract
+        is told only once. Returns what was not taken."""
         failed: list[tuple[HostLedger, FabstirError]] = []
-        in_order = sorted(redeeming, key=lambda row: (row[1].epoch.place.root, row[1].epoch.place.index))
-        for root, group in groupby(in_order, key=lambda row: row[1].epoch.place.root):
+        in_order = sorted(redeeming, key=lambda row: (*_common(row), row[1].epoch.place.index))
+        for (root, *_), group in groupby(in_order, key=_common):
             rows = list(group)
             for at in range(0, len(rows), REDEEMED_AT_ONCE):
-                failed += await self._redeem_or_split(root, rows[at : at + REDEEMED_AT_ONCE])
+                failed += await self._redeem_or_split(Hash32(root), rows[at : at + REDEEMED_AT_ONCE])
         return failed
 
     async def _redeem_or_split(self, root: Hash32, batch: list[Redeeming]) -> list[tuple[HostLedger, FabstirError]]:

@@ -294,7 +294,8 @@ class MarketChain(Protocol):
     async def redeem_by_epoch(
         self, key: str, claims: tuple[ClaimArgs, ...], tree_roots: tuple[Hash32, ...], root: Hash32, path: bytes
     ) -> TxResult:
-        """As `redeem`, where the proven epoch `root` holds exactly these claims; `path` is `epochs.covering_path`."""
+        """As `redeem`, where the proven epoch `root` holds exactly these claims, all of one token, policy and model; `path` is
+        `epochs.covering_path`. Raises ValueError on mixed ones."""
         ...
 
     async def claim_proven(self, key: str, terms: Terms) -> TxResult: ...

@@ -169,11 +169,28 @@ def _redeem(state: MarketState, call: Redeem) -> MarketState:
 
 def _redeem_by_epoch(state: MarketState, call: RedeemByEpoch) -> MarketState:
     for claim in call.claims:
-        proven = max(open_account(state, claim.job).state.proven, claim.tokens)
-        state = _redeem(change(state, claim.job, proven=proven), claim)
+        state = _redeem_leaf(state, claim)
     if not call.covered:
         raise Reverted("NotCovered")
     return state
+
+
+def _redeem_leaf(state: MarketState, call: Redeem) -> MarketState:
+    """The caller's account and what the tokens cost are not told but hashed: of another host there is no such job, and a voucher over
+    another amount is not signed."""
+    account = open_account(state, call.job)
+    terms, job = account.terms, account.state
+    if call.sender != terms.host:
+        raise Reverted("NotOpen")
+    amount = cost(call.tokens, terms.price)
+    if amount > job.deposit:
+        raise Reverted("AboveDeposit")
+    if call.tokens <= job.signed:
+        raise Reverted("StaleVoucher")
+    if call.amount != amount or call.recovered != terms.signer:
+        raise Reverted("BadSignature")
+    state = change(state, call.job, signed=call.tokens, proven=Tokens(max(job.proven, call.tokens)))
+    return disputes.credit_voucher(state, call.job, amount)
 
 
 def _check_amount(account: Account, amount: BaseUnits, tokens: Tokens) -> None:

@@ -162,6 +162,16 @@ class SigningKey:
         return f"<SigningKey 0x{self.address.hex()}>"
 
 
+def compact(signature: bytes) -> tuple[bytes, bytes]:
+    """The 65 bytes of `SigningKey.sign` as two words, r and s with the parity in its top bit (EIP-2098). Raises ValueError on another
+    length, parity or a high s, which has no such form."""
+    high = int.from_bytes(signature[32:64], "big") > SECP256K1_HALF_ORDER
+    if len(signature) != SIGNATURE_BYTES or signature[64] not in (27, 28) or high:
+        raise ValueError("no signature with low s, and v in {27, 28}")
+    parity = (signature[64] - 27) << 7
+    return signature[:32], bytes((signature[32] | parity,)) + signature[33:64]
+
+
 def _address_of(key: coincurve.PublicKey) -> Address:
     return Address(_keccak(key.format(compressed=False)[1:])[12:])
 

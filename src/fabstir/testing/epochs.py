@@ -78,6 +78,8 @@ class MemoryEpochs(MemoryPrompts):
     async def redeem_by_epoch(
         self, key: str, claims: tuple[ClaimArgs, ...], tree_roots: tuple[Hash32, ...], root: Hash32, path: bytes
     ) -> TxResult:
+        if len({(claim.terms.token, claim.terms.policy, claim.terms.model_id) for claim in claims}) != 1:
+            raise ValueError("one token, one policy, one model in each redemption")
         vouchers = tuple(self._voucher(claim) for claim in claims)
         sessions = [
             EpochSession(job_id(claim.terms), tree, claim.transcript, claim.tokens)
