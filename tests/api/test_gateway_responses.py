@@ -7,6 +7,7 @@ from typing import Any
 import openai
 import pytest
 from tests.api.gateways import gateway_of
+from tests.host.world import eventually
 from tests.renter.world import counting
 
 from fabstir.renter.gateway_keys import KeyRing, add_key
@@ -175,7 +176,7 @@ async def test_a_failure_in_the_middle_is_the_last_event() -> None:
         ({"tools": [{"type": "web_search"}]}, "tools"),
         ({"text": {"format": {"type": "json_object"}}}, "text"),
         ({"truncation": "auto"}, "truncation"),
-        ({"background": True}, "background"),
+        ({"conversation": "conv_1"}, "conversation"),
         ({"reasoning": {"effort": "high"}}, "reasoning"),
         ({"include": ["file_search_call.results"]}, "include[0]"),
         ({"seed": 1}, "seed"),
@@ -191,3 +192,72 @@ async def test_a_parameter_that_is_not_served_is_named(change: dict[str, Any], p
         assert (status, body["error"]["code"]) == (400, "request_unsupported")
         assert body["error"]["param"] in (param, "input[0].role")
         assert gateway.world.chain.state.jobs == {}
+
+
+# -- in the background -----------------------------------------------------------------------------------------------------
+
+
+async def _over(client: openai.AsyncOpenAI, name: str) -> Any:
+    """The response once it is over."""
+
+    async def over() -> bool:
+        return (await client.responses.retrieve(name)).status not in ("queued", "in_progress")
+
+    await eventually(over)
+    return await client.responses.retrieve(name)
+
+
+async def test_a_response_is_made_while_nobody_waits() -> None:
+    """Asked, looked at until it is there, gone on from; with an idempotency key it is made once."""
+    async with gateway_of(200_000) as gateway, gateway.client() as client:
+        gate = gateway.world.hosts[0].engine.gate(2)
+        key = {"Idempotency-Key": "k1"}
+        queued = await client.responses.create(model="scripted", input="count 5", background=True, extra_headers=key)
+        again = await client.responses.create(model="scripted", input="count 5", background=True, extra_headers=key)
+        assert (queued.status, queued.background, again.id) == ("queued", True, queued.id)
+        await gate.reached.wait()
+        assert (await client.responses.retrieve(queued.id)).status == "in_progress"
+        with pytest.raises(openai.BadRequestError, match="no answer, or none yet"):
+            await client.responses.create(model="scripted", input="and?", previous_response_id=queued.id)
+        gate.open.set()
+        answer = await _over(client, queued.id)
+        assert (answer.status, answer.output_text) == ("completed", counting(5))
+        assert answer.usage is not None and answer.usage.output_tokens == 6
+        await client.responses.create(model="scripted", input="and?", previous_response_id=queued.id)
+        said = [one.content for one in gateway.world.hosts[0].engine.requests[-1].messages]
+        assert said == ["count 5", counting(5), "and?"] and len(gateway.world.hosts[0].engine.requests) == 2
+
+
+async def test_a_response_in_the_background_is_cancelled() -> None:
+    """It goes on no further, and what was delivered is all that is paid for; so it is with one that is deleted."""
+    async with gateway_of(200_000) as gateway, gateway.client() as client:
+        engine, queued = gateway.world.hosts[0].engine, None
+        for end in (client.responses.cancel, client.responses.delete):
+            gate = engine.gate(3)
+            queued = await client.responses.create(model="scripted", input="count 500", background=True)
+            await gate.reached.wait()
+            await end(queued.id)
+            gate.open.set()
+            await eventually(lambda: gateway.pool.busy == 0)
+        [ledger] = gateway.world.hosts[0].ledgers
+        assert ledger.served < 20
+        assert queued is not None
+        with pytest.raises(openai.NotFoundError):
+            await client.responses.retrieve(queued.id)
+
+
+async def test_a_response_in_the_background_that_fails_says_why() -> None:
+    """With our code; one that is over stays as it is, and one that is not in the background cannot be cancelled."""
+    async with gateway_of(200_000) as gateway, gateway.client() as client:
+        gateway.world.hosts[0].engine.fail_next(0)
+        queued = await client.responses.create(model="scripted", input="hi", background=True)
+        failed = await _over(client, queued.id)
+        assert failed.status == "failed" and str(failed.error.code) == "hosts_exhausted"
+        assert (await client.responses.cancel(queued.id)).status == "failed"
+        plain = await client.responses.create(model="scripted", input="hi")
+        with pytest.raises(openai.BadRequestError, match="request_invalid"):
+            await client.responses.cancel(plain.id)
+        refused: Any
+        for refused in ({"stream": True}, {"store": False}):
+            with pytest.raises(openai.BadRequestError, match="background"):
+                await client.responses.create(model="scripted", input="hi", background=True, **refused)

@@ -19,7 +19,8 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp
 
 from fabstir.api.anthropic_messages import CountWriter, MessagesWriter, read_count, read_messages
-from fabstir.api.dialect import Asked, Writer
+from fabstir.api.background import Background, QueuedAnswer
+from fabstir.api.dialect import Asked, InvalidParameter, Writer
 from fabstir.api.gateway_answer import Desk, GatewayAnswer, Once
 from fabstir.api.gateway_errors import HANDLERS
 from fabstir.api.gateway_guard import Client, Guard, client_of, with_request_id
@@ -66,28 +67,34 @@ def _openai(desk: Desk) -> list[HTTPRouteHandler]:
 
 
 def _responses(desk: Desk, kept: KeptResponses) -> list[HTTPRouteHandler]:
+    background = Background(kept)
+
     @post("/v1/responses", status_code=200)
     async def respond(request: AnyRequest) -> ASGIApp:
         asked, client = read_responses(await request.body()), client_of(request)
         before: Context = ()
         if asked.previous_response_id is not None:
-            before = kept.get(asked.previous_response_id, client.owner).conversation
-        keep = _Keeping(kept, client, asked, before)
-        return await _answer(
-            desk, request, asked.asked(before), ResponsesWriter(asked, _drawn(), int(time.time()), keep)
-        )
+            before = _said(kept.get(asked.previous_response_id, client.owner))
+        writer = ResponsesWriter(asked, _drawn(), int(time.time()), _Keeping(kept, client, asked, before))
+        if asked.background:
+            return QueuedAnswer(background, desk, client, asked.asked(before), writer, await _once(request))
+        return await _answer(desk, request, asked.asked(before), writer)
 
     @get("/v1/responses/{name:str}")
     async def response(request: AnyRequest) -> Response[msgspec.Struct]:
         return Response(kept.get(request.path_params["name"], client_of(request).owner).body)
 
+    @post("/v1/responses/{name:str}/cancel", status_code=200)
+    async def cancel(request: AnyRequest) -> Response[msgspec.Struct]:
+        return Response(await background.cancel(request.path_params["name"], client_of(request).owner))
+
     @delete("/v1/responses/{name:str}", status_code=200)
     async def forget(request: AnyRequest) -> Deleted:
         name = request.path_params["name"]
-        kept.forget(name, client_of(request).owner)
+        await background.forget(name, client_of(request).owner)
         return Deleted(name)
 
-    return [respond, response, forget]
+    return [respond, response, cancel, forget]
 
 
 def _anthropic(desk: Desk) -> list[HTTPRouteHandler]:
@@ -114,6 +121,13 @@ def _openapi() -> HTTPRouteHandler:
     return openapi
 
 
+def _said(response: KeptResponse) -> Context:
+    """Raises InvalidParameter where there is no answer to go on from."""
+    if not response.conversation:
+        raise InvalidParameter("previous_response_id", "that response has no answer, or none yet")
+    return response.conversation
+
+
 class _Keeping:
     """What a response is kept with, once it is complete."""
 
@@ -131,11 +145,14 @@ class _Keeping:
 
 async def _answer(desk: Desk, request: AnyRequest, asked: Asked, writer: Writer) -> ASGIApp:
     """The one way from every dialect to the market."""
+    return GatewayAnswer(desk, client_of(request), asked, writer, await _once(request))
+
+
+async def _once(request: AnyRequest) -> Once | None:
     key = request.headers.get(HEADER)
-    once = None
-    if key is not None:
-        once = Once(key, sha256(request.scope["path"].encode() + b"\n" + await request.body()).digest())
-    return GatewayAnswer(desk, client_of(request), asked, writer, once)
+    if key is None:
+        return None
+    return Once(key, sha256(request.scope["path"].encode() + b"\n" + await request.body()).digest())
 
 
 def _drawn() -> str:

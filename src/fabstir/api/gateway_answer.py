@@ -78,13 +78,13 @@ class GatewayAnswer:
 
     async def _work(self, send: Send) -> None:
         if self._once is None:
-            await self._serve(send)
+            await self.serve(send)
         else:
             name, fingerprint = self._once.key, self._once.fingerprint
-            await self._desk.answers.answer(self._client.owner, name, fingerprint, self._serve, send)
+            await self._desk.answers.answer(self._client.owner, name, fingerprint, self.serve, send)
 
-    async def _serve(self, send: Send) -> bool:
-        """False where the answer broke off after its beginning."""
+    async def serve(self, send: Send) -> bool:
+        """Whoever listens. False where the answer broke off after its beginning."""
         pool, asked = self._desk.pool, self._asked
         model = await pool.market.resolve(asked.model)
         if not self._client.may_use(asked.model, to_hex(model)):
@@ -109,9 +109,8 @@ class _Whole:
 
     async def serve(self, pieces: AsyncGenerator[str, None]) -> bool:
         text = "".join([piece async for piece in pieces])
-        body = encode(self._writer.whole(text, self._session.records(), _report(self._session)))
-        await _start(self._send, "application/json", self._session, len(body))
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        answer = self._writer.whole(text, self._session.records(), _report(self._session))
+        await send_whole(self._send, answer, self._session)
         return True
 
 
@@ -153,9 +152,16 @@ def _as_text(event: Event) -> bytes:
     return name + b"data: " + data + b"\n\n"
 
 
-async def _start(send: Send, kind: str, session: Session, length: int | None = None) -> None:
+async def send_whole(send: Send, answer: msgspec.Struct, session: Session | None = None) -> None:
+    """An answer in one piece."""
+    body = encode(answer)
+    await _start(send, "application/json", session, len(body))
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def _start(send: Send, kind: str, session: Session | None, length: int | None = None) -> None:
     headers = [(b"content-type", kind.encode()), (b"cache-control", b"no-cache")]
-    if session.plan is not None:
+    if session is not None and session.plan is not None:
         headers.append((CONTEXT_HEADER.encode(), as_text(session.plan).encode()))
     if length is not None:
         headers.append((b"content-length", str(length).encode()))

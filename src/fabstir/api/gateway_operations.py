@@ -83,6 +83,13 @@ OPERATIONS: Final = (
         errors=(*READS, 404),
     ),
     Operation(
+        method="post",
+        path="/v1/responses/{id}/cancel",
+        about="End a response that is being made in the background.",
+        answer=responses.ResponseBody,
+        errors=(*READS, 400, 404, 415),
+    ),
+    Operation(
         method="delete",
         path="/v1/responses/{id}",
         about="Forget a response.",

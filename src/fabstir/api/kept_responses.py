@@ -54,6 +54,8 @@ class KeptResponses:
 
     def keep(self, name: str, response: KeptResponse) -> None:
         """For KEPT_SECONDS, or until others need the room."""
+        if name in self._kept:
+            self._drop(name)
         self._kept[name] = response, self._clock.monotonic() + KEPT_SECONDS
         self._bytes += response.size
         for other in [other for other, (_, until) in self._kept.items() if until <= self._clock.monotonic()]:

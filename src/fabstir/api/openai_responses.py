@@ -80,6 +80,9 @@ class ResponsesRequest(msgspec.Struct, frozen=True):
     """Keep the response so. OpenAI's default."""
     stream: bool = False
     """Server-sent events with their types and `sequence_number`."""
+    background: bool = False
+    """Answer at once with `queued`; look with `GET /v1/responses/{id}`, end it with `POST /v1/responses/{id}/cancel`. Not with `stream`,
+    not without `store`."""
     stream_options: ResponsesStreamOptions | None = None
     max_output_tokens: Limit | None = None
     """Without one: 4096."""
@@ -105,6 +108,8 @@ class ResponsesRequest(msgspec.Struct, frozen=True):
         for place, wanted in enumerate(self.include):
             if wanted != WITH_LOGPROBS:
                 raise unsupported(f"include[{place}]", f"{wanted[:64]!r} is not served")
+        if self.background and (self.stream or not self.store):
+            raise InvalidParameter("background", "only with `store`, and not with `stream`")
         if self.top_logprobs and not self.include:
             raise InvalidParameter("top_logprobs", f"only together with include: {WITH_LOGPROBS}")
         system = (ChatMessage("system", self.instructions),) if self.instructions else ()
@@ -122,7 +127,6 @@ class ResponsesRequest(msgspec.Struct, frozen=True):
 
 
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
-    "background": (False,),
     "background_options": (),
     "context_management": ([],),
     "conversation": (),

@@ -91,7 +91,7 @@ class ResponseBody(msgspec.Struct, frozen=True, kw_only=True):
     created_at: int
     model: str
     status: str
-    """`in_progress`, `completed`, `incomplete` or `failed`."""
+    """`queued`, `in_progress`, `completed`, `incomplete`, `failed` or `cancelled`."""
     output: tuple[OutputMessage, ...] = ()
     usage: ResponsesUsage | None = None
     error: ResponseFault | None = None
@@ -191,7 +191,13 @@ class ResponsesWriter:
             top_p=1.0 if request.top_p is None else request.top_p,
             top_logprobs=request.top_logprobs or 0,
             store=request.store,
+            background=request.background,
         )
+
+    @property
+    def started(self) -> ResponseBody:
+        """As it stands at its beginning."""
+        return self._started
 
     def whole(self, text: str, records: Records, report: AnswerReport) -> ResponseBody:
         """See `dialect.Writer`."""
