@@ -78,7 +78,8 @@ class Players:
         """What `fabstir prompt ... --json` prints, with the renter's configuration."""
         file = self.root / "renter.toml"
         tree = msgspec.to_builtins(self.renter, enc_hook=str)
-        tree = {name: {k: v for k, v in part.items() if v is not None} for name, part in tree.items()}
+        sections = {name: part for name, part in tree.items() if isinstance(part, dict)}
+        tree = {name: {k: v for k, v in part.items() if v is not None} for name, part in sections.items()}
         await asyncio.to_thread(file.write_text, _toml(tree))
         command = (sys.executable, "-m", "fabstir", "prompt", *arguments, "--json", "--config", str(file))
         running = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)

@@ -147,13 +147,13 @@ async def test_other_weights_under_the_id_are_not_paid(tmp_path: Path, monkeypat
     other = tmp_path / "other.gguf"
     write_variant(other, Kind.F16, noise=0.2)
 
-    def engine(_config: Config) -> LlamaEngine:
+    def engine(_config: Config, _section: object, _place: str) -> LlamaEngine:
         return LlamaEngine(other, threads=1, top_logprobs=5)
 
     def tracer(_model: Path, answering: LlamaEngine, **_options: object) -> AnswerTracer:
         return AnswerTracer(other, answering, threads=1)
 
-    monkeypatch.setattr("fabstir.bootstrap.host.make_engine", engine)
+    monkeypatch.setattr("fabstir.bootstrap.models.engine_of", engine)
     monkeypatch.setattr("fabstir.bootstrap.spot.AnswerTracer", tracer)
     async with place(tmp_path) as now:
         with capture_logs() as logs:
