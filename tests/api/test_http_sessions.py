@@ -39,6 +39,7 @@ async def test_a_session_from_its_beginning_to_its_end(served: Served, http: aio
     assert text == counting(40)
     assert events[-1] == "[DONE]" and events[-2]["usage"]["completion_tokens"] == 41
     assert events[-3]["choices"][0]["finish_reason"] == "stop"
+    assert events[-3]["fabstir"]["response"]["tokens_used"] == 41 and events[-3]["fabstir"]["response"]["signature"]
     indices = [event["fabstir"]["index"] for event in events[1:-3] if "index" in event["fabstir"]]
     assert indices == sorted(indices) and indices[0] == 0
     assert len(renter.receipts) >= 41 // (W // 2)
@@ -122,6 +123,7 @@ async def test_inference_in_the_protocols_words(served: Served, http: aiohttp.Cl
     assert (status, answer["content"], answer["tokens_used"]) == (200, counting(5), 6)
     assert (answer["request_id"], answer["job_id"], answer["chain_id"]) == ("r1", job, chain)
     assert answer["receipt"]["tokens"] == 12 and answer["usage"]["total_tokens"] > 6
+    assert answer["response"]["tokens_used"] == 6 and answer["response"]["signature"]
     for wrong in ({"job_id": "0x00"}, {"session_id": "other"}, {"chain_id": 1}):
         status, refused = await renter.call("POST", "/v1/inference", {**body, **wrong})
         assert (status, refused["code"]) == (401, "session_unauthorized")

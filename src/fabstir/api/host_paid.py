@@ -43,6 +43,8 @@ class Paid(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Acknowledge it: `POST /v1/sessions/{id}/receipts`."""
     payment_required: PaymentRequired | None = None
     """The deposit will soon pay for no further token."""
+    response: Response | None = None
+    """The end of the answer: counts, reason and context plan, signed by the host's account."""
     error: Error | None = None
     """Why the answer ended before its end. What was served until then is billed."""
 
@@ -125,6 +127,7 @@ class Collected:
             tokens=tuple(self.records),
             receipt=self.receipt,
             payment_required=self.payment,
+            response=self.response,
             error=Error.of(self.fault) if self.fault else None,
         )
 
@@ -165,7 +168,8 @@ class PaidChatWriter:
             case PaymentRequired():
                 yield self._chunk(Delta(), Paid(payment_required=heard))
             case Response():
-                yield self._chunk(Delta(), finish=FINISH.get(heard.finish_reason, "stop"))
+                finish = FINISH.get(heard.finish_reason, "stop")
+                yield self._chunk(Delta(), Paid(response=heard), finish=finish)
                 if self._request.stream_options is not None and self._request.stream_options.include_usage:
                     prompt, completion = heard.usage.prompt_tokens, heard.usage.completion_tokens
                     usage = Usage(prompt, completion, prompt + completion)

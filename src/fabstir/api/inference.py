@@ -14,7 +14,7 @@ from msgspec import Meta
 from fabstir.api.dialect import Limit, Parameters, StopText, Temperature, TopP, read
 from fabstir.api.host_paid import Collected
 from fabstir.domain.errors import error
-from fabstir.protocol.messages import MAX_CONTENT, ChatMessage, Error, PaymentRequired, Receipt, SessionReady
+from fabstir.protocol.messages import MAX_CONTENT, ChatMessage, Error, PaymentRequired, Receipt, Response, SessionReady
 from fabstir.protocol.transcript import TokenRecord
 
 
@@ -87,6 +87,8 @@ class InferenceAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """Acknowledge it: `POST /v1/sessions/{id}/receipts`."""
     payment_required: PaymentRequired | None
     """The deposit will soon pay for no further token."""
+    response: Response | None
+    """Its end, with what the engine was given, signed by the host's account."""
     error: Error | None
     """Why it ended before its end."""
 
@@ -112,6 +114,7 @@ class InferenceAnswer(msgspec.Struct, frozen=True, kw_only=True):
             tokens=tuple(answer.records),
             receipt=answer.receipt,
             payment_required=answer.payment,
+            response=answer.response,
             error=Error.of(answer.fault) if answer.fault else None,
         )
 
