@@ -8,7 +8,6 @@ binds. Decides nothing: `fabstir.protocol.context.planner` does. Theory: docs/ex
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
 from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
@@ -108,11 +107,15 @@ UNSEEN: Final = frozenset(("dropped", "aside"))
 """Fates of messages that the engine is not given."""
 
 
-def spans_of(rows: Iterable[tuple[Fate, int]]) -> tuple[ContextSpan, ...]:
-    """Fate and tokens of each message, as spans."""
-    return tuple(
-        ContextSpan(fate, tuple(tokens for _, tokens in group)) for fate, group in groupby(rows, key=lambda row: row[0])
-    )
+def joined(parts: Iterable[tuple[Fate, Sequence[int]]]) -> tuple[ContextSpan, ...]:
+    """Fate and tokens of messages in a row, as spans: empty ones left out, neighbours of one fate together."""
+    spans: list[ContextSpan] = []
+    for fate, tokens in parts:
+        if tokens and spans and spans[-1].fate == fate:
+            spans[-1] = ContextSpan(fate, (*spans[-1].tokens, *tokens))
+        elif tokens:
+            spans.append(ContextSpan(fate, tuple(tokens)))
+    return tuple(spans)
 
 
 def as_text(plan: ContextPlan) -> str:

@@ -12,6 +12,7 @@ Turns are given whole or not at all.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import accumulate
 from typing import Final, NamedTuple
@@ -20,7 +21,7 @@ import msgspec
 
 from fabstir.domain.errors import error
 from fabstir.protocol.context.history import UNCOUNTED, History
-from fabstir.protocol.context.plan import ContextPlan, ContextRequest, Fate, spans_of
+from fabstir.protocol.context.plan import ContextPlan, ContextRequest, ContextSpan, Fate, joined
 
 REFUSE: Final = ContextRequest()
 """Where a prompt does not say anything."""
@@ -79,24 +80,29 @@ def make_plan(history: History, request: ContextRequest, question: Question, fra
     window = _window(history, request, costs, bounds, latest)
     if window is None:
         raise _too_long(history, request, sum(costs) + frame.once + asked, context_size)
-    rows = ((_fate(at, history, window), cost) for at, cost in enumerate(costs))
-    plan = ContextPlan(spans=spans_of(rows), question=asked, frame=frame.once, summarised=history.summarised)
+    plan = ContextPlan(
+        spans=_spans(history, window, costs), question=asked, frame=frame.once, summarised=history.summarised
+    )
     return Plan(plan, window.start)
 
 
 class _Window(NamedTuple):
-    """Messages from `start` on are kept, and the `retrieved` ones before it."""
+    """Messages from `start` on are kept, and the `retrieved` turns before it."""
 
     start: int
-    retrieved: frozenset[int] = frozenset()
+    retrieved: tuple[range, ...] = ()
+    """Turns, in their order."""
 
 
-def _fate(at: int, history: History, window: _Window) -> Fate:
-    if at < history.always:
-        return "kept" if at < history.pinned else "summary"
-    if at >= window.start:
-        return "kept"
-    return "retrieved" if at in window.retrieved else "dropped"
+def _spans(history: History, window: _Window, costs: list[int]) -> tuple[ContextSpan, ...]:
+    """Slices, not messages: a conversation may have thousands."""
+    parts: list[tuple[Fate, int, int]] = [("kept", 0, history.pinned), ("summary", history.pinned, history.always)]
+    at = history.always
+    for turn in window.retrieved:
+        parts += [("dropped", at, turn.start), ("retrieved", turn.start, turn.stop)]
+        at = turn.stop
+    parts += [("dropped", at, window.start), ("kept", window.start, len(costs))]
+    return joined((fate, costs[begin:end]) for fate, begin, end in parts)
 
 
 def _bounds(request: ContextRequest, question: Question, fixed: int, context_size: int) -> _Bounds:
@@ -138,9 +144,10 @@ def _window(
 
 def _retrieval(history: History, request: ContextRequest, costs: list[int], bounds: _Bounds, needed: int) -> _Window:
     turns = [range(*turn) for turn in _turns(history, len(costs))]
-    of_message = {at: number for number, turn in enumerate(turns) for at in turn}
+    starts = [turn.start for turn in turns]
     left = _Left(bounds.tokens - sum(costs[: history.always]), bounds.messages - history.always)
-    price = [sum(costs[at] for at in turn) for turn in turns]
+    sums = [0, *accumulate(costs)]
+    price = [sums[turn.stop] - sums[turn.start] for turn in turns]
     latest, half = len(turns), left.tokens // 2
     while latest and turns[latest - 1].start >= needed and left.take(price[latest - 1], len(turns[latest - 1])):
         latest -= 1
@@ -148,14 +155,14 @@ def _retrieval(history: History, request: ContextRequest, costs: list[int], boun
         latest -= 1
     chosen: set[int] = set()
     for at in request.wanted:
-        number = of_message.get(at)
-        if number is not None and number < latest and number not in chosen:
+        number = bisect_right(starts, at) - 1
+        if 0 <= number < latest and at < len(costs) and number not in chosen:
             chosen |= {number} if left.take(price[number], len(turns[number])) else set()
     while latest and (latest - 1 in chosen or left.take(price[latest - 1], len(turns[latest - 1]))):
         latest -= 1
         chosen.discard(latest)
     start = turns[latest].start if latest < len(turns) else len(costs)
-    return _Window(start, frozenset(at for number in chosen for at in turns[number]))
+    return _Window(start, tuple(turns[number] for number in sorted(chosen)))
 
 
 class _Left:
@@ -189,11 +196,13 @@ def _compaction(
     cut = history.pinned + request.compact
     if cut not in (*history.turns, len(costs)) or request.compact < history.always - history.pinned:
         raise error("context_invalid", f"`compact` {request.compact} does not end where a turn ends")
-    rows: list[tuple[Fate, int]] = []
-    for at, cost in enumerate(costs):
-        summary = history.pinned <= at < history.always
-        rows.append(("aside" if at >= cut else "summary" if summary else "kept", cost))
-    plan = ContextPlan(spans=spans_of(rows), question=asked, frame=frame, summarised=history.summarised)
+    parts: tuple[tuple[Fate, list[int]], ...] = (
+        ("kept", costs[: history.pinned]),
+        ("summary", costs[history.pinned : history.always]),
+        ("kept", costs[history.always : cut]),
+        ("aside", costs[cut:]),
+    )
+    plan = ContextPlan(spans=joined(parts), question=asked, frame=frame, summarised=history.summarised)
     if plan.total > room:
         raise _too_long(history, request, plan.total, context_size)
     return Plan(plan, history.start)
