@@ -38,6 +38,7 @@ BACKLOG: Final = 2048
 GRACE_SECONDS: Final = 5
 """After the drain: how long uvicorn waits for handlers that still run."""
 DENIED: Final = "ASGI callable returned without completing handshake."
+NOT_UTF8: Final = "Invalid UTF-8 sequence received from client."
 
 
 class TunedWebSocket(WebSocketsSansIOProtocol):
@@ -111,7 +112,7 @@ async def serve(
 
     Cancelling cuts everything off.
     """
-    logging.getLogger("uvicorn.error").addFilter(_drop_denied)
+    logging.getLogger("uvicorn.error").addFilter(_drop_strangers)
     config = uvicorn.Config(
         app,
         backlog=BACKLOG,
@@ -152,6 +153,6 @@ def settle_garbage_collector() -> None:
     gc.set_threshold(20_000, 20, 100)
 
 
-def _drop_denied(record: logging.LogRecord) -> bool:
-    """uvicorn reports each refused handshake as an error of ours."""
-    return record.msg != DENIED
+def _drop_strangers(record: logging.LogRecord) -> bool:
+    """uvicorn reports each refused handshake as an error of ours, and each stranger's frame that is no text: anybody could fill the log."""
+    return record.msg not in (DENIED, NOT_UTF8)
