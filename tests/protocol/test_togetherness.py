@@ -135,6 +135,17 @@ def test_clearing_forgets_on_both_sides_and_keeps_the_meter() -> None:
     assert same_ledger(world.host.ledger, world.replay_host())
 
 
+def test_what_crosses_an_introduction_is_no_fault() -> None:
+    """Cleared, and then another conversation is begun before the host's word about the first arrived."""
+    world = opened()
+    world.answer(8)
+    world.renter_in(Clear())
+    world.connect(TALK)
+    world.flow()
+    assert world.renter.state is RenterState.READY and not [e for e in world.done if "Leave" in repr(e)]
+    assert world.host._core.history.messages == TALK
+
+
 def test_clearing_waits_for_the_answer() -> None:
     """`session_busy`; the answer goes on."""
     world = opened()

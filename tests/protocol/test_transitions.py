@@ -370,6 +370,8 @@ EXPECTED_OF_RENTER: dict[RenterState, dict[type, list[str]]] = {
         **TOLD,
         HostLost: [],
         SessionReady: ["Rewound", "SessionOpened"],
+        StateSync: [],
+        Handoff: [],
         Error: ["LeaveHost capacity"],
     },
     RenterState.READY: {

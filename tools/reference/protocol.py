@@ -14,6 +14,7 @@ from fabstir.protocol.controls import Tool
 from fabstir.protocol.host_inputs import SessionState
 from fabstir.protocol.transcript import TokenRecord
 from reference.docstrings import below
+from reference.protocol_rules import rules
 from reference.structs import struct
 from reference.table import table
 
@@ -70,7 +71,7 @@ def render() -> str:
         table(("Fate", "Meaning"), [(f"`{fate}`", about) for fate, about in FATES.items()]),
     ]
     states = [(f"`{state.value}`", below(SessionState)[state.name]) for state in SessionState]
-    parts += ["## States of a session, at the host", table(("State", "Meaning"), states)]
+    parts += ["## States of a session, at the host", table(("State", "Meaning"), states), *rules()]
     return "\n\n".join(parts)
 
 

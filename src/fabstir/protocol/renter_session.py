@@ -165,6 +165,9 @@ TRANSITIONS: Final[dict[tuple[RenterState, type], _Handler]] = {
     (_S.READY, Clear): renter_connecting.clear,
     **{(s, StateSync): renter_connecting.session_state for s in (_S.READY, _S.RECEIVING)},
     **{(s, Handoff): renter_connecting.handoff for s in (_S.READY, _S.RECEIVING)},
+    **{
+        (_S.OPENING, kind): ignore for kind in (StateSync, Handoff)
+    },  # they crossed the introduction, which is answered next
     **{(s, Ping): ping for s in _LIVE},
     (_S.RECEIVING, StopAnswer): renter_answers.stop_answer,
     (_S.READY, StopAnswer): ignore,
