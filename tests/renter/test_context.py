@@ -12,6 +12,7 @@ from tests.renter.world import MODEL, World, world_of
 from fabstir.domain.errors import FabstirError
 from fabstir.protocol.context.plan import ContextRequest
 from fabstir.protocol.messages import ChatMessage
+from fabstir.renter.access import Wish
 from fabstir.renter.session import Session
 from fabstir.renter.session_context import SUMMARISE, Compacted, Compacting, ContextEvent, SessionContext
 from fabstir.testing.engine import ScriptedEngine
@@ -157,3 +158,22 @@ async def test_a_host_that_forgot_is_told_again(world: World) -> None:
         assert await asked(session, "three", 9) == "You said: three"
         assert len(world.hosts[0].engine.requests[-1].messages) == 3
         assert (world.hosts[0].dialled, world.hosts[1].dialled) == (1, 0)
+
+
+async def test_whoever_checks_an_answer_computes_it_from_what_the_model_was_given(world: World) -> None:
+    """What is kept of an answer with turns left out is what its engine saw: a verifier's engine gets the same, to the message, and the
+    transcript leads to what both signed."""
+    verifier = await world.host(210_000, engine=ScriptedEngine(context_size=160, scores=True), scores=True)
+    async with world.market(**settings(strategy="truncate")) as market, market.session(MODEL) as session:
+        for turn in range(6):
+            await asked(session, f"{LONG}{turn}")
+        link = session._access.link
+        assert link is not None and link.last_turn is not None
+        kept = link.last_turn
+        seen = world.hosts[0].engine.requests[-1].messages
+        assert kept.messages == seen and len(seen) < 11 and kept.plan is not None and kept.plan.count("dropped")[0]
+        async with market.session(MODEL) as checking:
+            checking._access._wish = Wish(scoring=True)
+            again = await checking.score(kept.messages, tuple(record.token for record in kept.records))
+        assert verifier.engine.requests[-1].messages == seen
+        assert [record.logprob for record in again.records] == [record.logprob for record in kept.records]
