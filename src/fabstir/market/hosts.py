@@ -100,7 +100,7 @@ class Directory:
             try:
                 return ModelId(hash32(model))
             except ValueError as wrong:
-                raise error("request_invalid", f"model {model!r}: {wrong}") from wrong
+                raise error("model_unavailable", f"model {model[:80]!r} is no id: {wrong}"[:200]) from wrong
         ids = sorted(await self._named(model, refresh=False) or await self._named(model, refresh=True))
         if not ids:
             offers = [candidate.offer for candidate in self._candidates if candidate.offer]
