@@ -40,7 +40,7 @@ from fabstir.host.reception import Reception
 from fabstir.host.reconnect_tokens import ReconnectTokens
 from fabstir.host.registration import Registration
 from fabstir.host.relay import Relay
-from fabstir.host.session_actor import Services
+from fabstir.host.services import Services
 from fabstir.host.settings import HostSettings
 from fabstir.host.shelf import ModelPart, Shelf
 from fabstir.ops.metrics import Metrics

@@ -18,7 +18,8 @@ from fabstir.domain.errors import FabstirError, Interrupted, error
 from fabstir.domain.ids import JobId, SessionId
 from fabstir.host.admission import Admission, Hello
 from fabstir.host.link import Link
-from fabstir.host.session_actor import Services, SessionActor
+from fabstir.host.services import Services
+from fabstir.host.session_actor import SessionActor
 from fabstir.host.settings import HostSettings
 from fabstir.ports.transport import Transport
 from fabstir.protocol.host_log import HostLedger

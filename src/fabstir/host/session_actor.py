@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Callable
-from typing import Final, NamedTuple, cast
+from typing import Final, cast
 
 import structlog
 
@@ -23,18 +23,12 @@ from fabstir.domain.errors import FabstirError, Interrupted, error
 from fabstir.domain.ids import Hash32
 from fabstir.host.admission import Hello
 from fabstir.host.deposit_watch import DepositWatch
-from fabstir.host.fingerprinting import Fingerprinting
 from fabstir.host.generating import Generating, Say
 from fabstir.host.inbox import Item, Signal
-from fabstir.host.jobs import JobBook
 from fabstir.host.link import Link
 from fabstir.host.queueing import Asker
-from fabstir.host.shelf import Shelf
+from fabstir.host.services import Services
 from fabstir.host.telemetry import SessionTelemetry
-from fabstir.ops.metrics import Metrics
-from fabstir.ports.chain import MarketChain
-from fabstir.ports.clock import Clock
-from fabstir.ports.spans import Spans
 from fabstir.protocol.effects import (
     CancelGeneration,
     CountTokens,
@@ -80,20 +74,6 @@ MAX_FAULTS: Final = 64
 """Unreadable messages that one connection may send; then it is closed with `rate_limited`."""
 
 log = structlog.get_logger()
-
-
-class Services(NamedTuple):
-    """What every session of a node shares."""
-
-    shelf: Shelf
-    chain: MarketChain
-    book: JobBook
-    clock: Clock
-    metrics: Metrics
-    fingerprinting: Fingerprinting | None = None
-    """None: none are made."""
-    spans: Spans | None = None
-    """None: nothing is traced."""
 
 
 class SessionActor:
