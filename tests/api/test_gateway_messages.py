@@ -113,10 +113,11 @@ async def test_a_failure_in_the_middle_is_an_event() -> None:
 @pytest.mark.parametrize(
     ("change", "param", "code"),
     [
-        ({"tools": [{"name": "f", "input_schema": {}}]}, "tools", "request_unsupported"),
-        ({"tool_choice": {"type": "any"}}, "tool_choice", "request_unsupported"),
-        ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, "thinking", "request_unsupported"),
-        ({"top_k": 4}, "top_k", "request_unsupported"),
+        ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "tools[0].type", "request_unsupported"),
+        ({"tool_choice": {"type": "any"}}, "tool_choice", "request_invalid"),
+        ({"tool_choice": {"type": "tool", "name": "g"}, "tools": [{"name": "f"}]}, "tool_choice", "request_invalid"),
+        ({"thinking": {"type": "sometimes"}}, "thinking.type", "request_invalid"),
+        ({"top_k": 0}, "top_k", "request_invalid"),
         ({"output_config": {"effort": "low"}}, "output_config", "request_unsupported"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image"}]}]},

@@ -243,6 +243,9 @@ REFUSED = [
 ]
 
 
+TOOL = {"type": "function", "function": {"name": "f"}}
+
+
 async def test_what_is_refused(served: Served, http: aiohttp.ClientSession) -> None:
     """Each by its code, and the session goes on."""
     renter = HttpRenter(served, http)
@@ -250,7 +253,7 @@ async def test_what_is_refused(served: Served, http: aiohttp.ClientSession) -> N
     for method, path, body, headers, status, code in REFUSED:
         found, refused = await renter.call(method, path, body, **headers)
         assert (found, refused["code"]) == (status, code), (path, refused)
-    status, refused = await renter.call("POST", "/v1/chat/completions", renter.chat("x", tools=[{"type": "function"}]))
+    status, refused = await renter.call("POST", "/v1/chat/completions", renter.chat("x", tools=[TOOL]))
     assert (status, refused["error"]["code"], refused["error"]["param"]) == (400, "request_unsupported", "tools")
     text, events = await renter.hear(renter.chat("count 3"), ack=False)
     receipt = next(

@@ -41,7 +41,12 @@ is not paid for. `usage` is the host's count: what was paid for.
 
 **Nothing is ignored that would change the answer.** A parameter is served, or taken with a value that changes nothing, or says
 something to its vendor alone and is read over; each of these is listed below. Any other one is refused by its name
-(`request_unsupported`). The session protocol carries no grammar, so JSON mode, JSON schemas and tools are refused."""
+(`request_unsupported`).
+
+Samplers, JSON and tools are [controls](../explanation/controls.md) of hosts: a request goes to one that has what it needs, and is refused
+with `control_unsupported` where nobody does. `GET /v1/models` lists them. Calls and thoughts are read out of the answer's text here, as it
+streams, and told in each dialect's own form: `tool_calls` and `reasoning_content`, `function_call` and `reasoning` items, `tool_use` and
+`thinking` blocks. `n` is refused above 1: ask as often as you want answers, each is paid for."""
 
 KEYS = """\
 ## API keys

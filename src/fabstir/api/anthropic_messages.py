@@ -1,10 +1,10 @@
-"""Anthropic's Messages as this gateway speaks them: what is read, which parameters are refused by name, and what is written. The
-reference (docs/reference/gateway.md) and `/openapi.json` are made from here.
+"""Anthropic's Messages as this gateway speaks them: what is read and which parameters are refused by name. What is written:
+`messages_writer`. The reference (docs/reference/gateway.md) and `/openapi.json` are made from here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -13,26 +13,45 @@ from msgspec import Meta
 from fabstir.api.dialect import (
     Asked,
     Content,
-    Event,
+    InvalidParameter,
     Limit,
     Parameters,
-    Records,
     StopText,
     Temperature,
     TopP,
     one_of,
     read,
+    result_of,
     split,
     text_of,
     unsupported,
 )
-from fabstir.api.gateway_errors import MessagesError
-from fabstir.domain.errors import FabstirError
+from fabstir.api.openai_tools import ToolName, as_text, call_of
+from fabstir.protocol.controls import MAX_TOOLS, MAX_TOP_K, Tool
 from fabstir.protocol.messages import ChatMessage
-from fabstir.renter.answer import AnswerReport
 
-STOP_REASON: Final = {"stop": "end_turn", "length": "max_tokens", "deposit": "max_tokens", "cancelled": "end_turn"}
-"""Our finish reasons in Anthropic's words. Hosts do not tell a stop sequence from the model's own end."""
+
+class Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A block of a message: `text`, `tool_use`, `tool_result`, or `thinking`, which is read over."""
+
+    type: Annotated[str, one_of("text", "tool_use", "tool_result", "thinking", "redacted_thinking")]
+    text: str = ""
+    id: str = ""
+    """Of `tool_use`."""
+    name: str = ""
+    input: dict[str, Any] = {}
+    tool_use_id: str = ""
+    """Of `tool_result`: which call."""
+    content: Content = ""
+    """Of `tool_result`: text, or blocks of type `text`."""
+    is_error: bool = False
+    """Of `tool_result`: the text says so, or nothing does."""
+    thinking: str = ""
+    signature: str = ""
+    data: str = ""
+
+
+Blocks = str | tuple[Block, ...]
 
 
 class MessageParam(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,14 +59,58 @@ class MessageParam(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     role: Annotated[str, one_of("user", "assistant")]
     """`user` or `assistant`."""
-    content: Content
-    """Text, or blocks of type `text`."""
+    content: Blocks
+    """Text, or blocks."""
 
-    def message(self, place: int) -> ChatMessage:
-        """As the protocol has it. Raises InvalidParameter."""
+    def messages(self, place: int) -> list[ChatMessage]:
+        """As the protocol has them: results of calls are messages of their own, before the user's words. Raises InvalidParameter."""
+        where = f"messages[{place}]"
         if self.role not in ("user", "assistant"):
-            raise unsupported(f"messages[{place}].role", f"{self.role[:20]!r} is not served")
-        return ChatMessage(self.role, text_of(self.content, f"messages[{place}].content"))
+            raise unsupported(f"{where}.role", f"{self.role[:20]!r} is not served")
+        if isinstance(self.content, str):
+            return [ChatMessage(self.role, self.content)]
+        results, words, calls = [], [], []
+        for at, block in enumerate(self.content):
+            here = f"{where}.content[{at}]"
+            if block.type == "tool_result" and self.role == "user":
+                results.append(result_of(block.tool_use_id, text_of(block.content, f"{here}.content"), here))
+            elif block.type == "tool_use" and self.role == "assistant":
+                calls.append(call_of(block.id, block.name, as_text(block.input), here))
+            elif block.type == "text":
+                words.append(block.text)
+            elif block.type not in ("thinking", "redacted_thinking"):
+                raise unsupported(f"{here}.type", f"{block.type[:20]!r} is not served here")
+        said = ChatMessage(self.role, "".join(words), tool_calls=tuple(calls))
+        return [*results, *([said] if words or calls or not results else [])]
+
+
+class MessagesTool(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A tool that the model may use."""
+
+    name: ToolName
+    input_schema: dict[str, Any] = {}
+    description: str = ""
+    type: Annotated[str, one_of("custom")] | None = None
+    """`custom`; the vendor's own tools are not served."""
+    strict: bool | None = None
+    """With `tool_choice` `any` or `tool` it always is."""
+
+
+class MessagesChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Whether the model has to use a tool."""
+
+    type: Annotated[str, one_of("auto", "any", "tool", "none")]
+    name: str | None = None
+    disable_parallel_tool_use: bool = False
+
+
+class Thinking(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Whether what the model thinks is told; a model that thinks does so in any case."""
+
+    type: Annotated[str, one_of("enabled", "adaptive", "disabled")]
+    budget_tokens: Annotated[int, Meta(ge=1)] | None = None
+    """Not kept: `max_tokens` is the bound of both."""
+    display: str | None = None
 
 
 class CountRequest(msgspec.Struct, frozen=True):
@@ -59,17 +122,57 @@ class CountRequest(msgspec.Struct, frozen=True):
     """The last one is the user's and not empty: answers are not begun for the model."""
     system: Content | None = None
     """Text, or blocks of type `text`."""
+    tools: Annotated[tuple[MessagesTool, ...], Meta(max_length=MAX_TOOLS)] = ()
+    """What the model may use."""
+    tool_choice: MessagesChoice | None = None
+    """`any` and `tool` by grammar."""
+    thinking: Thinking | None = None
+    """Without it thoughts are left out of the answer; they are paid for."""
 
-    def parts(self) -> tuple[tuple[ChatMessage, ...], str]:
+    def parts(self) -> tuple[tuple[ChatMessage, ...], ChatMessage]:
         """What was said before, and the question. Raises InvalidParameter."""
         system = text_of(self.system, "system", joint="\n\n")
-        messages = [message.message(place) for place, message in enumerate(self.messages)]
+        messages = [one for place, message in enumerate(self.messages) for one in message.messages(place)]
         return split((*((ChatMessage("system", system),) if system else ()), *messages), "messages")
+
+    def calling(self) -> dict[str, Any]:
+        """The controls of tools. Raises InvalidParameter."""
+        for place, tool in enumerate(self.tools):
+            if tool.type not in (None, "custom"):
+                raise unsupported(f"tools[{place}].type", f"{tool.type[:20]!r} is not served")
+        if self.thinking is not None and self.thinking.type not in ("enabled", "adaptive", "disabled"):
+            raise InvalidParameter("thinking.type", "enabled, adaptive or disabled")
+        chosen = self.tool_choice or MessagesChoice(type="auto")
+        if chosen.type not in ("auto", "any", "tool", "none"):
+            raise InvalidParameter("tool_choice.type", "auto, any, tool or none")
+        named = chosen.name if chosen.type == "tool" else ""
+        if chosen.type in ("any", "tool") and not any(named in ("", tool.name) for tool in self.tools):
+            raise InvalidParameter("tool_choice", "is not among the tools")
+        if not self.tools:
+            return {}
+        return {
+            "tools": tuple(
+                Tool(name=tool.name, description=tool.description, parameters=as_text(tool.input_schema))
+                for tool in self.tools
+            ),
+            "tool_choice": {"any": "required", "tool": "required"}.get(chosen.type, chosen.type),
+            "tool": named or "",
+            "parallel_tool_calls": not chosen.disable_parallel_tool_use,
+        }
 
     def asked(self) -> Asked:
         """One token of an answer: the host then says how many tokens the prompt had. Raises InvalidParameter."""
         conversation, question = self.parts()
-        return Asked(model=self.model, conversation=conversation, question=question, stream=False, max_tokens=1)
+        given = self.calling()
+        told = {"tools": given["tools"], "tool_choice": "auto"} if given and given["tool_choice"] != "none" else {}
+        return Asked(
+            model=self.model,
+            conversation=conversation,
+            question=question,
+            stream=False,
+            max_tokens=1,
+            controls=told,  # a call that is forced is no longer prompt
+        )
 
 
 class MessagesRequest(CountRequest, frozen=True, kw_only=True):
@@ -84,6 +187,7 @@ class MessagesRequest(CountRequest, frozen=True, kw_only=True):
     """Without one: 1."""
     top_p: TopP | None = None
     """Without one: 1."""
+    top_k: Annotated[int, Meta(ge=1, le=MAX_TOP_K)] | None = None
 
     def asked(self) -> Asked:
         """In the words of a session; Anthropic's defaults where nothing is said. Raises InvalidParameter."""
@@ -97,6 +201,7 @@ class MessagesRequest(CountRequest, frozen=True, kw_only=True):
             temperature=1.0 if self.temperature is None else self.temperature,
             top_p=1.0 if self.top_p is None else self.top_p,
             stop=self.stop_sequences,
+            controls=({"top_k": self.top_k} if self.top_k else {}) | self.calling(),
         )
 
 
@@ -107,9 +212,6 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "output_config": ({},),
     "output_format": (),
     "speed": ("standard",),
-    "thinking": ({"type": "disabled"},),
-    "tool_choice": ({"type": "auto"}, {"type": "none"}),
-    "tools": ([],),
 }
 _IGNORED: Final = frozenset(
     ("metadata", "service_tier", "cache_control", "inference_geo", "diagnostics", "user_profile_id", "workspace_id")
@@ -117,9 +219,9 @@ _IGNORED: Final = frozenset(
 _BLOCKS: Final = frozenset(("cache_control", "citations"))
 MESSAGES: Final = Parameters(
     request=MessagesRequest,
-    neutral={**_NEUTRAL, "top_k": ()},
+    neutral=_NEUTRAL,
     ignored=_IGNORED,
-    harmless={"messages": _BLOCKS, "system": _BLOCKS},
+    harmless={"messages": _BLOCKS, "system": _BLOCKS, "tools": frozenset(("cache_control", "eager_input_streaming"))},
 )
 COUNT: Final = Parameters(request=CountRequest, neutral=_NEUTRAL, ignored=_IGNORED, harmless=MESSAGES.harmless)
 
@@ -134,163 +236,3 @@ def read_count(body: bytes) -> CountRequest:
     """Raises PeerFault: InvalidParameter where a parameter is at fault."""
     request: CountRequest = read(body, COUNT)
     return request
-
-
-# -- what is written --------------------------------------------------------------------------------------------------------
-
-
-class TokenCount(msgspec.Struct, frozen=True):
-    """How long a prompt is."""
-
-    input_tokens: int
-    """By the host, with its tokenizer and chat template."""
-
-
-class TextBlock(msgspec.Struct, frozen=True):
-    """The text of an answer."""
-
-    text: str
-    type: str = "text"
-
-
-class MessagesUsage(msgspec.Struct, frozen=True):
-    """Counts of one answer, by the host: what was paid for. In `message_start` they are 0: the host tells them at the end."""
-
-    input_tokens: int
-    output_tokens: int
-
-
-class MessageBody(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer."""
-
-    id: str
-    model: str
-    content: tuple[TextBlock, ...]
-    usage: MessagesUsage
-    stop_reason: str | None = None
-    """`end_turn` (also where a stop sequence ended it: hosts do not tell them apart) or `max_tokens` (also where a budget did)."""
-    stop_sequence: None = None
-    role: str = "assistant"
-    type: str = "message"
-
-
-class MessageStart(msgspec.Struct, frozen=True):
-    """The first event of a stream."""
-
-    message: MessageBody
-    type: str = "message_start"
-
-
-class BlockStart(msgspec.Struct, frozen=True):
-    """The text begins."""
-
-    content_block: TextBlock = TextBlock("")
-    index: int = 0
-    type: str = "content_block_start"
-
-
-class TextDelta(msgspec.Struct, frozen=True):
-    """More text."""
-
-    text: str
-    type: str = "text_delta"
-
-
-class BlockDelta(msgspec.Struct, frozen=True):
-    """More text of the block."""
-
-    delta: TextDelta
-    index: int = 0
-    type: str = "content_block_delta"
-
-
-class BlockStop(msgspec.Struct, frozen=True):
-    """The text is over."""
-
-    index: int = 0
-    type: str = "content_block_stop"
-
-
-class Ending(msgspec.Struct, frozen=True):
-    """How the answer ended."""
-
-    stop_reason: str
-    stop_sequence: None = None
-
-
-class MessageDelta(msgspec.Struct, frozen=True):
-    """How the answer ended, and its usage."""
-
-    delta: Ending
-    usage: MessagesUsage
-    type: str = "message_delta"
-
-
-class MessageStop(msgspec.Struct, frozen=True):
-    """The last event of a stream."""
-
-    type: str = "message_stop"
-
-
-class MessagesWriter:
-    """One message. Memory: nothing."""
-
-    def __init__(self, request: MessagesRequest, answer_id: str) -> None:
-        self._started = MessageBody(id=f"msg_{answer_id}", model=request.model, content=(), usage=MessagesUsage(0, 0))
-
-    def whole(self, text: str, records: Records, report: AnswerReport) -> MessageBody:
-        """See `dialect.Writer`."""
-        return msgspec.structs.replace(
-            self._started,
-            content=(TextBlock(text),) if text else (),
-            usage=_usage(report),
-            stop_reason=STOP_REASON.get(report.finish_reason, "end_turn"),
-        )
-
-    def begin(self) -> Iterable[Event]:
-        """See `dialect.Writer`."""
-        yield Event(MessageStart(self._started), "message_start")
-        yield Event(BlockStart(), "content_block_start")
-
-    def piece(self, text: str, records: Records) -> Iterable[Event]:
-        """See `dialect.Writer`."""
-        yield Event(BlockDelta(TextDelta(text)), "content_block_delta")
-
-    def end(self, report: AnswerReport) -> Iterable[Event]:
-        """See `dialect.Writer`."""
-        ending = Ending(STOP_REASON.get(report.finish_reason, "end_turn"))
-        yield Event(BlockStop(), "content_block_stop")
-        yield Event(MessageDelta(ending, _usage(report)), "message_delta")
-        yield Event(MessageStop(), "message_stop")
-
-    def broken(self, fault: FabstirError) -> Iterable[Event]:
-        """See `dialect.Writer`."""
-        yield Event(MessagesError.of(fault), "error")
-
-
-class CountWriter:
-    """The length of one prompt. Never streams."""
-
-    def whole(self, text: str, records: Records, report: AnswerReport) -> TokenCount:
-        """See `dialect.Writer`."""
-        return TokenCount(report.prompt_tokens)
-
-    def begin(self) -> Iterable[Event]:
-        """See `dialect.Writer`."""
-        return ()
-
-    def piece(self, text: str, records: Records) -> Iterable[Event]:
-        """See `dialect.Writer`."""
-        return ()
-
-    def end(self, report: AnswerReport) -> Iterable[Event]:
-        """See `dialect.Writer`."""
-        return ()
-
-    def broken(self, fault: FabstirError) -> Iterable[Event]:
-        """See `dialect.Writer`."""
-        return ()
-
-
-def _usage(report: AnswerReport) -> MessagesUsage:
-    return MessagesUsage(report.prompt_tokens, report.completion_tokens)

@@ -20,7 +20,8 @@ from fabstir.api.gateway_answer import Desk, GatewayAnswer, Once, send_whole
 from fabstir.api.gateway_errors import TooMany
 from fabstir.api.gateway_guard import Client
 from fabstir.api.kept_responses import KeptResponse, KeptResponses
-from fabstir.api.responses_writer import ResponseBody, ResponseFault, ResponsesWriter
+from fabstir.api.responses_types import ResponseBody, ResponseFault
+from fabstir.api.responses_writer import ResponsesWriter
 from fabstir.domain.errors import FabstirError, Refused, error
 
 MOST: Final = 64

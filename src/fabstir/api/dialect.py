@@ -18,10 +18,13 @@ from msgspec import Meta
 
 from fabstir.api.whole_numbers import whole
 from fabstir.domain.errors import CATALOGUE, FabstirError, PeerFault, error
-from fabstir.protocol.messages import ChatMessage
+from fabstir.protocol.answer_reader import AnswerPart, Argued, Called, Said, Thought
+from fabstir.protocol.messages import ChatMessage, ToolCall
 from fabstir.protocol.transcript import TokenRecord
 from fabstir.renter.answer import AnswerReport
 
+NO_RESULT: Final = "(nothing)"
+"""What a model is told of a result without text."""
 MAX_NAME: Final = 64
 """Of a name that a client made up, where an error repeats it."""
 StopText = Annotated[str, Meta(min_length=1, max_length=64)]
@@ -62,7 +65,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     conversation: tuple[ChatMessage, ...]
     """What was said before the question."""
-    question: str
+    question: ChatMessage
+    """Of the user, or the result of a call."""
     stream: bool
     max_tokens: int
     temperature: float = 1.0
@@ -71,6 +75,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     stop: tuple[str, ...] = ()
     logprobs: bool = False
     """How likely each token was is told, too."""
+    controls: Mapping[str, Any] = {}
+    """Further fields of `fabstir.protocol.controls.Controls`."""
 
     def options(self) -> dict[str, Any]:
         """The keyword arguments of `Session.prompt`."""
@@ -80,6 +86,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
             "top_p": self.top_p,
             "seed": None if self.seed is None else self.seed % 2**32,
             "stop": self.stop,
+            **self.controls,
         }
 
 
@@ -96,7 +103,7 @@ Records = Sequence[TokenRecord]
 class Writer(Protocol):
     """One answer in one dialect. Memory: the text, where the dialect repeats it at the end."""
 
-    def whole(self, text: str, records: Records, report: AnswerReport) -> msgspec.Struct:
+    def whole(self, parts: Sequence[AnswerPart], records: Records, report: AnswerReport) -> msgspec.Struct:
         """The answer in one piece."""
         ...
 
@@ -104,8 +111,8 @@ class Writer(Protocol):
         """The first events of a stream."""
         ...
 
-    def piece(self, text: str, records: Records) -> Iterable[Event]:
-        """More text, and the tokens that came since the last piece."""
+    def piece(self, parts: Sequence[AnswerPart], records: Records) -> Iterable[Event]:
+        """More of the answer, and the tokens that came since the last piece; either may be empty."""
         ...
 
     def end(self, report: AnswerReport) -> Iterable[Event]:
@@ -227,11 +234,43 @@ def text_of(
     return joint.join(part.text for part in content)
 
 
-def split(messages: Sequence[ChatMessage], where: str) -> tuple[tuple[ChatMessage, ...], str]:
+def split(messages: Sequence[ChatMessage], where: str) -> tuple[tuple[ChatMessage, ...], ChatMessage]:
     """What was said before, and the question. Raises InvalidParameter."""
-    if not messages or messages[-1].role != "user" or not messages[-1].content:
-        raise InvalidParameter(where, "the last one must be the user's, and not empty")
-    return tuple(messages[:-1]), messages[-1].content
+    last = messages[-1] if messages else None
+    if last is None or last.role not in ("user", "tool") or not last.content:
+        raise InvalidParameter(where, "the last one must be the user's or a tool's, and not empty")
+    return tuple(messages[:-1]), last
+
+
+def result_of(call_id: str | None, text: str, where: str) -> ChatMessage:
+    """The result of a call. Raises InvalidParameter."""
+    try:
+        return msgspec.convert(
+            {"role": "tool", "content": text or NO_RESULT, "tool_call_id": call_id or ""}, ChatMessage
+        )
+    except msgspec.ValidationError as wrong:
+        raise InvalidParameter(where, str(wrong)[:200]) from None
+
+
+class Gathered(msgspec.Struct, frozen=True):
+    """An answer's parts, put together."""
+
+    text: str
+    thought: str
+    calls: tuple[ToolCall, ...]
+
+    @classmethod
+    def of(cls, parts: Sequence[AnswerPart], call_id: str) -> Gathered:
+        """`call_id` and a number name each call."""
+        names = {part.index: part.name for part in parts if isinstance(part, Called)}
+        arguments = {
+            index: "".join(p.text for p in parts if isinstance(p, Argued) and p.index == index) for index in names
+        }
+        return cls(
+            "".join(part.text for part in parts if isinstance(part, Said)),
+            "".join(part.text for part in parts if isinstance(part, Thought)),
+            tuple(ToolCall(id=f"{call_id}{i}", name=name, arguments=arguments[i]) for i, name in names.items()),
+        )
 
 
 # -- how likely each token was ----------------------------------------------------------------------------------------------

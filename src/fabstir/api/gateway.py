@@ -18,8 +18,9 @@ from litestar import Litestar, Request, Response, delete, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp
 
-from fabstir.api.anthropic_messages import CountWriter, MessagesWriter, read_count, read_messages
+from fabstir.api.anthropic_messages import read_count, read_messages
 from fabstir.api.background import Background, QueuedAnswer
+from fabstir.api.chat_writer import ChatWriter
 from fabstir.api.dialect import Asked, InvalidParameter, Writer
 from fabstir.api.gateway_answer import Desk, GatewayAnswer, Once
 from fabstir.api.gateway_errors import HANDLERS
@@ -29,9 +30,11 @@ from fabstir.api.gateway_operations import Deleted
 from fabstir.api.gateway_views import view_routes
 from fabstir.api.idempotency import HEADER, Answers
 from fabstir.api.kept_responses import KeptResponse, KeptResponses
+from fabstir.api.messages_writer import CountWriter, MessagesWriter
 from fabstir.api.openai_responses import ResponsesRequest, read_responses
-from fabstir.api.openai_types import ChatWriter, read_chat
-from fabstir.api.responses_writer import ResponseBody, ResponsesWriter
+from fabstir.api.openai_types import read_chat
+from fabstir.api.responses_types import ResponseBody
+from fabstir.api.responses_writer import ResponsesWriter
 from fabstir.protocol.messages import ChatMessage
 from fabstir.renter.access import Context
 from fabstir.renter.gateway_keys import KeyRing
@@ -137,9 +140,9 @@ class _Keeping:
         self._asked = asked
         self._before = before
 
-    def __call__(self, text: str, body: ResponseBody) -> None:
+    def __call__(self, answer: ChatMessage, body: ResponseBody) -> None:
         if self._asked.store:
-            conversation = (*self._before, *self._asked.messages(), ChatMessage("assistant", text))
+            conversation = (*self._before, *self._asked.messages(), answer)
             self._kept.keep(body.id, KeptResponse(owner=self._owner, conversation=conversation, body=body))
 
 

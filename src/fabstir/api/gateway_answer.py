@@ -22,7 +22,9 @@ from fabstir.api.gateway_guard import Client
 from fabstir.api.idempotency import Answers
 from fabstir.domain.errors import FabstirError, error
 from fabstir.domain.ids import to_hex
+from fabstir.protocol.answer_reader import AnswerForm, AnswerReader
 from fabstir.protocol.context.plan import as_text
+from fabstir.protocol.controls import Controls
 from fabstir.renter.answer import AnswerReport
 from fabstir.renter.pool import Pool
 from fabstir.renter.session import Session
@@ -109,9 +111,15 @@ class _Whole:
 
     async def serve(self, pieces: AsyncGenerator[str, None]) -> bool:
         text = "".join([piece async for piece in pieces])
-        answer = self._writer.whole(text, self._session.records(), _report(self._session))
+        reader = self._reader()
+        parts = [*reader.feed(text), *reader.end()]
+        answer = self._writer.whole(parts, self._session.records(), _report(self._session))
         await send_whole(self._send, answer, self._session)
         return True
+
+    def _reader(self) -> AnswerReader:
+        """Once a host answers: it knows how its model writes."""
+        return AnswerReader(AnswerForm.of(Controls(**self._asked.controls), self._session.capabilities))
 
 
 class _Streamed(_Whole):
@@ -120,6 +128,7 @@ class _Streamed(_Whole):
     async def serve(self, pieces: AsyncGenerator[str, None]) -> bool:
         writer, seen, whole = self._writer, 0, True
         first = await anext(pieces, None)
+        reader = self._reader()
         await _start(self._send, "text/event-stream; charset=utf-8", self._session)
         await self._tell(writer.begin())
         try:
@@ -127,15 +136,15 @@ class _Streamed(_Whole):
             while piece is not None:
                 records = self._session.records(seen)
                 seen += len(records)
-                await self._tell(writer.piece(piece, records))
+                await self._tell(writer.piece(reader.feed(piece), records))
                 piece = await anext(pieces, None)
         except FabstirError as fault:
             whole = False
             await self._tell(writer.broken(fault))
         else:
-            silent = self._session.records(seen) if self._asked.logprobs else ()
-            if silent:  # tokens without text, as the end of a turn is one
-                await self._tell(writer.piece("", silent))
+            rest, silent = reader.end(), self._session.records(seen)
+            if rest or silent:  # what was held back, and tokens without text, as the end of a turn is one
+                await self._tell(writer.piece(rest, silent))
             await self._tell(writer.end(_report(self._session)))
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         return whole

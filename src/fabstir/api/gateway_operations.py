@@ -8,13 +8,15 @@ from typing import Final
 
 import msgspec
 
-from fabstir.api import anthropic_messages as messages
-from fabstir.api import openai_types as chat
-from fabstir.api import responses_writer as responses
+from fabstir.api import chat_writer as chat
+from fabstir.api import messages_writer as messages
+from fabstir.api import responses_types as responses
+from fabstir.api.anthropic_messages import COUNT, MESSAGES
 from fabstir.api.dialect import Parameters
 from fabstir.api.gateway_errors import ErrorAnswer, MessagesError
 from fabstir.api.gateway_views import GatewayHealth, GatewayModel, GatewayModels
 from fabstir.api.openai_responses import RESPONSES
+from fabstir.api.openai_types import CHAT
 
 
 class Deleted(msgspec.Struct, frozen=True):
@@ -55,7 +57,7 @@ OPERATIONS: Final = (
         method="post",
         path="/v1/chat/completions",
         about="A chat completion.",
-        parameters=chat.CHAT,
+        parameters=CHAT,
         answer=chat.Completion,
         events=(chat.Chunk, ErrorAnswer),
         errors=ASKS,
@@ -72,6 +74,8 @@ OPERATIONS: Final = (
             responses.PartEvent,
             responses.TextDeltaEvent,
             responses.TextDoneEvent,
+            responses.ThoughtEvent,
+            responses.ArgumentsEvent,
         ),
         errors=ASKS,
     ),
@@ -100,7 +104,7 @@ OPERATIONS: Final = (
         method="post",
         path="/v1/messages",
         about="A message.",
-        parameters=messages.MESSAGES,
+        parameters=MESSAGES,
         answer=messages.MessageBody,
         events=(
             messages.MessageStart,
@@ -118,7 +122,7 @@ OPERATIONS: Final = (
         path="/v1/messages/count_tokens",
         about="How many tokens a prompt has. The renter has no tokenizer: a host is asked for one token, which is paid for, and says how "
         "many it read.",
-        parameters=messages.COUNT,
+        parameters=COUNT,
         answer=messages.TokenCount,
         errors=ASKS,
     ),

@@ -38,6 +38,8 @@ class GatewayModel(msgspec.Struct, frozen=True, kw_only=True):
     """That offer it now for the currency that is paid with."""
     context_size: int
     """The largest on offer."""
+    controls: tuple[str, ...]
+    """What at least one host can be asked for."""
 
 
 class GatewayModels(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +111,7 @@ def _cards(listings: tuple[ModelListing, ...], client: Client) -> tuple[GatewayM
             price_per_mtok=str(listing.cheapest),
             hosts=listing.hosts,
             context_size=listing.context_size,
+            controls=listing.controls,
         )
         for listing in listings
         if client.may_use(listing.name, to_hex(listing.model_id))

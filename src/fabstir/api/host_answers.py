@@ -20,7 +20,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.response import Stream
 from litestar.types import ExceptionHandlersMap
 
-from fabstir.api.dialect import Asked
+from fabstir.api.dialect import Asked, unsupported
 from fabstir.api.errors import retry_after
 from fabstir.api.host_paid import Collected, PaidChatWriter, PaidError
 from fabstir.api.inference import InferenceAnswer, InferenceRequest, check_model, read_inference
@@ -92,11 +92,16 @@ def require_json(request: AnyRequest) -> None:
 
 
 def prompt_of(asked: Asked, session: HttpSession, node: HostNode) -> Prompt:
-    """OpenAI's request as the session's next prompt; the conversation comes with each."""
+    """OpenAI's request as the session's next prompt; the conversation comes with each. Raises InvalidParameter: calls are read out of an
+    answer by whoever asks for it, which the gateway does."""
+    if asked.controls.get("tools"):
+        raise unsupported("tools", "a host gives the answer's text as it is; the renter's gateway reads calls")
     return Prompt(
         session_id=session.ready.session_id,
         message_index=_next_index(session, node),
-        content=asked.question,
+        content=asked.question.content,
+        role=asked.question.role,
+        tool_call_id=asked.question.tool_call_id,
         conversation_context=asked.conversation,
         **asked.options(),
     )

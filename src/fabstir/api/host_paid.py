@@ -10,12 +10,9 @@ from typing import Final
 
 import msgspec
 
-from fabstir.api.dialect import logprobs_of
-from fabstir.api.gateway_errors import ErrorAnswer, ErrorBody
-from fabstir.api.openai_types import (
+from fabstir.api.chat_writer import (
     FINISH,
     AnswerMessage,
-    ChatRequest,
     Choice,
     Chunk,
     ChunkChoice,
@@ -24,6 +21,9 @@ from fabstir.api.openai_types import (
     Logprobs,
     Usage,
 )
+from fabstir.api.dialect import logprobs_of
+from fabstir.api.gateway_errors import ErrorAnswer, ErrorBody
+from fabstir.api.openai_types import ChatRequest
 from fabstir.domain.errors import FabstirError
 from fabstir.host.http_session import Heard
 from fabstir.protocol.messages import Error, PaymentRequired, Receipt, Response, StreamChunk

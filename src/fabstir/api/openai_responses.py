@@ -22,10 +22,13 @@ from fabstir.api.dialect import (
     TopP,
     one_of,
     read,
+    result_of,
     split,
     text_of,
     unsupported,
 )
+from fabstir.api.openai_tools import Format, ResponsesTool, ToolChoice, call_of, calling
+from fabstir.protocol.controls import MAX_TOOLS
 from fabstir.protocol.messages import ChatMessage
 from fabstir.renter.access import Context
 
@@ -39,23 +42,44 @@ class InputPart(Part, frozen=True, kw_only=True):
     type: Annotated[str, one_of(*KINDS)]
 
 
-class InputItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A message of `input`."""
+class InputItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An item of `input`: a message, a `function_call` of the model's, its `function_call_output`; `reasoning` is read over."""
 
-    role: Annotated[str, one_of("system", "developer", "user", "assistant")]
-    """`system`, `developer` (as `system`), `user` or `assistant`."""
+    role: Annotated[str, one_of("", "system", "developer", "user", "assistant")] = ""
+    """Of a message: `system`, `developer` (as `system`), `user` or `assistant`."""
     content: str | tuple[InputPart, ...] | None = None
-    """Text, or parts of type `input_text` or `output_text`."""
-    type: Annotated[str, one_of("message")] = "message"
+    """Of a message: text, or parts of type `input_text` or `output_text`."""
+    type: Annotated[str, one_of("message", "function_call", "function_call_output", "reasoning")] = "message"
+    call_id: str = ""
+    name: str = ""
+    arguments: str = "{}"
+    output: str | tuple[InputPart, ...] = ""
+    """Of a call: text, or parts of type `input_text`."""
+    summary: tuple[dict[str, Any], ...] = ()
+    encrypted_content: str | None = None
 
-    def message(self, place: int) -> ChatMessage:
-        """As the protocol has it. Raises InvalidParameter."""
-        role = "system" if self.role == "developer" else self.role
+    def message(self, place: int) -> ChatMessage | None:
+        """As the protocol has it; None where it is read over. Raises InvalidParameter."""
+        where = f"input[{place}]"
+        if self.type == "reasoning":
+            return None
+        if self.type == "function_call":
+            return ChatMessage("assistant", "", tool_calls=(call_of(self.call_id, self.name, self.arguments, where),))
+        if self.type == "function_call_output":
+            return result_of(self.call_id, text_of(self.output, f"{where}.output", KINDS), where)
         if self.type != "message":
-            raise unsupported(f"input[{place}].type", "only messages are served")
+            raise unsupported(f"{where}.type", f"{self.type[:20]!r} is not served")
+        role = "system" if self.role == "developer" else self.role
         if role not in ("system", "user", "assistant"):
-            raise unsupported(f"input[{place}].role", f"{self.role[:20]!r} is not served")
-        return ChatMessage(role, text_of(self.content, f"input[{place}].content", KINDS))
+            raise unsupported(f"{where}.role", f"{self.role[:20]!r} is not served")
+        return ChatMessage(role, text_of(self.content, f"{where}.content", KINDS))
+
+
+class TextConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the text is written."""
+
+    format: Format | None = None
+    """JSON, by grammar: the answer satisfies the schema wherever it is complete."""
 
 
 class ResponsesStreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,12 +120,34 @@ class ResponsesRequest(msgspec.Struct, frozen=True):
     """With `message.output_text.logprobs`; see chat completions."""
     metadata: dict[str, str] | None = None
     """Repeated in the response."""
+    text: TextConfig | None = None
+    tools: Annotated[tuple[ResponsesTool, ...], Meta(max_length=MAX_TOOLS)] = ()
+    """Functions that the model may call."""
+    tool_choice: ToolChoice | None = None
+    """`none`, `auto`, `required`, or a function, by grammar."""
+    parallel_tool_calls: bool = True
+    """Several calls in one answer."""
 
     def messages(self) -> Context:
-        """What `input` says. Raises InvalidParameter."""
+        """What `input` says; calls that follow each other are one message. Raises InvalidParameter."""
         if isinstance(self.input, str):
             return (ChatMessage("user", self.input),)
-        return tuple(item.message(place) for place, item in enumerate(self.input))
+        found: list[ChatMessage] = []
+        for place, item in enumerate(self.input):
+            message = item.message(place)
+            if message is None:
+                continue
+            if message.tool_calls and found and found[-1].role == "assistant":
+                calls = (*found[-1].tool_calls, *message.tool_calls)
+                message = ChatMessage("assistant", found.pop().content, tool_calls=calls)
+            found.append(message)
+        return tuple(found)
+
+    def controls(self) -> dict[str, Any]:
+        """In the words of a session. Raises InvalidParameter."""
+        form = self.text.format.text("text.format") if self.text and self.text.format else ""
+        found = {"json_schema": form} if form else {}
+        return found | calling(self.tools, self.tool_choice, several=self.parallel_tool_calls)
 
     def asked(self, before: Context) -> Asked:
         """In the words of a session, after what was said `before`. Raises InvalidParameter."""
@@ -123,6 +169,7 @@ class ResponsesRequest(msgspec.Struct, frozen=True):
             temperature=1.0 if self.temperature is None else self.temperature,
             top_p=1.0 if self.top_p is None else self.top_p,
             logprobs=bool(self.include),
+            controls=self.controls(),
         )
 
 
@@ -135,9 +182,6 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "moderation": (),
     "prompt": (),
     "reasoning": ({}, {"effort": None}, {"effort": None, "summary": None}),
-    "text": ({}, {"format": {"type": "text"}}),
-    "tool_choice": ("none", "auto"),
-    "tools": ([],),
     "truncation": ("disabled",),
     "access_programs": (),
 }
@@ -152,7 +196,6 @@ RESPONSES: Final = Parameters(
             "prompt_cache_key",
             "prompt_cache_options",
             "prompt_cache_retention",
-            "parallel_tool_calls",
         )
     ),
     harmless={"input": frozenset(("id", "status", "phase", "annotations", "logprobs"))},

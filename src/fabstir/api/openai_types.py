@@ -1,11 +1,10 @@
-"""OpenAI's chat completions as this gateway speaks them: what is read and which parameters are refused by name, and what is
-written. The reference (docs/reference/gateway.md) and `/openapi.json` are made from here.
+"""OpenAI's chat completions as this gateway speaks them: what is read and which parameters are refused by name. What is written:
+`chat_writer`. The reference (docs/reference/gateway.md) and `/openapi.json` are made from here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
@@ -14,47 +13,59 @@ from fabstir.api.dialect import (
     DEFAULT_MAX_TOKENS,
     Asked,
     Content,
-    Event,
     InvalidParameter,
     Limit,
-    Logprob,
     Parameters,
-    Records,
     StopText,
     Temperature,
     TopLogprobs,
     TopP,
-    logprobs_of,
     one_of,
     read,
+    result_of,
     split,
     text_of,
     unsupported,
 )
-from fabstir.api.gateway_errors import ErrorAnswer
-from fabstir.domain.errors import FabstirError
+from fabstir.api.openai_tools import (
+    ChatTool,
+    Format,
+    GivenCall,
+    Penalty,
+    ToolChoice,
+    biases_of,
+    calling,
+)
+from fabstir.protocol.controls import MAX_BIASED, MAX_SCHEMA, MAX_TOOLS, MAX_TOP_K
 from fabstir.protocol.messages import ChatMessage
-from fabstir.renter.answer import AnswerReport
 
 Stop = StopText | Annotated[tuple[StopText, ...], Meta(max_length=8)]
-FINISH: Final = {"stop": "stop", "length": "length", "deposit": "length", "cancelled": "stop"}
-"""Our finish reasons in OpenAI's words; `deposit` is a length that money set."""
 
 
 class InputMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One message of a request."""
 
-    role: Annotated[str, one_of("system", "developer", "user", "assistant")]
-    """`system`, `developer` (as `system`), `user` or `assistant`."""
+    role: Annotated[str, one_of("system", "developer", "user", "assistant", "tool")]
+    """`system`, `developer` (as `system`), `user`, `assistant` or `tool`."""
     content: Content | None = None
     """Text, or parts of type `text`."""
+    tool_calls: Annotated[tuple[GivenCall, ...], Meta(max_length=128)] = ()
+    """Of an assistant: what it asked to call."""
+    tool_call_id: str | None = None
+    """Of a tool: which call this is the result of."""
 
     def message(self, place: int) -> ChatMessage:
         """As the protocol has it. Raises InvalidParameter."""
-        role = "system" if self.role == "developer" else self.role
-        if role not in ("system", "user", "assistant"):
-            raise unsupported(f"messages[{place}].role", f"{self.role[:20]!r} is not served")
-        return ChatMessage(role, text_of(self.content, f"messages[{place}].content"))
+        role, where = "system" if self.role == "developer" else self.role, f"messages[{place}]"
+        if role not in ("system", "user", "assistant", "tool"):
+            raise unsupported(f"{where}.role", f"{self.role[:20]!r} is not served")
+        text = text_of(self.content, f"{where}.content")
+        if role == "tool":
+            return result_of(self.tool_call_id, text, where)
+        if self.tool_calls and role != "assistant":
+            raise InvalidParameter(f"{where}.tool_calls", "only an assistant calls")
+        calls = tuple(call.call(f"{where}.tool_calls[{at}]") for at, call in enumerate(self.tool_calls))
+        return ChatMessage(role, text, tool_calls=calls)
 
 
 class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,7 +83,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     model: str
     """Name or id of a model of `GET /v1/models`. A name that hosts give to several models is refused; name the id."""
     messages: Annotated[tuple[InputMessage, ...], Meta(min_length=1)]
-    """The last one is the user's and not empty."""
+    """The last one is the user's, and not empty, or a tool's."""
     stream: bool = False
     """Server-sent events as OpenAI sends them."""
     stream_options: StreamOptions | None = None
@@ -92,6 +103,43 @@ class ChatRequest(msgspec.Struct, frozen=True):
     """From the signed token records. A token is named by its id (`token_id:123`): the renter has no vocabulary."""
     top_logprobs: TopLogprobs | None = None
     """At most so many, and at most what the host records of each token (4 as a rule)."""
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    """Both over what the host's engine looks at: see docs/explanation/controls.md."""
+    repetition_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
+    """Not OpenAI's; as llama.cpp and vLLM have it, like the four that follow."""
+    top_k: Annotated[int, Meta(ge=0, le=MAX_TOP_K)] | None = None
+    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    grammar: Annotated[str, Meta(max_length=MAX_SCHEMA)] | None = None
+    """GBNF that the answer is made to satisfy."""
+    adapter: Annotated[str, Meta(max_length=64)] | None = None
+    """A LoRA adapter of a host, by its name."""
+    logit_bias: Annotated[dict[str, float], Meta(max_length=MAX_BIASED)] | None = None
+    """Token id to bias."""
+    response_format: Format | None = None
+    """JSON, by grammar: the answer satisfies the schema wherever it is complete."""
+    tools: Annotated[tuple[ChatTool, ...], Meta(max_length=MAX_TOOLS)] = ()
+    """Functions that the model may call."""
+    tool_choice: ToolChoice | None = None
+    """`none`, `auto`, `required`, or a function, by grammar."""
+    parallel_tool_calls: bool = True
+    """Several calls in one answer."""
+
+    def controls(self) -> dict[str, Any]:
+        """In the words of a session. Raises InvalidParameter."""
+        named = {
+            "presence_penalty": self.presence_penalty,
+            "frequency_penalty": self.frequency_penalty,
+            "repeat_penalty": self.repetition_penalty,
+            "top_k": self.top_k,
+            "min_p": self.min_p,
+            "grammar": self.grammar,
+            "adapter": self.adapter,
+            "logit_bias": biases_of(self.logit_bias),
+            "json_schema": self.response_format.text("response_format") if self.response_format else None,
+        }
+        found = {name: value for name, value in named.items() if value}
+        return found | calling(self.tools, self.tool_choice, several=self.parallel_tool_calls)
 
     def asked(self) -> Asked:
         """In the words of a session; OpenAI's defaults where nothing is said. Raises InvalidParameter."""
@@ -110,6 +158,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
             seed=self.seed,
             stop=(self.stop,) if isinstance(self.stop, str) else self.stop or (),
             logprobs=self.logprobs,
+            controls=self.controls(),
         )
 
 
@@ -117,14 +166,8 @@ CHAT: Final = Parameters(
     request=ChatRequest,
     neutral={
         "n": (1,),
-        "presence_penalty": (0,),
-        "frequency_penalty": (0,),
-        "logit_bias": ({},),
-        "tools": ([],),
         "functions": ([],),
-        "tool_choice": ("none", "auto"),
         "function_call": ("none", "auto"),
-        "response_format": ({"type": "text"},),
         "modalities": (["text"],),
         "audio": (),
         "prediction": (),
@@ -143,10 +186,9 @@ CHAT: Final = Parameters(
             "prompt_cache_key",
             "prompt_cache_options",
             "prompt_cache_retention",
-            "parallel_tool_calls",
         )
     ),
-    harmless={"messages": frozenset(("annotations",))},
+    harmless={"messages": frozenset(("annotations", "reasoning_content"))},
 )
 
 
@@ -154,129 +196,3 @@ def read_chat(body: bytes) -> ChatRequest:
     """Raises PeerFault: InvalidParameter where a parameter is at fault."""
     request: ChatRequest = read(body, CHAT)
     return request
-
-
-# -- what is written --------------------------------------------------------------------------------------------------------
-
-
-class Usage(msgspec.Struct, frozen=True):
-    """Counts of one answer, by the host: what was paid for."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-
-    @classmethod
-    def of(cls, report: AnswerReport) -> Usage:
-        """Of one answer."""
-        prompt, completion = report.prompt_tokens, report.completion_tokens
-        return cls(prompt, completion, prompt + completion)
-
-
-class Logprobs(msgspec.Struct, frozen=True):
-    """How likely each token was."""
-
-    content: tuple[Logprob, ...]
-    refusal: None = None
-
-
-class AnswerMessage(msgspec.Struct, frozen=True):
-    """The answer."""
-
-    content: str
-    role: str = "assistant"
-    refusal: None = None
-
-
-class Choice(msgspec.Struct, frozen=True):
-    """The one choice."""
-
-    message: AnswerMessage
-    finish_reason: str
-    """`stop` or `length`; `length` also where a budget ended the answer."""
-    index: int = 0
-    logprobs: Logprobs | None = None
-
-
-class Completion(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole answer."""
-
-    id: str
-    created: int
-    model: str
-    choices: tuple[Choice, ...]
-    usage: Usage
-    object: str = "chat.completion"
-
-
-class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A piece of an answer."""
-
-    role: str | None = None
-    content: str | None = None
-
-
-class ChunkChoice(msgspec.Struct, frozen=True):
-    """The one choice of a chunk."""
-
-    delta: Delta
-    finish_reason: str | None = None
-    index: int = 0
-    logprobs: Logprobs | None = None
-
-
-class Chunk(msgspec.Struct, frozen=True, kw_only=True):
-    """One event of a stream."""
-
-    id: str
-    created: int
-    model: str
-    choices: tuple[ChunkChoice, ...]
-    usage: Usage | None = None
-    object: str = "chat.completion.chunk"
-
-
-class ChatWriter:
-    """One chat completion. Memory: nothing."""
-
-    def __init__(self, request: ChatRequest, answer_id: str, created: int) -> None:
-        self._request = request
-        self._id = f"chatcmpl-{answer_id}"
-        self._created = created
-
-    def whole(self, text: str, records: Records, report: AnswerReport) -> Completion:
-        """See `dialect.Writer`."""
-        finish = FINISH.get(report.finish_reason, "stop")
-        choice = Choice(AnswerMessage(text), finish, logprobs=self._logprobs(records))
-        return Completion(
-            id=self._id, created=self._created, model=self._request.model, choices=(choice,), usage=Usage.of(report)
-        )
-
-    def begin(self) -> Iterable[Event]:
-        """See `dialect.Writer`."""
-        yield Event(self._chunk(Delta(role="assistant", content="")))
-
-    def piece(self, text: str, records: Records) -> Iterable[Event]:
-        """See `dialect.Writer`."""
-        yield Event(self._chunk(Delta(content=text), logprobs=self._logprobs(records)))
-
-    def end(self, report: AnswerReport) -> Iterable[Event]:
-        """See `dialect.Writer`."""
-        yield Event(self._chunk(Delta(), FINISH.get(report.finish_reason, "stop")))
-        if self._request.stream_options is not None and self._request.stream_options.include_usage:
-            chunk = self._chunk(Delta())
-            yield Event(msgspec.structs.replace(chunk, choices=(), usage=Usage.of(report)))
-        yield Event(b"[DONE]")
-
-    def broken(self, fault: FabstirError) -> Iterable[Event]:
-        """See `dialect.Writer`."""
-        yield Event(ErrorAnswer.of(fault))
-
-    def _logprobs(self, records: Records) -> Logprobs | None:
-        if not self._request.logprobs:
-            return None
-        return Logprobs(logprobs_of(records, self._request.top_logprobs or 0))
-
-    def _chunk(self, delta: Delta, finish: str | None = None, logprobs: Logprobs | None = None) -> Chunk:
-        choices = (ChunkChoice(delta, finish, logprobs=logprobs),)
-        return Chunk(id=self._id, created=self._created, model=self._request.model, choices=choices)

@@ -1,268 +1,229 @@
-"""What the gateway writes in OpenAI's Responses dialect: the response object, and the events of a stream in their order, each
+"""Writes OpenAI's Responses: one item after the other, a thought, a message, calls; and the events of a stream in their order, each
 with its type and its `sequence_number`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
-from fabstir.api.dialect import Event, Logprob, Records, logprobs_of
+from fabstir.api.dialect import Event, Gathered, Logprob, Records, logprobs_of
 from fabstir.api.openai_responses import ResponsesRequest
+from fabstir.api.openai_tools import Choice
+from fabstir.api.responses_types import (
+    ArgumentsEvent,
+    CallItem,
+    ChosenTool,
+    FunctionTool,
+    IncompleteDetails,
+    ItemEvent,
+    OutputItem,
+    OutputMessage,
+    OutputText,
+    PartEvent,
+    ReasoningItem,
+    ReasoningText,
+    ResponseBody,
+    ResponseEvent,
+    ResponseFault,
+    ResponsesUsage,
+    TextConfig,
+    TextDeltaEvent,
+    TextDoneEvent,
+    TextFormat,
+    ThoughtEvent,
+)
 from fabstir.domain.errors import FabstirError
+from fabstir.protocol.answer_reader import AnswerPart, Argued, Called, Said, Thought
+from fabstir.protocol.messages import ChatMessage
 from fabstir.renter.answer import AnswerReport
 
-
-class OutputText(msgspec.Struct, frozen=True):
-    """The text of an answer."""
-
-    text: str
-    logprobs: tuple[Logprob, ...] = ()
-    annotations: tuple[()] = ()
-    type: str = "output_text"
-
-
-class OutputMessage(msgspec.Struct, frozen=True):
-    """The one item of `output`."""
-
-    id: str
-    status: str
-    content: tuple[OutputText, ...]
-    role: str = "assistant"
-    type: str = "message"
-
-
-class InputTokensDetails(msgspec.Struct, frozen=True):
-    """Prompt tokens are not billed, and hosts do not tell which were cached."""
-
-    cached_tokens: int = 0
-    cache_write_tokens: int = 0
-
-
-class OutputTokensDetails(msgspec.Struct, frozen=True):
-    """Hosts do not tell reasoning apart."""
-
-    reasoning_tokens: int = 0
-
-
-class ResponsesUsage(msgspec.Struct, frozen=True):
-    """Counts of one answer, by the host: what was paid for."""
-
-    input_tokens: int
-    output_tokens: int
-    total_tokens: int
-    input_tokens_details: InputTokensDetails = InputTokensDetails()
-    output_tokens_details: OutputTokensDetails = OutputTokensDetails()
-
-
-class IncompleteDetails(msgspec.Struct, frozen=True):
-    """Why the answer is not complete."""
-
-    reason: str = "max_output_tokens"
-    """Also where a budget ended it."""
-
-
-class ResponseFault(msgspec.Struct, frozen=True):
-    """Why a response failed."""
-
-    code: str
-    """See [errors](errors.md)."""
-    message: str
-
-
-class TextFormat(msgspec.Struct, frozen=True):
-    """Always text."""
-
-    type: str = "text"
-
-
-class TextConfig(msgspec.Struct, frozen=True):
-    """How the text is written."""
-
-    format: TextFormat = TextFormat()
-
-
-class ResponseBody(msgspec.Struct, frozen=True, kw_only=True):
-    """A response."""
-
-    id: str
-    created_at: int
-    model: str
-    status: str
-    """`queued`, `in_progress`, `completed`, `incomplete`, `failed` or `cancelled`."""
-    output: tuple[OutputMessage, ...] = ()
-    usage: ResponsesUsage | None = None
-    error: ResponseFault | None = None
-    incomplete_details: IncompleteDetails | None = None
-    instructions: str | None = None
-    max_output_tokens: int | None = None
-    metadata: dict[str, str] = {}
-    previous_response_id: str | None = None
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_logprobs: int = 0
-    store: bool = True
-    background: bool = False
-    parallel_tool_calls: bool = False
-    tool_choice: str = "none"
-    tools: tuple[()] = ()
-    truncation: str = "disabled"
-    text: TextConfig = TextConfig()
-    object: str = "response"
-
-
-class ResponseEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """`response.created`, `response.in_progress`, `response.completed`, `response.incomplete`, `response.failed`."""
-
-    type: str
-    sequence_number: int
-    response: ResponseBody
-
-
-class ItemEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """`response.output_item.added`, `response.output_item.done`."""
-
-    type: str
-    sequence_number: int
-    item: OutputMessage
-    output_index: int = 0
-
-
-class PartEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """`response.content_part.added`, `response.content_part.done`."""
-
-    type: str
-    sequence_number: int
-    item_id: str
-    part: OutputText
-    output_index: int = 0
-    content_index: int = 0
-
-
-class TextDeltaEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """`response.output_text.delta`."""
-
-    type: str
-    sequence_number: int
-    item_id: str
-    delta: str
-    logprobs: tuple[Logprob, ...] = ()
-    output_index: int = 0
-    content_index: int = 0
-
-
-class TextDoneEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """`response.output_text.done`."""
-
-    type: str
-    sequence_number: int
-    item_id: str
-    text: str
-    logprobs: tuple[Logprob, ...] = ()
-    output_index: int = 0
-    content_index: int = 0
+Done = Callable[[ChatMessage, ResponseBody], None]
 
 
 class ResponsesWriter:
-    """One response. Memory: its text, which the last events repeat."""
+    """One response. Memory: its parts, which the last events repeat."""
 
-    def __init__(
-        self, request: ResponsesRequest, answer_id: str, created: int, done: Callable[[str, ResponseBody], None]
-    ) -> None:
-        """`done` is told the text of an answer that is complete, and the response."""
+    def __init__(self, request: ResponsesRequest, answer_id: str, created: int, done: Done) -> None:
+        """`done` is told the message of an answer that is complete, and the response."""
         self._request = request
-        self._item_id = f"msg_{answer_id}"
+        self._id = answer_id
         self._done = done
-        self._text: list[str] = []
+        self._parts: list[AnswerPart] = []
+        self._items: list[OutputItem] = []
+        """The last one may be open."""
+        self._open = False
         self._logprobs: list[Logprob] = []
         self._number = -1
-        self._started = ResponseBody(
-            id=f"resp_{answer_id}",
-            created_at=created,
-            model=request.model,
-            status="in_progress",
-            instructions=request.instructions,
-            max_output_tokens=request.max_output_tokens,
-            metadata=request.metadata or {},
-            previous_response_id=request.previous_response_id,
-            temperature=1.0 if request.temperature is None else request.temperature,
-            top_p=1.0 if request.top_p is None else request.top_p,
-            top_logprobs=request.top_logprobs or 0,
-            store=request.store,
-            background=request.background,
-        )
+        self._started = _started(request, answer_id, created)
 
     @property
     def started(self) -> ResponseBody:
         """As it stands at its beginning."""
         return self._started
 
-    def whole(self, text: str, records: Records, report: AnswerReport) -> ResponseBody:
+    def whole(self, parts: Sequence[AnswerPart], records: Records, report: AnswerReport) -> ResponseBody:
         """See `dialect.Writer`."""
-        self._take(text, records)
+        list(self.piece(parts, records))
         return self._finished(report)
 
     def begin(self) -> Iterable[Event]:
         """See `dialect.Writer`."""
         yield self._event(ResponseEvent, "response.created", response=self._started)
         yield self._event(ResponseEvent, "response.in_progress", response=self._started)
-        empty = OutputMessage(self._item_id, "in_progress", ())
-        yield self._event(ItemEvent, "response.output_item.added", item=empty)
-        yield self._event(PartEvent, "response.content_part.added", item_id=self._item_id, part=OutputText(""))
 
-    def piece(self, text: str, records: Records) -> Iterable[Event]:
+    def piece(self, parts: Sequence[AnswerPart], records: Records) -> Iterable[Event]:
         """See `dialect.Writer`."""
-        logprobs, name = self._take(text, records), "response.output_text.delta"
-        yield self._event(TextDeltaEvent, name, item_id=self._item_id, delta=text, logprobs=logprobs)
+        self._parts += parts
+        logprobs = logprobs_of(records, self._request.top_logprobs or 0) if self._request.include else ()
+        self._logprobs += logprobs
+        for part in parts:
+            yield from self._part(part, logprobs)
+            logprobs = ()  # the tokens of a piece go with its first part
+        if logprobs and self._open and isinstance(self._items[-1], OutputMessage):  # tokens without text
+            yield self._grown(TextDeltaEvent, "response.output_text.delta", "", logprobs=logprobs)
 
     def end(self, report: AnswerReport) -> Iterable[Event]:
         """See `dialect.Writer`."""
+        if not self._items:
+            yield from self._add(OutputMessage(self._name("msg"), "in_progress", ()))
+        yield from self._close("incomplete" if _cut(report) else "completed")
         body = self._finished(report)
-        item, item_id = body.output[0], self._item_id
-        part = item.content[0]
-        name = "response.output_text.done"
-        yield self._event(TextDoneEvent, name, item_id=item_id, text=part.text, logprobs=part.logprobs)
-        yield self._event(PartEvent, "response.content_part.done", item_id=item_id, part=part)
-        yield self._event(ItemEvent, "response.output_item.done", item=item)
         yield self._event(ResponseEvent, f"response.{body.status}", response=body)
 
     def broken(self, fault: FabstirError) -> Iterable[Event]:
         """See `dialect.Writer`."""
+        if self._items:
+            self._items[-1] = msgspec.structs.replace(self._items[-1], status="incomplete")
         body = msgspec.structs.replace(
-            self._started,
-            status="failed",
-            error=ResponseFault(fault.code, str(fault)),
-            output=(self._item("incomplete"),),
+            self._started, status="failed", error=ResponseFault(fault.code, str(fault)), output=tuple(self._items)
         )
         yield self._event(ResponseEvent, "response.failed", response=body)
 
-    def _take(self, text: str, records: Records) -> tuple[Logprob, ...]:
-        self._text.append(text)
-        if not self._request.include:
-            return ()
-        found = logprobs_of(records, self._request.top_logprobs or 0)
-        self._logprobs += found
-        return found
+    # -- inside --------------------------------------------------------------------------------------------------------
 
-    def _item(self, status: str) -> OutputMessage:
-        return OutputMessage(self._item_id, status, (OutputText("".join(self._text), tuple(self._logprobs)),))
+    def _part(self, part: AnswerPart, logprobs: tuple[Logprob, ...]) -> Iterable[Event]:
+        match part:
+            case Called():
+                call_id = f"call_{self._id}{part.index}"
+                yield from self._add(CallItem(self._name("fc"), call_id, part.name, "in_progress"))
+            case Argued():
+                yield self._grown(ArgumentsEvent, "response.function_call_arguments.delta", part.text)
+            case Thought():
+                if not (self._open and isinstance(self._items[-1], ReasoningItem)):
+                    yield from self._add(ReasoningItem(self._name("rs"), "in_progress"))
+                yield self._grown(ThoughtEvent, "response.reasoning_text.delta", part.text)
+            case Said():
+                if not (self._open and isinstance(self._items[-1], OutputMessage)):
+                    yield from self._add(OutputMessage(self._name("msg"), "in_progress", ()))
+                yield self._grown(TextDeltaEvent, "response.output_text.delta", part.text, logprobs=logprobs)
+
+    def _add(self, item: OutputItem) -> Iterable[Event]:
+        yield from self._close("completed")
+        self._items.append(item)
+        self._open = True
+        yield self._event(ItemEvent, "response.output_item.added", item=item, output_index=self._at)
+        if isinstance(item, OutputMessage):
+            yield self._event(
+                PartEvent, "response.content_part.added", item_id=item.id, part=OutputText(""), output_index=self._at
+            )
+
+    def _grown(self, kind: Callable[..., msgspec.Struct], name: str, text: str, **fields: Any) -> Event:
+        item = self._items[-1] = _longer(self._items[-1], text)
+        return self._event(kind, name, item_id=item.id, delta=text, output_index=self._at, **fields)
+
+    def _close(self, status: str) -> Iterable[Event]:
+        if not self._open:
+            return
+        self._open = False
+        item, at = msgspec.structs.replace(self._items[-1], status=status), self._at
+        if isinstance(item, OutputMessage):
+            part = OutputText(_text(item), tuple(self._logprobs))
+            item = msgspec.structs.replace(item, content=(part,))
+            told = {"item_id": item.id, "output_index": at}
+            name = "response.output_text.done"
+            yield self._event(TextDoneEvent, name, text=part.text, logprobs=part.logprobs, **told)
+            yield self._event(PartEvent, "response.content_part.done", part=part, **told)
+        elif isinstance(item, ReasoningItem):
+            name = "response.reasoning_text.done"
+            yield self._event(ThoughtEvent, name, item_id=item.id, text=_text(item), output_index=at)
+        else:
+            name, told = "response.function_call_arguments.done", {"arguments": item.arguments, "name": item.name}
+            yield self._event(ArgumentsEvent, name, item_id=item.id, output_index=at, **told)
+        self._items[-1] = item
+        yield self._event(ItemEvent, "response.output_item.done", item=item, output_index=at)
 
     def _finished(self, report: AnswerReport) -> ResponseBody:
-        cut = report.finish_reason in ("length", "deposit")
+        cut = _cut(report)
         status = "incomplete" if cut else "completed"
+        if not self._items:
+            self._items.append(OutputMessage(self._name("msg"), status, (OutputText(""),)))
+        list(self._close(status))
         prompt, completion = report.prompt_tokens, report.completion_tokens
         body = msgspec.structs.replace(
             self._started,
             status=status,
-            output=(self._item(status),),
+            output=tuple(self._items),
             usage=ResponsesUsage(prompt, completion, prompt + completion),
             incomplete_details=IncompleteDetails() if cut else None,
         )
-        self._done("".join(self._text), body)
+        answer = Gathered.of(self._parts, f"call_{self._id}")
+        self._done(ChatMessage("assistant", answer.text, tool_calls=answer.calls), body)
         return body
 
-    def _event(self, kind: Callable[..., msgspec.Struct], name: str, **fields: Any) -> Event:
+    @property
+    def _at(self) -> int:
+        return len(self._items) - 1
+
+    def _name(self, kind: str) -> str:
+        return f"{kind}_{self._id}{len(self._items) or ''}"
+
+    def _event(self, kind: Callable[..., msgspec.Struct], event: str, /, **fields: Any) -> Event:
         self._number += 1
-        return Event(kind(type=name, sequence_number=self._number, **fields), name)
+        return Event(kind(type=event, sequence_number=self._number, **fields), event)
+
+
+def _started(request: ResponsesRequest, answer_id: str, created: int) -> ResponseBody:
+    chosen = request.tool_choice or "auto"
+    form = request.text.format if request.text and request.text.format else None
+    tools = [
+        FunctionTool(name=one.name, description=one.description, parameters=one.parameters, strict=one.strict)
+        for one in request.tools
+    ]
+    return ResponseBody(
+        id=f"resp_{answer_id}",
+        created_at=created,
+        model=request.model,
+        status="in_progress",
+        instructions=request.instructions,
+        max_output_tokens=request.max_output_tokens,
+        metadata=request.metadata or {},
+        previous_response_id=request.previous_response_id,
+        temperature=1.0 if request.temperature is None else request.temperature,
+        top_p=1.0 if request.top_p is None else request.top_p,
+        top_logprobs=request.top_logprobs or 0,
+        store=request.store,
+        background=request.background,
+        parallel_tool_calls=request.parallel_tool_calls,
+        tools=tuple(tools),
+        tool_choice=ChosenTool(chosen.name or "") if isinstance(chosen, Choice) else chosen,
+        text=TextConfig(TextFormat(form.type, form.name or UNSET, form.schema or UNSET) if form else TextFormat()),
+    )
+
+
+def _longer(item: OutputItem, text: str) -> OutputItem:
+    if isinstance(item, CallItem):
+        return msgspec.structs.replace(item, arguments=item.arguments + text)
+    kind = OutputText if isinstance(item, OutputMessage) else ReasoningText
+    return msgspec.structs.replace(item, content=(kind(_text(item) + text),))
+
+
+def _text(item: OutputMessage | ReasoningItem) -> str:
+    return item.content[0].text if item.content else ""
+
+
+def _cut(report: AnswerReport) -> bool:
+    return report.finish_reason in ("length", "deposit")

@@ -58,6 +58,8 @@ class ModelListing(msgspec.Struct, frozen=True, kw_only=True):
     hosts: int
     context_size: int
     """The largest on offer."""
+    controls: tuple[str, ...] = ()
+    """What at least one host can be asked for (`fabstir.protocol.controls`), by name."""
 
 
 class Market:
@@ -282,6 +284,7 @@ class Market:
                     cheapest=min(price, known.cheapest) if known else price,
                     hosts=known.hosts + 1 if known else 1,
                     context_size=max(model.context_size, known.context_size if known else 0),
+                    controls=tuple(sorted({*model.controls, *(known.controls if known else ())})),
                 )
         return tuple(found[key] for key in sorted(found))
 

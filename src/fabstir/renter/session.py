@@ -34,7 +34,9 @@ from fabstir.renter.settling import Settlement
 
 POLL_SECONDS: Final = 0.5
 """Between looks at the chain while a settlement is waited for."""
-_ASK_OTHERWISE: Final = frozenset(("context_too_long", "engine_refused", "message_malformed", "message_too_large"))
+_ASK_OTHERWISE: Final = frozenset(
+    ("context_too_long", "control_invalid", "engine_refused", "message_malformed", "message_too_large")
+)
 """The request is at fault, not the host: no other one would take it."""
 
 
@@ -51,6 +53,8 @@ class Session:
         self.model: Final = model
         self.last: AnswerReport | None = None
         """What became of the last answer."""
+        self.capabilities: tuple[str, ...] = ()
+        """Of the host that answers, or did last, as it said."""
         self._clock = parts.clock
         self._answered = parts.answered
         self.context = SessionContext(parts.settings.context, parts.embedder)
@@ -175,6 +179,7 @@ class Session:
             if allowed < 1:
                 self._finish(turn, "length")
                 return ""
+            self.capabilities = link.capabilities
             await link.ask(turn.ask(link.job.host, allowed))
         event = await link.next()
         turn.plan = link.plan
