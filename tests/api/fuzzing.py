@@ -14,7 +14,16 @@ from schemathesis.generation import GenerationMode
 from schemathesis.openapi.checks import RejectedPositiveData
 
 BEYOND_SCHEMAS: Final = (
-    "the last one must be the user's, and not empty",
+    "the last one must be the user's or a tool's, and not empty",
+    "only an assistant calls",
+    "is not served here",
+    "matching regex",  # of an item that has the type for which a name or an id is needed
+    "there are no tools",
+    "is not among the tools",
+    "json_schema without a schema",
+    "a function and its name are missing",
+    "token ids and biases from -100 to 100 are needed",
+    "control_invalid",  # what does not fit together
     "only together with",
     "job_terms_mismatch",  # hashes and signatures
     "seal_invalid",

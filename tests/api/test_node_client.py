@@ -55,7 +55,7 @@ async def test_the_common_calls_of_the_node_client(monkeypatch: pytest.MonkeyPat
         unknown, refused, wrong = found["unknown"], found["refused"], found["wrong"]
         assert (unknown["kind"], unknown["code"]) == ("NotFoundError", "model_unavailable")
         assert (refused["kind"], refused["code"]) == ("BadRequestError", "request_unsupported")
-        assert refused["param"] == "response_format"
+        assert refused["param"] == "n"
         assert (wrong["status"], wrong["code"], wrong["param"]) == (400, "request_invalid", "temperature")
         assert found["retried"] == {"text": "You said: again", "id": True}
         assert 5 <= found["aborted"]["chunks"] < 500  # those that had arrived are still given out

@@ -57,7 +57,7 @@ for await (const event of await client.responses.create({ model, input: "count 8
 
 found.unknown = await failure(client.chat.completions.create({ model: "no-such-model", messages: asked("hi") }));
 found.refused = await failure(
-  client.chat.completions.create({ model, messages: asked("hi"), response_format: { type: "json_object" } }),
+  client.chat.completions.create({ model, messages: asked("hi"), n: 2 }),
 );
 found.wrong = await failure(client.chat.completions.create({ model, messages: asked("hi"), temperature: 9 }));
 

@@ -26,7 +26,7 @@ from fabstir.api.dialect import (
     text_of,
     unsupported,
 )
-from fabstir.api.openai_tools import ToolName, as_text, call_of
+from fabstir.api.openai_tools import CallId, ToolName, as_text, call_of
 from fabstir.protocol.controls import MAX_TOOLS, MAX_TOP_K, Tool
 from fabstir.protocol.messages import ChatMessage
 
@@ -36,11 +36,11 @@ class Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     type: Annotated[str, one_of("text", "tool_use", "tool_result", "thinking", "redacted_thinking")]
     text: str = ""
-    id: str = ""
+    id: CallId = ""
     """Of `tool_use`."""
-    name: str = ""
+    name: Annotated[str, Meta(pattern="^[A-Za-z0-9_.-]{0,64}$")] = ""
     input: dict[str, Any] = {}
-    tool_use_id: str = ""
+    tool_use_id: CallId = ""
     """Of `tool_result`: which call."""
     content: Content = ""
     """Of `tool_result`: text, or blocks of type `text`."""

@@ -27,7 +27,7 @@ from fabstir.api.dialect import (
     text_of,
     unsupported,
 )
-from fabstir.api.openai_tools import Format, ResponsesTool, ToolChoice, call_of, calling
+from fabstir.api.openai_tools import CallId, Format, ResponsesTool, ToolChoice, call_of, calling
 from fabstir.protocol.controls import MAX_TOOLS
 from fabstir.protocol.messages import ChatMessage
 from fabstir.renter.access import Context
@@ -50,8 +50,8 @@ class InputItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     content: str | tuple[InputPart, ...] | None = None
     """Of a message: text, or parts of type `input_text` or `output_text`."""
     type: Annotated[str, one_of("message", "function_call", "function_call_output", "reasoning")] = "message"
-    call_id: str = ""
-    name: str = ""
+    call_id: CallId = ""
+    name: Annotated[str, Meta(pattern="^[A-Za-z0-9_.-]{0,64}$")] = ""
     arguments: str = "{}"
     output: str | tuple[InputPart, ...] = ""
     """Of a call: text, or parts of type `input_text`."""

@@ -16,6 +16,7 @@ from fabstir.protocol.messages import ToolCall
 ANY_OBJECT: Final = '{"type":"object"}'
 Json = dict[str, Any]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
+CallId = Annotated[str, Meta(pattern="^[A-Za-z0-9_.:-]{0,128}$")]
 NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 ToolName = Annotated[str, Meta(pattern="^[A-Za-z0-9_.-]{1,64}$")]
 
@@ -79,9 +80,9 @@ class GivenFunction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class GivenCall(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A call that the model asked for before."""
 
-    id: str
+    id: CallId
     function: GivenFunction
-    type: str = "function"
+    type: Annotated[str, one_of("function")] = "function"
     index: int | None = None
     """Read over: a call that came as a stream has one."""
 

@@ -28,6 +28,7 @@ from fabstir.api.dialect import (
     unsupported,
 )
 from fabstir.api.openai_tools import (
+    CallId,
     ChatTool,
     Format,
     GivenCall,
@@ -51,7 +52,7 @@ class InputMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Text, or parts of type `text`."""
     tool_calls: Annotated[tuple[GivenCall, ...], Meta(max_length=128)] = ()
     """Of an assistant: what it asked to call."""
-    tool_call_id: str | None = None
+    tool_call_id: CallId | None = None
     """Of a tool: which call this is the result of."""
 
     def message(self, place: int) -> ChatMessage:
