@@ -22,6 +22,7 @@ import structlog
 from fabstir.domain.errors import FabstirError, Interrupted, error
 from fabstir.domain.ids import Hash32
 from fabstir.host.admission import Hello
+from fabstir.host.alarm import Alarm
 from fabstir.host.deposit_watch import DepositWatch
 from fabstir.host.generating import Generating, Say
 from fabstir.host.inbox import Item, Signal
@@ -119,8 +120,7 @@ class SessionActor:
         self._deposit = DepositWatch(services.chain, services.clock, core.ledger.job)
         self._looking: asyncio.Task[None] | None = None
         """Asks the chain for the deposit."""
-        self._alarm: asyncio.Task[None] | None = None
-        self._alarm_at: float | None = None
+        self._alarm = Alarm(services.clock, lambda: self._inbox.put(Signal.ALARM))
         self._draining = False
         self._leave_by: float | None = None
         """While draining and idle: when to leave although tokens are not acknowledged."""
@@ -146,7 +146,8 @@ class SessionActor:
                     await self._send(Error.of(fault, hello.session_id))
                     await self.link.close(fault.code)
                 finally:
-                    for task in (self._reader, self._pump, self._alarm, self._looking, *self._fingerprints):
+                    self._alarm.stop()
+                    for task in (self._reader, self._pump, self._looking, *self._fingerprints):
                         if task is not None:
                             task.cancel()
         finally:
@@ -270,7 +271,7 @@ class SessionActor:
 
     def _signalled(self, signal: Signal) -> list[HostEffect]:
         if signal is Signal.ALARM:
-            self._alarm_at = None
+            self._alarm.rung()
             return self.core.tick(self._now())
         if signal is Signal.REST:
             return self.core.receive(TimerRest(), self._now())
@@ -368,20 +369,11 @@ class SessionActor:
         if made is not None:
             await self._inbox.put(FingerprintsMade(run.of, made))
 
-    async def _ring(self, due: float) -> None:
-        await self._clock.sleep(due - self._now())
-        await self._inbox.put(Signal.ALARM)
-
     def _set_alarm(self) -> None:
         due = self.core.next_deadline()
         if self._leave_by is not None:
             due = self._leave_by if due is None else min(due, self._leave_by)
-        if due == self._alarm_at or (due is not None and self._alarm_at is not None and self._alarm_at < due):
-            return  # one that rings too early finds nothing to do, and is set anew
-        self._alarm_at = due
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm = None if due is None else self._tasks.create_task(self._ring(due))
+        self._alarm.set(due)
 
     def _now(self) -> float:
         return self._clock.monotonic()
