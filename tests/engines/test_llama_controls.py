@@ -144,7 +144,7 @@ async def test_an_adapter_is_laid_over_one_answer_alone(adapted: LlamaEngine) ->
 
 @pytest.mark.asyncio
 async def test_adapters_are_looked_at_before_anything_starts(tmp_path: Path) -> None:
-    """Two of one name, and a file that is none."""
+    """Two of one name, more or longer names than an offer holds, and a file that is none."""
     (tmp_path / "a").mkdir()
     for path in (tmp_path / "x.gguf", tmp_path / "a" / "x.gguf"):
         write_adapter(path)
@@ -152,6 +152,8 @@ async def test_adapters_are_looked_at_before_anything_starts(tmp_path: Path) -> 
     for paths, code in (
         ((tmp_path / "x.gguf", tmp_path / "a" / "x.gguf"), "config_invalid"),
         ((tmp_path / "y.gguf",), "model_invalid"),
+        ((tmp_path / f"{'n' * 65}.gguf",), "config_invalid"),
+        (tuple(tmp_path / f"{n}.gguf" for n in range(33)), "config_invalid"),
     ):
         with pytest.raises(Exception, match=code):
             await LlamaEngine(default_model()).adapting(paths).start()

@@ -12,6 +12,7 @@ import msgspec
 
 from fabstir.domain.errors import error
 from fabstir.ports.clock import Clock
+from fabstir.protocol.tool_text import text_of
 from fabstir.renter.access import Context
 
 MAX_RESPONSES: Final = 1_024
@@ -32,7 +33,7 @@ class KeptResponse(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def size(self) -> int:
         """About so many bytes."""
-        return 512 + 2 * sum(len(message.content.encode()) + 64 for message in self.conversation)
+        return 512 + 2 * sum(len(text_of(message).encode()) + 64 for message in self.conversation)
 
 
 class KeptResponses:

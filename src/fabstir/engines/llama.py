@@ -44,6 +44,9 @@ from fabstir.ports.engine import (
 
 BASE_URL: Final = "http://engine"
 """The name means nothing on a UNIX socket."""
+MAX_ADAPTERS: Final = 32
+MAX_ADAPTER_NAME: Final = 64
+"""What an offer holds of them."""
 LOAD_SECONDS: Final = 600.0
 
 
@@ -236,5 +239,8 @@ def _require_adapters(paths: tuple[Path, ...]) -> None:
     names = [path.stem for path in paths]
     if len(set(names)) != len(names):
         raise error("config_invalid", "engine.adapters: two files have one name")
+    if len(names) > MAX_ADAPTERS or max(map(len, names), default=0) > MAX_ADAPTER_NAME:
+        bound = f"at most {MAX_ADAPTERS} files, of names of at most {MAX_ADAPTER_NAME} characters"
+        raise error("config_invalid", f"engine.adapters: {bound}")
     for path in paths:
         model_name(path)
