@@ -17,9 +17,11 @@ from tests.renter.world import World, world_of
 from fabstir.api.gateway import MAX_BODY_BYTES, gateway_app
 from fabstir.api.server import listen, serve, url_of
 from fabstir.domain.money import BaseUnits
+from fabstir.ports.vectors import Embedder
 from fabstir.renter.gateway_keys import KeyRing
 from fabstir.renter.pool import Pool
 from fabstir.testing.journal import MemoryJournal
+from fabstir.testing.vectors import WordEmbedder
 
 
 class Gateway:
@@ -73,7 +75,10 @@ async def gateway_of(
     **settings: Any,
 ) -> AsyncIterator[Gateway]:
     """A gateway over hosts with these prices, until the test ends."""
-    async with world_of(*prices, **settings) as world, serving(world, budget, limit, api_key, keys) as gateway:
+    async with (
+        world_of(*prices, **settings) as world,
+        serving(world, budget, limit, api_key, keys, embedder=WordEmbedder()) as gateway,
+    ):
         yield gateway
 
 
@@ -85,9 +90,12 @@ async def serving(
     api_key: str | None = None,
     keys: KeyRing | None = None,
     journal: MemoryJournal | None = None,
+    embedder: Embedder | None = None,
 ) -> AsyncIterator[Gateway]:
     """A gateway in `world`, until the test ends or the next process begins."""
     async with world.market(journal) as market:
+        if embedder is not None:
+            market.embedding(embedder)
         pool, listener, stop = Pool(market, BaseUnits(budget), limit), listen("127.0.0.1", 0), asyncio.Event()
         app = gateway_app(market, pool, api_key, keys)
 

@@ -64,6 +64,12 @@ class Recorder(Model):
         return np.asarray([[len(text)] for text in texts], np.float32)
 
 
+def test_what_it_reads_is_counted(model: Model) -> None:
+    """Each text is framed by two tokens; of a long one the first 256 are read."""
+    assert [model.count([text]) for text in ("bee", "a bee", TEXTS[3])] == [3, 4, 256]
+    assert model.count(TEXTS) == sum(model.count([text]) for text in TEXTS)
+
+
 async def test_what_is_asked_together_is_embedded_together() -> None:
     """And everybody gets their own, in order, while the event loop goes on; a batch has a bound."""
     recorder = Recorder()

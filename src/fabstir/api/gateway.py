@@ -22,6 +22,7 @@ from fabstir.api.anthropic_messages import read_count, read_messages
 from fabstir.api.background import Background, QueuedAnswer
 from fabstir.api.chat_writer import ChatWriter
 from fabstir.api.dialect import Asked, InvalidParameter, Writer
+from fabstir.api.embeddings import embeddings_route
 from fabstir.api.gateway_answer import Desk, GatewayAnswer, Once
 from fabstir.api.gateway_errors import HANDLERS
 from fabstir.api.gateway_guard import Client, Guard, client_of, with_request_id
@@ -49,7 +50,14 @@ def gateway_app(market: Market, pool: Pool, api_key: str | None = None, keys: Ke
     """The application. With `api_key`, or where the file of `keys` exists, requests must carry a key."""
     desk, kept = Desk(pool, Answers(market.clock)), KeptResponses(market.clock)
     return Litestar(
-        [*_openai(desk), *_responses(desk, kept), *_anthropic(desk), *view_routes(market, pool), _openapi()],
+        [
+            *_openai(desk),
+            *_responses(desk, kept),
+            *_anthropic(desk),
+            embeddings_route(market.embedder),
+            *view_routes(market, pool),
+            _openapi(),
+        ],
         guards=[Guard(market.clock, api_key, keys).admit],
         before_send=[with_request_id],
         exception_handlers=HANDLERS,

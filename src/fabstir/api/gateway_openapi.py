@@ -97,6 +97,7 @@ def _operation(operation: Operation) -> Json:
     if operation.parameters is not None:
         schema = _reference(operation.parameters.request)
         described["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    if operation.paid:
         described["parameters"] = [
             {
                 "name": HEADER,

@@ -13,6 +13,7 @@ from fabstir.api import messages_writer as messages
 from fabstir.api import responses_types as responses
 from fabstir.api.anthropic_messages import COUNT, MESSAGES
 from fabstir.api.dialect import Parameters
+from fabstir.api.embeddings import EMBEDDINGS, Embeddings
 from fabstir.api.gateway_errors import ErrorAnswer, MessagesError
 from fabstir.api.gateway_views import GatewayHealth, GatewayModel, GatewayModels
 from fabstir.api.openai_responses import RESPONSES
@@ -43,6 +44,11 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """503 has the same body as 200."""
     open: bool = False
     """Answered without a key."""
+
+    @property
+    def paid(self) -> bool:
+        """A host answers it, so that it may be asked for once only (`Idempotency-Key`)."""
+        return 402 in self.errors
 
     @property
     def fault(self) -> type[msgspec.Struct]:
@@ -125,6 +131,14 @@ OPERATIONS: Final = (
         parameters=COUNT,
         answer=messages.TokenCount,
         errors=ASKS,
+    ),
+    Operation(
+        method="post",
+        path="/v1/embeddings",
+        about="Vectors of texts, made on this machine where `renter.embeddings` is on. They cost nothing and nobody else sees the texts.",
+        parameters=EMBEDDINGS,
+        answer=Embeddings,
+        errors=(400, 401, 403, 404, 413, 415, 429, 431, 500, 503),
     ),
     Operation(
         method="get",

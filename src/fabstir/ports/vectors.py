@@ -149,6 +149,10 @@ class Embedder(Protocol):
         """One row for each text, in order, at length one. Raises `embedder_text`."""
         ...
 
+    async def count(self, texts: Sequence[str]) -> int:
+        """Tokens that it reads of these texts. Raises `embedder_text`."""
+        ...
+
 
 class CopyPlace(Protocol):
     """Where copies lie: a drive, or what has its verbs."""

@@ -157,6 +157,11 @@ class Market:
         self._parts = msgspec.structs.replace(self._parts, embedder=embedder)
 
     @property
+    def embedder(self) -> Embedder | None:
+        """Of this machine, where it has one."""
+        return self._parts.embedder
+
+    @property
     def auditor(self) -> Auditor:
         """Has answers checked by other hosts."""
         return Auditor(self, self.audits, self._clock)

@@ -120,6 +120,10 @@ class WordEmbedder:
         self.batches: list[list[str]] = []
         """What was asked for, in order."""
 
+    async def count(self, texts: Sequence[str]) -> int:
+        """Words."""
+        return sum(len(text.split()) for text in texts)
+
     async def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         self.batches.append(list(texts))
         if not all(text.strip() for text in texts):

@@ -63,6 +63,10 @@ class Model:
             rows[chosen] = self._run([encoded[position] for position in chosen])
         return rows
 
+    def count(self, texts: Sequence[str]) -> int:
+        """Tokens that are read of them, the two that frame each text included."""
+        return sum(len(each.ids) for each in self._tokenizer.encode_batch(list(texts)))
+
     def _run(self, tokens: list[list[int]]) -> Vectors:
         ids = np.zeros((len(tokens), max(map(len, tokens))), np.int64)
         mask = np.zeros_like(ids)
@@ -108,6 +112,13 @@ class MiniLm:
         if self._working is None:
             self._working = asyncio.create_task(self._work())
         return await asked.done
+
+    async def count(self, texts: Sequence[str]) -> int:
+        """Raises PeerFault (`embedder_text`), `vectors_closed`."""
+        _check(texts)
+        if self._closed:
+            raise error("vectors_closed", "the embedder is closed")
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._model.count, texts)
 
     async def close(self) -> None:
         """When what was asked for is done."""
