@@ -44,7 +44,7 @@ def rows(text: str, first: str) -> list[list[str]]:
     return [[cell.strip() for cell in lines[at].strip("|").split("|")], *body]
 
 
-@pytest.mark.parametrize("cls", {*RENTER, *HOST}, ids=tag)
+@pytest.mark.parametrize("cls", dict.fromkeys((*RENTER, *HOST)), ids=tag)
 def test_every_message_has_its_section_with_every_field(cls: type[Any]) -> None:
     """In the order of the wire, and an example."""
     text = section(f"### `{tag(cls)}`")

@@ -41,11 +41,15 @@ USES: list[tuple[dict[str, Any], set[str], bool]] = [
 ]
 
 
+def _short(value: object) -> str:
+    return str(sorted(value) if isinstance(value, set) else value)[:40]
+
+
 def prompt(**fields: Any) -> Prompt:
     return Prompt(session_id=SESSION, message_index=0, content=QUESTION.content, **fields)
 
 
-@pytest.mark.parametrize(("fields", "needed", "shaped"), USES, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("fields", "needed", "shaped"), USES, ids=_short)
 def test_what_a_host_must_offer_and_what_records_say(fields: dict[str, Any], needed: set[str], shaped: bool) -> None:
     """Each control is named; a draw that temperature and nucleus do not describe says so in its records, whatever they are."""
     asked = Controls(**fields)
