@@ -340,7 +340,7 @@ async def test_health_tells_the_truth() -> None:
 async def test_a_path_that_does_not_exist_is_told_in_the_same_shape() -> None:
     """Clients can read it."""
     async with gateway_of() as gateway:
-        status, body = await gateway.get("/v1/embeddings")
+        status, body = await gateway.get("/v1/images/generations")
         assert (status, body["error"]["code"]) == (404, "request_invalid")
 
 
