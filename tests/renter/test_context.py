@@ -177,3 +177,23 @@ async def test_whoever_checks_an_answer_computes_it_from_what_the_model_was_give
             again = await checking.score(kept.messages, tuple(record.token for record in kept.records))
         assert verifier.engine.requests[-1].messages == seen
         assert [record.logprob for record in again.records] == [record.logprob for record in kept.records]
+
+
+async def test_what_is_wrong_with_the_words_is_no_fault_of_the_host(world: World) -> None:
+    """One host says so, and the renter hears it: no other one is asked and paid for the same words, and the session goes on."""
+    await world.host(210_000)
+    async with world.market() as market, market.session(MODEL) as session:
+        with pytest.raises(FabstirError, match=r"context_invalid.*U\+0007"):
+            await asked(session, "a bell \a rings")
+        assert await asked(session, "one", 9) == "You said: one"
+        assert ([host.dialled for host in world.hosts], len(session.jobs)) == ([1, 0], 1)
+
+
+async def test_a_history_that_no_host_takes_is_named_as_such(world: World) -> None:
+    """What every host says of the words is what the renter hears, not that all hosts failed."""
+    await world.host(210_000)
+    history = (ChatMessage("user", "a bell \a rings"), ChatMessage("assistant", "yes"))
+    async with world.market() as market, market.session(MODEL, context=history) as session:
+        with pytest.raises(FabstirError) as fault:
+            await asked(session, "one")
+    assert (fault.value.code, fault.value.retryable) == ("context_invalid", False)

@@ -35,7 +35,15 @@ from fabstir.renter.settling import Settlement
 POLL_SECONDS: Final = 0.5
 """Between looks at the chain while a settlement is waited for."""
 _ASK_OTHERWISE: Final = frozenset(
-    ("context_too_long", "control_invalid", "engine_refused", "message_malformed", "message_too_large")
+    (
+        "context_invalid",
+        "context_too_large",
+        "context_too_long",
+        "control_invalid",
+        "engine_refused",
+        "message_malformed",
+        "message_too_large",
+    )
 )
 """The request is at fault, not the host: no other one would take it."""
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Final
 
 from fabstir.domain.errors import FabstirError, PeerFault, error
 from fabstir.domain.ids import Address
@@ -14,6 +15,8 @@ from fabstir.renter.purse import Purse
 from fabstir.renter.sizes import require_size
 
 Context = tuple[ChatMessage, ...]
+_OF_WHAT_WAS_SAID: Final = frozenset(("context_invalid", "context_too_large", "message_too_large"))
+"""Where all hosts say so, it is not the hosts that failed."""
 
 
 class Setbacks:
@@ -58,6 +61,7 @@ def nobody(choice: Choice, setbacks: Setbacks, purse: Purse | None) -> FabstirEr
     story = "; ".join(said + others)
     if purse is not None:
         return error("budget_exceeded", f"{purse.left} of {purse.budget} base units left; {story}")
-    if {fault.code for fault in setbacks.given_up.values()} == {"message_too_large"}:
-        return error("message_too_large", story)
+    codes = {fault.code for fault in setbacks.given_up.values()}
+    if len(codes) == 1 and codes <= _OF_WHAT_WAS_SAID:
+        return error(codes.pop(), story)
     return error("hosts_exhausted" if said else "no_host", story)
