@@ -32,7 +32,7 @@ def chat(
 ) -> None:
     """Ask a host of the market; the deposit is paid when the first question is asked, and what is left of it comes back at the end.
 
-    In a conversation, an empty line or Ctrl-D ends it.
+    In a conversation, `/clear` forgets what was said, here and at the host; an empty line or Ctrl-D ends it.
     """
     from fabstir.bootstrap.renter import renter_market
     from fabstir.cli.running import run
@@ -69,7 +69,9 @@ async def _one(session: Session, question: str, options: dict[str, Any], common:
 
 
 async def _talk(session: Session, model: str, options: dict[str, Any], currency: Currency) -> None:
-    print(f"Talking to {model}. An empty line ends it.", file=sys.stderr)
+    from fabstir.domain.errors import PeerFault
+
+    print(f"Talking to {model}. An empty line ends it, /clear begins anew.", file=sys.stderr)
     while True:
         try:
             question = (await asyncio.to_thread(input, "> ")).strip()
@@ -77,9 +79,16 @@ async def _talk(session: Session, model: str, options: dict[str, Any], currency:
             return
         if not question:
             return
-        async for piece in session.prompt(question, **options):
-            sys.stdout.write(piece)
-            sys.stdout.flush()
+        if question == "/clear":
+            await session.clear()
+            continue
+        try:
+            async for piece in session.prompt(question, **options):
+                sys.stdout.write(piece)
+                sys.stdout.flush()
+        except PeerFault as fault:  # of these words: the conversation goes on without them
+            print(fault, file=sys.stderr)
+            continue
         report = session.last
         sys.stdout.write("\n")
         if report is not None:
