@@ -112,11 +112,15 @@ async def _prompts(watched: Watched, root: Path) -> None:
         return bool(world.events(prompt)) and world.ledger(prompt).stage is Stage.SETTLING
 
     async with world.life():
+        await world.until(
+            lambda: world.node.prompts().status == "ok"
+        )  # it has measured its engine: the gate is for a job
         gate = world.engine.gate(2)
         prompts = [(await world.ask("count 5", policy=ProofPolicy.FALLBACK))[0] for _ in range(2)]
         await world.until(gate.reached.is_set)
         await world.node.measure()
-        watched.look()  # one is at work, one waits
+        watched.look()
+        assert (world.node.prompts().working, world.node.prompts().queued) == (1, 1)
         gate.open.set()
 
         async def all_settling() -> bool:
