@@ -9,8 +9,9 @@ from fabstir.api.attestation import attestation_routes
 from fabstir.api.errors import HANDLERS
 from fabstir.api.host_answers import answer_routes
 from fabstir.api.host_guard import ApiRules, HostGuard
-from fabstir.api.host_openapi import openapi_route
+from fabstir.api.host_openapi import document
 from fabstir.api.host_sessions import session_routes
+from fabstir.api.openapi import openapi_route
 from fabstir.api.prompts import prompt_routes
 from fabstir.api.relay import relay_routes
 from fabstir.api.routes import host_routes
@@ -35,7 +36,7 @@ def host_app(
     app = Litestar(
         [
             websocket_route(door),
-            openapi_route(),
+            openapi_route(document()),
             *host_routes(node),
             *session_routes(node, sessions),
             *answer_routes(node, sessions),

@@ -34,6 +34,7 @@ from fabstir.api.kept_responses import KeptResponse, KeptResponses
 from fabstir.api.messages_writer import CountWriter, MessagesWriter
 from fabstir.api.openai_responses import ResponsesRequest, read_responses
 from fabstir.api.openai_types import read_chat
+from fabstir.api.openapi import openapi_route
 from fabstir.api.responses_types import ResponseBody
 from fabstir.api.responses_writer import ResponsesWriter
 from fabstir.protocol.messages import ChatMessage
@@ -56,7 +57,7 @@ def gateway_app(market: Market, pool: Pool, api_key: str | None = None, keys: Ke
             *_anthropic(desk),
             embeddings_route(market.embedder),
             *view_routes(market, pool),
-            _openapi(),
+            openapi_route(document()),
         ],
         guards=[Guard(market.clock, api_key, keys).admit],
         before_send=[with_request_id],
@@ -120,16 +121,6 @@ def _anthropic(desk: Desk) -> list[HTTPRouteHandler]:
         return await _answer(desk, request, asked.asked(), CountWriter())
 
     return [messages, count]
-
-
-def _openapi() -> HTTPRouteHandler:
-    published = msgspec.json.encode(document())
-
-    @get("/openapi.json", media_type="application/json")
-    async def openapi() -> bytes:
-        return published
-
-    return openapi
 
 
 def _said(response: KeptResponse) -> Context:

@@ -7,20 +7,13 @@ values alone, and nothing else may be there but nulls.
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
-import msgspec
-from msgspec import json
-
-import fabstir
-from fabstir.api.dialect import Parameters
 from fabstir.api.gateway_answer import CONTEXT_HEADER
 from fabstir.api.gateway_operations import OPERATIONS, Operation
 from fabstir.api.idempotency import HEADER
+from fabstir.api.openapi import Json, document_of, operation_id, reference, schemas_of
 
-REF: Final = "#/components/schemas/{name}"
-Json = dict[str, Any]
-_NULL: Final = {"type": "null"}
 _REQUEST_ID: Final = {"x-request-id": {"description": "Names this request.", "schema": {"type": "string"}}}
 _CONTEXT: Final = {
     "description": "What the model was given of the conversation: messages by fate (kept, summary, retrieved, dropped), the messages that"
@@ -42,52 +35,29 @@ def document() -> Json:
     paths: dict[str, Json] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
-    return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "Fabstir gateway",
-            "version": fabstir.__version__,
-            "description": "OpenAI's and Anthropic's dialects on the renter's machine, paid for on the market.",
+    return document_of(
+        "Fabstir gateway",
+        "OpenAI's and Anthropic's dialects on the renter's machine, paid for on the market.",
+        paths,
+        _schemas(),
+        {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "header": {"type": "apiKey", "in": "header", "name": "x-api-key"},
         },
-        "servers": [{"url": "/"}],
-        "security": [{"bearer": []}, {"header": []}, {}],
-        "paths": paths,
-        "components": {
-            "schemas": _schemas(),
-            "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer"},
-                "header": {"type": "apiKey", "in": "header", "name": "x-api-key"},
-            },
-        },
-    }
+        security=[{"bearer": []}, {"header": []}, {}],
+    )
 
 
 def _schemas() -> Json:
-    types: list[Any] = [operation.answer for operation in OPERATIONS]
+    types = [operation.answer for operation in OPERATIONS]
     types += [kind for operation in OPERATIONS for kind in (*operation.events, operation.fault)]
-    requests = [operation.parameters for operation in OPERATIONS if operation.parameters]
-    _, found = json.schema_components([*types, *(one.request for one in requests)], ref_template=REF)
-    schemas: Json = dict(found)
-    for one in requests:
-        schemas[one.request.__name__] = exact(schemas[one.request.__name__], one)
-    return dict(sorted(schemas.items()))
-
-
-def exact(schema: Json, parameters: Parameters) -> Json:
-    """The schema of a request with everything that is taken, and nothing else."""
-    needed = schema.get("required", [])
-    properties = {
-        name: one if name in needed else {"anyOf": [one, _NULL]} for name, one in schema["properties"].items()
-    }
-    properties |= {name: {"enum": [None, *values]} for name, values in sorted(parameters.neutral.items())}
-    properties |= {name: {"description": "Without effect."} for name in sorted(parameters.ignored)}
-    return {**schema, "properties": properties, "additionalProperties": _NULL}
+    return schemas_of(types, (operation.parameters for operation in OPERATIONS if operation.parameters))
 
 
 def _operation(operation: Operation) -> Json:
     described: Json = {
         "summary": operation.about,
-        "operationId": f"{operation.method}_{operation.path.strip('/').replace('/', '_').translate(_PLAIN)}",
+        "operationId": operation_id(operation.method, operation.path),
         "responses": _answers(operation),
     }
     if operation.open:
@@ -95,7 +65,7 @@ def _operation(operation: Operation) -> Json:
     if "{id}" in operation.path:
         described["parameters"] = [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}]
     if operation.parameters is not None:
-        schema = _reference(operation.parameters.request)
+        schema = reference(operation.parameters.request)
         described["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
     if operation.paid:
         described["parameters"] = [
@@ -109,13 +79,10 @@ def _operation(operation: Operation) -> Json:
     return described
 
 
-_PLAIN: Final = str.maketrans({"{": "", "}": "", ".": "_"})
-
-
 def _answers(operation: Operation) -> Json:
-    content: Json = {"application/json": {"schema": _reference(operation.answer)}}
+    content: Json = {"application/json": {"schema": reference(operation.answer)}}
     if operation.events:
-        schema = {"oneOf": [_reference(kind) for kind in operation.events]}
+        schema = {"oneOf": [reference(kind) for kind in operation.events]}
         content["text/event-stream"] = {
             "schema": {"type": "string"},
             "x-event-schema": schema,
@@ -124,7 +91,7 @@ def _answers(operation: Operation) -> Json:
     if operation.events or operation.path.endswith("count_tokens"):
         answers["200"]["headers"] = {**_REQUEST_ID, CONTEXT_HEADER: _CONTEXT}
     for status in sorted(set(operation.errors)):
-        fault = {"application/json": {"schema": _reference(operation.fault)}}
+        fault = {"application/json": {"schema": reference(operation.fault)}}
         answers[str(status)] = _answer(f"{HTTPStatus(status).phrase}.", fault)
         answers[str(status)]["headers"] = {**_REQUEST_ID, **_RETRY}
     if operation.unwell:
@@ -134,7 +101,3 @@ def _answers(operation: Operation) -> Json:
 
 def _answer(about: str, content: Json) -> Json:
     return {"description": about, "headers": _REQUEST_ID, "content": content}
-
-
-def _reference(kind: type[msgspec.Struct]) -> Json:
-    return {"$ref": REF.format(name=kind.__name__)}

@@ -1,6 +1,6 @@
 """A host's OpenAPI 3.1 document, from its operations and the types that they read and write. Served at `/openapi.json`; decides nothing.
 
-Patterns are those that the code checks, written as ECMA-262 has them. The WebSocket is not in it: docs/reference/protocol.md.
+The WebSocket is not in it: docs/reference/protocol.md.
 """
 
 from __future__ import annotations
@@ -8,23 +8,15 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any, Final
 
-import msgspec
-from litestar import get
-from litestar.handlers import HTTPRouteHandler
-from msgspec import json
-
-import fabstir
-from fabstir.api.gateway_openapi import exact
 from fabstir.api.host_operations import BYTES, EVENTS, JSON, OPERATIONS, PLACES, HostOperation
+from fabstir.api.openapi import Json, document_of, operation_id, reference, schemas_of
 
-REF: Final = "#/components/schemas/{name}"
 RETRY: Final = {
     "retry-after": {
         "description": "Seconds, where trying again can help.",
         "schema": {"type": "string", "pattern": "^[0-9]+$"},
     }
 }
-Json = dict[str, Any]
 
 
 def document() -> Json:
@@ -32,64 +24,29 @@ def document() -> Json:
     paths: dict[str, Json] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
-    return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "Fabstir host",
-            "version": fabstir.__version__,
-            "description": "One host: its views, sessions over plain HTTP, payments of renters without ETH, prompt jobs.",
+    return document_of(
+        "Fabstir host",
+        "One host: its views, sessions over plain HTTP, payments of renters without ETH, prompt jobs.",
+        paths,
+        _schemas(),
+        {
+            "session": {"type": "http", "scheme": "bearer", "description": "A token of `POST /v1/sessions`."},
+            "operator": {"type": "http", "scheme": "bearer", "description": "`api.operator_key`."},
         },
-        "servers": [{"url": "/"}],
-        "paths": paths,
-        "components": {
-            "schemas": _schemas(),
-            "securitySchemes": {
-                "session": {"type": "http", "scheme": "bearer", "description": "A token of `POST /v1/sessions`."},
-                "operator": {"type": "http", "scheme": "bearer", "description": "`api.operator_key`."},
-            },
-        },
-    }
-
-
-def openapi_route() -> HTTPRouteHandler:
-    """`GET /openapi.json`."""
-    published = msgspec.json.encode(document())
-
-    @get("/openapi.json", media_type="application/json")
-    async def openapi() -> bytes:
-        return published
-
-    return openapi
+    )
 
 
 def _schemas() -> Json:
     types: list[Any] = []
     for one in OPERATIONS:
         types += [*one.answers, *one.takes, *one.events, *one.faults]
-    requests = [one.parameters for one in OPERATIONS if one.parameters]
-    _, found = json.schema_components([*types, *(one.request for one in requests)], ref_template=REF)
-    schemas: Json = dict(found)
-    for asked in requests:
-        schemas[asked.request.__name__] = exact(schemas[asked.request.__name__], asked)
-    plain: Json = _ecma(dict(sorted(schemas.items())))
-    return plain
-
-
-def _ecma(value: Any) -> Any:
-    """Python's end of a text is `\\Z`, since its `$` lets a line break through; there it is `$`."""
-    if isinstance(value, dict):
-        return {
-            key: one.replace(r"\Z", "$") if key == "pattern" and isinstance(one, str) else _ecma(one)
-            for key, one in value.items()
-        }
-    return [_ecma(one) for one in value] if isinstance(value, list | tuple) else value
+    return schemas_of(types, (one.parameters for one in OPERATIONS if one.parameters))
 
 
 def _operation(operation: HostOperation) -> Json:
-    name = operation.path.strip("/").replace("/", "_").replace("-", "_").translate(_PLAIN)
     described: Json = {
         "summary": operation.about,
-        "operationId": f"{operation.method}_{name}",
+        "operationId": operation_id(operation.method, operation.path),
         "responses": _answers(operation),
     }
     if operation.token or operation.operator:
@@ -113,9 +70,6 @@ def _operation(operation: HostOperation) -> Json:
     if (taken := _taken(operation)) is not None:
         described["requestBody"] = {"required": True, "content": taken}
     return described
-
-
-_PLAIN: Final = str.maketrans({"{": "", "}": "", ".": "_"})
 
 
 def _taken(operation: HostOperation) -> Json | None:
@@ -146,5 +100,5 @@ def _answers(operation: HostOperation) -> Json:
 
 
 def _one_of(kinds: tuple[Any, ...]) -> Json:
-    references = [{"$ref": REF.format(name=kind.__name__)} for kind in kinds]
+    references = [reference(kind) for kind in kinds]
     return references[0] if len(references) == 1 else {"anyOf": references}
