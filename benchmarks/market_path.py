@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import statistics
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import uvloop
+from answers import Round, cpu_of, first_ms, rate_of
 from common import main
 from random_model import write_random_model
 
@@ -44,24 +43,10 @@ QUESTION = "Write about bees."
 SESSIONS = 8
 
 
-class Round:
-    """What one round of answers came to."""
-
-    def __init__(self) -> None:
-        self.first: list[float] = []
-        self.tokens = 0
-        self.seconds = 0.0
-
-    @property
-    def rate(self) -> float:
-        """Tokens a second, all sessions together."""
-        return self.tokens / self.seconds
-
-
 async def _direct(engine: LlamaEngine, count: int, tokens: int) -> Round:
     """`count` answers at the same time, straight from the adapter."""
     request = GenerationRequest(messages=(ChatMessage("user", QUESTION),), max_tokens=tokens, temperature=0.0)
-    found, began = Round(), time.perf_counter()
+    found = Round()
 
     async def one() -> None:
         asked, first = time.perf_counter(), True
@@ -72,14 +57,12 @@ async def _direct(engine: LlamaEngine, count: int, tokens: int) -> Round:
                 found.first.append(time.perf_counter() - asked)
                 first = False
 
-    await asyncio.gather(*(one() for _ in range(count)))
-    found.seconds = time.perf_counter() - began
-    return found
+    return await found.made(asyncio.gather(*(one() for _ in range(count))))
 
 
 async def _paid(sessions: list[Session], tokens: int) -> Round:
     """One answer in each session, all at the same time, through the market."""
-    found, began = Round(), time.perf_counter()
+    found = Round()
 
     async def one(session: Session) -> None:
         await session.rebase(())
@@ -90,14 +73,7 @@ async def _paid(sessions: list[Session], tokens: int) -> Round:
                 first = False
         found.tokens += session.last.completion_tokens if session.last else 0
 
-    await asyncio.gather(*(one(session) for session in sessions))
-    found.seconds = time.perf_counter() - began
-    return found
-
-
-def _cpu(process: int) -> float:
-    """CPU seconds so far of one process, without its children: neither engine nor prover."""
-    return sum(psutil.Process(process).cpu_times()[:2])
+    return await found.made(asyncio.gather(*(one(session) for session in sessions)))
 
 
 async def _measure(model: Path | None, rounds: int, tokens: int) -> Figures:
@@ -136,13 +112,13 @@ async def _rounds(market: Market, engine: LlamaEngine, host: HostProcess, rounds
     for _ in range(rounds):
         found.one_direct.append(await _direct(engine, 1, tokens))
         found.one_paid.append(await _paid(sessions[:1], tokens))
-        began = _cpu(ours)
+        began = cpu_of(ours)
         found.all_direct.append(await _direct(engine, SESSIONS, tokens))
-        found.adapter_cpu += _cpu(ours) - began
-        began_host, began = _cpu(host.pid), _cpu(ours)
+        found.adapter_cpu += cpu_of(ours) - began
+        began_host, began = cpu_of(host.pid), cpu_of(ours)
         found.all_paid.append(await _paid(sessions, tokens))
-        found.host_cpu += _cpu(host.pid) - began_host
-        found.renter_cpu += _cpu(ours) - began
+        found.host_cpu += cpu_of(host.pid) - began_host
+        found.renter_cpu += cpu_of(ours) - began
     for session in sessions:
         await session.close()
     return found
@@ -164,14 +140,14 @@ class Figures:
     def named(self, prefix: str) -> dict[str, float]:
         """Medians, each with its unit in its name."""
         return {
-            f"{prefix}ratio_1_session": round(_rate(self.one_paid) / _rate(self.one_direct), 3),
-            f"{prefix}ratio_8_sessions": round(_rate(self.all_paid) / _rate(self.all_direct), 3),
-            f"{prefix}ours_1_session_tokens_per_s": round(_rate(self.one_paid), 1),
-            f"{prefix}peer_1_session_tokens_per_s": round(_rate(self.one_direct), 1),
-            f"{prefix}ours_8_sessions_tokens_per_s": round(_rate(self.all_paid), 1),
-            f"{prefix}peer_8_sessions_tokens_per_s": round(_rate(self.all_direct), 1),
-            f"{prefix}added_ttft_1_session_ms": round(_first(self.one_paid) - _first(self.one_direct), 2),
-            f"{prefix}added_ttft_8_sessions_ms": round(_first(self.all_paid) - _first(self.all_direct), 2),
+            f"{prefix}ratio_1_session": round(rate_of(self.one_paid) / rate_of(self.one_direct), 3),
+            f"{prefix}ratio_8_sessions": round(rate_of(self.all_paid) / rate_of(self.all_direct), 3),
+            f"{prefix}ours_1_session_tokens_per_s": round(rate_of(self.one_paid), 1),
+            f"{prefix}peer_1_session_tokens_per_s": round(rate_of(self.one_direct), 1),
+            f"{prefix}ours_8_sessions_tokens_per_s": round(rate_of(self.all_paid), 1),
+            f"{prefix}peer_8_sessions_tokens_per_s": round(rate_of(self.all_direct), 1),
+            f"{prefix}added_ttft_1_session_ms": round(first_ms(self.one_paid) - first_ms(self.one_direct), 2),
+            f"{prefix}added_ttft_8_sessions_ms": round(first_ms(self.all_paid) - first_ms(self.all_direct), 2),
             f"{prefix}host_cpu_ms_per_token": _per_token(self.host_cpu, self.all_paid),
             f"{prefix}renter_cpu_ms_per_token": _per_token(self.renter_cpu, self.all_paid),
             f"{prefix}cpu_ms_per_token": _per_token(self.host_cpu + self.renter_cpu, self.all_paid),
@@ -179,16 +155,8 @@ class Figures:
         }
 
 
-def _rate(rounds: list[Round]) -> float:
-    return statistics.median(each.rate for each in rounds)
-
-
 def _per_token(seconds: float, rounds: list[Round]) -> float:
     return round(1000 * seconds / sum(each.tokens for each in rounds), 3)
-
-
-def _first(rounds: list[Round]) -> float:
-    return 1000 * statistics.median(value for each in rounds for value in each.first)
 
 
 def measure(quick: bool) -> dict[str, Any]:
@@ -201,9 +169,9 @@ def measure(quick: bool) -> dict[str, Any]:
     tiny = uvloop.run(_measure(None, 5 if quick else 25, 200))
     return {
         "claim": "tokens per second through the whole paid path, 8 sessions, against the engine driven directly",
-        "ours": round(_rate(real.all_paid), 1),
-        "peer": round(_rate(real.all_direct), 1),
-        "ratio": round(_rate(real.all_paid) / _rate(real.all_direct), 3),
+        "ours": round(rate_of(real.all_paid), 1),
+        "peer": round(rate_of(real.all_direct), 1),
+        "ratio": round(rate_of(real.all_paid) / rate_of(real.all_direct), 3),
         "unit": "tokens/s",
         "n": len(real.all_paid),
         "model_parameters": parameters,

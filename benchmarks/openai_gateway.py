@@ -26,6 +26,7 @@ import aiohttp
 import msgspec
 import psutil
 import uvloop
+from answers import Round, cpu_of, first_ms, rate_of
 from common import main
 from random_model import write_random_model
 
@@ -53,20 +54,6 @@ RENTER = 5
 _usage = msgspec.json.Decoder(dict[str, Any])
 
 
-class Round:
-    """What `count` answers at the same time came to."""
-
-    def __init__(self) -> None:
-        self.first: list[float] = []
-        self.tokens = 0
-        self.seconds = 0.0
-
-    @property
-    def rate(self) -> float:
-        """Tokens a second, all clients together."""
-        return self.tokens / self.seconds
-
-
 class Server:
     """One of the two that are asked."""
 
@@ -77,10 +64,8 @@ class Server:
 
     async def round(self, count: int, tokens: int) -> Round:
         """`count` answers of `tokens` tokens at the same time."""
-        found, began = Round(), time.perf_counter()
-        await asyncio.gather(*(self._ask(found, client, tokens) for client in range(count)))
-        found.seconds = time.perf_counter() - began
-        return found
+        found = Round()
+        return await found.made(asyncio.gather(*(self._ask(found, client, tokens) for client in range(count))))
 
     async def _ask(self, found: Round, client: int, tokens: int) -> None:
         body = {
@@ -180,11 +165,6 @@ def _section(name: str, values: dict[str, Any]) -> str:
     return "\n".join([f"[{name}]", *lines, ""])
 
 
-def _cpu(process: int) -> float:
-    """CPU seconds so far of one process, without its children."""
-    return sum(psutil.Process(process).cpu_times()[:2])
-
-
 def _engine_of(process: int) -> int:
     """The engine that `process` supervises."""
     children = psutil.Process(process).children()
@@ -193,10 +173,10 @@ def _engine_of(process: int) -> int:
 
 async def _round(server: Server, count: int, tokens: int, found: Figures, pids: dict[str, int]) -> Round:
     """One round, with what it cost each of these processes."""
-    began = {name: _cpu(pid) for name, pid in pids.items()}
+    began = {name: cpu_of(pid) for name, pid in pids.items()}
     answered = await server.round(count, tokens)
     for name, pid in pids.items():
-        found.cpu[name, count] += _cpu(pid) - began[name]
+        found.cpu[name, count] += cpu_of(pid) - began[name]
     return answered
 
 
@@ -221,6 +201,8 @@ async def _measure(model: Path, rounds: int, tokens: int) -> Figures:
         await net.fund(SigningKey(DEV_KEYS[RENTER]).address, BaseUnits(10**10))
         await net.fund(SigningKey(DEV_KEYS[1]).address, MINIMUM_STAKE)
         os.environ["FABSTIR_HOST_SETTLE_INTERVAL_S"] = "30"  # as hosts have it; the demo looks each second
+        # all clients are one renter, who may have half of these places by default; the peer gives all of them
+        os.environ["FABSTIR_HOST_RENTER_MAX_RUNNING"] = str(SLOTS)
         host = HostProcess("a", places.host("a", DEV_KEYS[1], parallel=SLOTS, engine=engine))
         stack.push_async_callback(host.stop)
         await host.start()
@@ -230,17 +212,9 @@ async def _measure(model: Path, rounds: int, tokens: int) -> Figures:
         return await _rounds(ours, peer, pids, rounds, tokens)
 
 
-def _rate(rounds: list[Round]) -> float:
-    return statistics.median(each.rate for each in rounds)
-
-
 def _ratio(ours: list[Round], peer: list[Round]) -> float:
     """Of rounds that followed each other."""
     return round(statistics.median(a.rate / b.rate for a, b in zip(ours, peer, strict=True)), 3)
-
-
-def _first(rounds: list[Round]) -> float:
-    return 1000 * statistics.median(value for each in rounds for value in each.first)
 
 
 def _per_token(seconds: float, rounds: list[Round]) -> float:
@@ -261,9 +235,9 @@ def measure(quick: bool) -> dict[str, Any]:
         figures |= {
             f"ratio_{count}_clients": _ratio(ours, peer),
             f"engine_ratio_{count}_clients": round(_per_token(theirs, peer) / _per_token(engine, ours), 3),
-            f"ours_{count}_clients_tokens_per_s": round(_rate(ours), 1),
-            f"peer_{count}_clients_tokens_per_s": round(_rate(peer), 1),
-            f"added_ttft_{count}_clients_ms": round(_first(ours) - _first(peer), 1),
+            f"ours_{count}_clients_tokens_per_s": round(rate_of(ours), 1),
+            f"peer_{count}_clients_tokens_per_s": round(rate_of(peer), 1),
+            f"added_ttft_{count}_clients_ms": round(first_ms(ours) - first_ms(peer), 1),
             f"gateway_cpu_{count}_clients_us_per_token": _per_token(found.cpu["gateway", count], ours),
             f"host_cpu_{count}_clients_us_per_token": _per_token(found.cpu["host", count], ours),
             f"engine_cpu_{count}_clients_us_per_token": _per_token(engine, ours),
