@@ -10,7 +10,7 @@ from tests.protocol.market import HOST_KEY
 
 from fabstir.domain.money import BaseUnits, Tokens
 from fabstir.domain.terms import ClaimStage, ProofPolicy
-from fabstir.protocol.host_log import Credited, HostLedger, JobClosed
+from fabstir.protocol.host_log import Credited, HostLedger, JobClosed, SessionFinished
 from fabstir.testing.chain import INFO, MIN_STAKE, SLASH
 
 SIGNED, SERVED = 100, 140
@@ -181,6 +181,28 @@ async def seconds_to_finish(market: World) -> float:
         await market.clock.advance(0.5)
     await finishing
     return market.clock.now() - begun
+
+
+async def test_a_shutdown_does_not_leave_signed_money_behind_a_claim() -> None:
+    """The close after a claim fails, its renter comes back, signs for more and is served more: a host that goes down then has all that is
+    signed in the contract, even if it never comes back."""
+    market = World()
+    ledger = await market.job(300, 250, finished=False, policy=ProofPolicy.FALLBACK)
+    market.idle = 4_000.0
+    market.chain.on_transaction = lambda key, phase: market.stop_after(key, phase, "tail")
+    while (await market.state(ledger)).stage is not ClaimStage.CLAIMED:
+        await market.settle(1)
+        market.chain.mine()
+    market.chain.on_transaction = lambda key, phase: None
+    market.idle = 0.0
+    await market.serve(ledger, 40)
+    await market.sign(ledger, 340)
+    await market.serve(ledger, 20)
+    async with market.book.exclusive(ledger):
+        await market.book.record(ledger, SessionFinished("host shuts down"))
+    await seconds_to_finish(market)
+    state = await market.state(ledger)
+    assert (state.signed, state.owed - state.held) == (340, ledger.amount(Tokens(340)))
 
 
 async def test_without_a_stake_nothing_is_claimed_until_there_is_one() -> None:

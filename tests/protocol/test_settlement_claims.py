@@ -20,6 +20,7 @@ from fabstir.protocol.settlement_plan import (
     ClaimTail,
     CloseJob,
     NoteClosed,
+    RedeemVoucher,
     Rest,
     SettleClaim,
     Situation,
@@ -296,6 +297,24 @@ def test_a_second_tail_is_claimed_when_the_first_is_decided(policy: ProofPolicy)
     world.settle()
     assert (world.mined[-6:], world.reverted) == (["settleClaim", *PROOF, *TAIL], [])
     check(world, SIGNED + 30)
+
+
+@pytest.mark.parametrize("policy", ProofPolicy)
+def test_what_is_signed_does_not_wait_for_a_claim(policy: ProofPolicy) -> None:
+    """More was signed and more served after the claim: what the contract takes is redeemed first, whoever comes or goes meanwhile."""
+    world = claimed(policy, tail=10)
+    if policy is ProofPolicy.REQUIRED:
+        world.sign()  # what is proven, and no more
+    else:
+        world.serve(20)
+        world.sign()
+    world.serve(20)
+    action = world.step()
+    assert isinstance(action, RedeemVoucher)
+    assert world.job.owed - world.job.held == world.ledger.amount(world.ledger.acknowledged)
+    world.settle()
+    assert world.reverted == []
+    check(world, world.ledger.served)
 
 
 @pytest.mark.parametrize(("left", "waits"), [(TIME_TO_CLAIM, False), (TIME_TO_CLAIM + 1, True)])

@@ -233,7 +233,13 @@ def plan(ledger: HostLedger, situation: Situation, rules: SettlementRules) -> Ac
 
 
 def _finish(ledger: HostLedger, situation: Situation, rules: SettlementRules) -> Action:
-    """Collect everything, then close; the last voucher travels with the close where nothing comes after it."""
+    """Collect everything, then close. What is signed and can be redeemed never waits for a claim: nobody may be there at its end."""
+    action, ready = _collect(ledger, situation, rules), _redeemable(ledger, situation.job)
+    return RedeemVoucher(ready) if isinstance(action, AwaitClaim) and ready is not None else action
+
+
+def _collect(ledger: HostLedger, situation: Situation, rules: SettlementRules) -> Action:
+    """The last voucher travels with the close where nothing comes after it."""
     job = situation.job
     tail = _may_claim(ledger, situation) and tail_value(ledger, job) >= max(1, rules.tail_above(ledger.terms.token))
     ready = _redeemable(ledger, job)
